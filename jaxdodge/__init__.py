@@ -1,0 +1,32 @@
+"""jaxdodge: the Bevy 3D dodgeball arena on JAX, bit for bit, thousands of arenas at once.
+
+`make` builds the environment; JAX and gymnax are imported then, not before.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
+
+if TYPE_CHECKING:
+    from jaxdodge.sim.env import DodgeEnv
+    from jaxdodge.sim.params import GameParams
+
+__all__ = ["ConfigError", "GameConfig", "make"]
+
+
+def make(**fields: Any) -> "tuple[DodgeEnv, GameParams]":
+    """An environment and its default parameters.
+
+    Args:
+        **fields: any field of `GameConfig` by its server name, for example
+            `level=2, spawn_angle_degrees=30.0, action_space_type="basic_3d", frames_per_step=7`.
+
+    Raises:
+        ConfigError: an unknown field or a refused value, in one line.
+    """
+    config = GameConfig.from_mapping(fields)
+    from jaxdodge.sim.env import DodgeEnv
+
+    env = DodgeEnv(config)
+    return env, env.default_params

@@ -1,0 +1,194 @@
+"""Replay a frame recording with the simulator's own systems, free-running from the server's start.
+
+The order of the systems is data: a frame is a scan whose body switches over the systems, so recordings of
+the same shape share one compilation however often their order changes.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdodge.config import GameConfig
+from jaxdodge.parity.recording import SYSTEMS, FrameRecording, RecordedCommand
+from jaxdodge.render.topdown import Scene
+from jaxdodge.sim import systems
+from jaxdodge.sim.actions import Movement
+from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
+from jaxdodge.sim.frame import DEFERRED
+from jaxdodge.sim.params import frame_seconds, game_params
+from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE, observe_vector, publish_state, scene
+from jaxdodge.sim.state import State, server_start
+
+FRAMES_PER_CALL = 256
+OBSERVATION_SIZE = np.array([STANDARD_SIZE, WITH_THROWER_SIZE, 0], np.int32)  # by observation mode
+# These two change nothing that can be observed.
+UNOBSERVABLE = ("apply_tilt", "check_out_of_bounds")
+
+
+def _publish(state: State) -> dict:
+    """Everything that `publish_state` publishes, in every mode at once."""
+    published = publish_state(state)
+    size = jnp.asarray(OBSERVATION_SIZE)[state.params.observation_mode]
+    observation = observe_vector(state, with_thrower=True)
+    return {
+        "published_observation_size": size,
+        "published_observation": jnp.where(jnp.arange(WITH_THROWER_SIZE) < size, observation, 0),
+        "published_reward": published.reward,
+        "published_done": published.terminated,
+        "published_truncated": published.truncated,
+        "published_episode_steps": published.episode_steps,
+        "published_projectile_count": published.projectile_count,
+        "scene": scene(state),
+    }
+
+
+def _run_system(name: str):
+    def run(carry, inputs):
+        state, published = carry
+        if name == "publish_state":
+            return state, _publish(state)
+        if name in UNOBSERVABLE:
+            return carry
+        return getattr(systems, name)(state, inputs), published
+
+    return run
+
+
+def _run_deferred(name: str):
+    return DEFERRED.get(getattr(systems, name, None), lambda state: state)
+
+
+RUN = [_run_system(name) for name in SYSTEMS]
+RUN_DEFERRED = [_run_deferred(name) for name in SYSTEMS]
+
+
+def _frame(carry, frame, schedule):
+    order, inputs = frame
+
+    def run(carry, system):
+        return jax.lax.switch(system, RUN, carry, inputs), None
+
+    def run_deferred(state, system):
+        return jax.lax.switch(system, RUN_DEFERRED, state), None
+
+    (state, published), _ = jax.lax.scan(run, carry, order)
+    state, _ = jax.lax.scan(run_deferred, state, schedule)
+    return (state, published), (state, published)
+
+
+@jax.jit
+def _frames(carry, frames, schedule):
+    return jax.lax.scan(functools.partial(_frame, schedule=schedule), carry, frames)
+
+
+def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
+    """What the simulator computes for a recording: its COMPARED arrays by name, and every frame's scene."""
+    arrays = recording.arrays
+    projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2)
+    thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, least=8)
+    state = server_start(game_params(GameConfig()), projectile_slots, thrower_slots)
+    carry = (state, jax.jit(_publish)(state))
+    inputs = _inputs(recording)
+    results = []
+    for start in range(0, recording.frames, FRAMES_PER_CALL):
+        part = slice(start, start + FRAMES_PER_CALL)
+        frames = jax.tree.map(lambda a, part=part: _padded(a[part]), (arrays["order"], inputs))
+        carry, result = _frames(carry, frames, recording.schedule)
+        results.append(jax.tree.map(np.asarray, result))
+    state, published = jax.tree.map(lambda *a: np.concatenate(a)[: recording.frames], *results)
+    return _named(state, published, inputs, arrays), published["scene"]
+
+
+def _roomy(needed: int, least: int = 16) -> int:
+    """A power of four times `least`: few different shapes mean few compilations."""
+    return least * 4 ** max(0, math.ceil(math.log(needed / least, 4)))
+
+
+def _padded(array: np.ndarray) -> np.ndarray:
+    """The last call's frames, filled up by repeating the last; what they compute is dropped."""
+    return np.pad(array, [(0, FRAMES_PER_CALL - len(array))] + [(0, 0)] * (array.ndim - 1), mode="edge")
+
+
+def _inputs(recording: FrameRecording) -> systems.Inputs:
+    """The inputs of all frames, arrays of NumPy with a leading axis of frames."""
+    most = _roomy(max(len(commands) for commands in recording.commands), least=1)
+    cache: dict[GameConfig, object] = {}
+    config = GameConfig()
+    rows = []
+    for commands in recording.commands:
+        row = []
+        for position in range(most):
+            command = commands[position] if position < len(commands) else RecordedCommand("none", config)
+            config = command.config
+            if config not in cache:
+                cache[config] = jax.tree.map(np.asarray, game_params(config))
+            vx, vy, sprint, jump = np.float32(command.movement)
+            row.append(
+                systems.Command(
+                    step=np.bool_(command.kind == "action"),
+                    move=Movement(np.array([vx, vy]), sprint, jump),
+                    reset=np.bool_(command.kind in ("reset", "configure")),
+                    restart_timer=np.bool_(command.restart_timer),
+                    params=cache[config],
+                )
+            )
+        rows.append(tuple(row))
+    nanoseconds = recording.arrays["dt_ns"]
+    return systems.Inputs(
+        frame_nanoseconds=nanoseconds.astype(np.int32),
+        frame_seconds=frame_seconds(nanoseconds),
+        spawn_position=recording.arrays["spawn_position"],
+        commands=jax.tree.map(lambda *a: np.stack(a), *rows),
+    )
+
+
+def _named(state: State, published: dict, inputs: systems.Inputs, recorded: dict) -> dict[str, np.ndarray]:
+    """The replayed arrays under the recording's names and in its shapes."""
+    player, projectiles, throwers = state.player, state.projectiles, state.throwers
+
+    def table(array: np.ndarray, count: np.ndarray, name: str) -> np.ndarray:
+        """(frames, slots, ...) in the recording's number of slots, zeros after the count."""
+        used = np.arange(array.shape[1]) < count[:, None]
+        array = np.where(used.reshape(used.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
+        return array[:, : recorded[name].shape[1]]
+
+    def rows(array: np.ndarray) -> np.ndarray:
+        return array.transpose(0, 2, 1)
+
+    named = {
+        "dt": inputs.frame_seconds,
+        "player_position": player.position,
+        "player_velocity": player.velocity,
+        "player_vertical_velocity": player.vertical_velocity,
+        "player_on_ground": player.on_ground,
+        "projectile_count": projectiles.count,
+        "thrower_count": throwers.count,
+        "spawn_timer_elapsed_ns": _nanoseconds(state.spawn_timer),
+        "spawn_timer_duration_ns": _nanoseconds(state.spawn_interval),
+        "game_over": state.game_over,
+        "episode_steps": state.episode_steps,
+        **{name: array for name, array in published.items() if name != "scene"},
+    }
+    named["published_observation"] = published["published_observation"][
+        :, : recorded["published_observation"].shape[1]
+    ]
+    for name, array in (
+        ("projectile_position", rows(projectiles.position)),
+        ("projectile_velocity", rows(projectiles.velocity)),
+    ):
+        named[name] = table(array, projectiles.count, name)
+    for name, array in (
+        ("thrower_position", rows(throwers.position)),
+        ("thrower_velocity", rows(throwers.velocity)),
+        ("thrower_elapsed_ns", _nanoseconds(throwers.elapsed)),
+        ("thrower_duration_ns", _nanoseconds(throwers.duration)),
+    ):
+        named[name] = table(array, throwers.count, name)
+    return named
+
+
+def _nanoseconds(duration: Duration) -> np.ndarray:
+    return duration.seconds.astype(np.int64) * NANOSECONDS_PER_SECOND + duration.nanoseconds

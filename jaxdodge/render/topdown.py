@@ -1,0 +1,125 @@
+"""The game's top-down image, byte for byte (specification: the top-down image).
+
+Few pixels of an image ever differ from its background: at 84 x 84 a scene with twelve projectiles touches 66
+of 7056. So the background is a constant, and each layer of discs is one scatter of its colour into a copy.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxdodge.sim import exact
+
+ARENA_SIDE = 24.0  # metres, centred on the origin
+SMALLEST_SIDE, LARGEST_SIDE = 32, 512  # pixels
+
+PLAYER_RADIUS, PROJECTILE_RADIUS, THROWER_RADIUS = 0.5, 0.3, 0.2  # metres
+
+BACKGROUND = (30, 30, 40)
+OUTLINE = (200, 200, 50)
+THROWER = (255, 140, 0)
+PROJECTILE = (255, 50, 50)
+PLAYER = (50, 150, 255)
+
+_FAR_AWAY = 1024  # pixels; twice the largest image, so no disc around it reaches the image
+
+
+class Scene(NamedTuple):
+    """Everything an image is drawn from. All fields may have the same leading batch dimensions `...`."""
+
+    player: Array  # float32 [..., 2]: x, y in metres
+    projectiles: Array  # float32 [..., 2, slots]: a row of x and a row of y, in metres
+    projectile_count: Array  # int32 [...]: slots at and beyond the count are not drawn
+    thrower: Array  # float32 [..., 2]: x, y in metres of the first pending thrower indicator
+    thrower_pending: Array  # bool [...]: whether there is one to draw
+
+
+def draw(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
+    """Draws scenes as the game does (specification: the top-down image).
+
+    width, height: pixels, each from 32 to 512, else ValueError. Positions may lie anywhere, also outside the
+    arena, but must not be NaN. Returns uint8 [..., height, width, channels] with one channel if `grayscale`,
+    else three (red, green, blue), where `...` are the leading dimensions of the scene. Row 0 is the far side
+    (largest y).
+    """
+    for name, value in (("width", width), ("height", height)):
+        if not isinstance(value, int | np.integer) or not SMALLEST_SIDE <= value <= LARGEST_SIDE:
+            raise ValueError(
+                f"{name} must be an integer from {SMALLEST_SIDE} to {LARGEST_SIDE}, got {value!r}"
+            )
+    draw_scenes = partial(_draw_scene, width=int(width), height=int(height), grayscale=bool(grayscale))
+    for _ in range(jnp.ndim(scene.player) - 1):
+        draw_scenes = jax.vmap(draw_scenes)
+    return draw_scenes(scene)
+
+
+def _draw_scene(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
+    image = jnp.asarray(_background(width, height, grayscale))
+    in_use = jnp.arange(scene.projectiles.shape[-1]) < scene.projectile_count
+    layers = (
+        (scene.thrower[:, None], scene.thrower_pending[None], THROWER_RADIUS, THROWER),
+        (scene.projectiles, in_use, PROJECTILE_RADIUS, PROJECTILE),
+        (scene.player[:, None], jnp.ones(1, bool), PLAYER_RADIUS, PLAYER),
+    )
+    for centres, visible, radius, colour in layers:
+        rows, columns = _disc_pixels(centres, visible, radius, width, height)
+        # Discs of a layer overlap, but in one colour: the order in which a scatter writes does not matter.
+        image = image.at[rows, columns].set(
+            _pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
+        )
+    return image
+
+
+def _disc_pixels(
+    centres: Array, visible: Array, radius: float, width: int, height: int
+) -> tuple[Array, Array]:
+    """Rows and columns, int32 [discs, pixels of a disc], some of them outside the image.
+
+    centres: float32 [2, discs], metres; radius: metres; visible: bool [discs], the others are moved away.
+    """
+    column, row = (
+        # Where the conversion of larger numbers ends depends on the platform.
+        jnp.clip(position, -_FAR_AWAY, _FAR_AWAY).astype(jnp.int32)
+        for position in _image_position(*centres, width, height, exact.divide)
+    )
+    row = jnp.where(visible, row, _FAR_AWAY)
+    # The width alone sets the scale, also of the rows.
+    reach = int(np.float32(radius) * (np.float32(width) / np.float32(ARENA_SIDE)))
+    offsets = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).astype(np.int32)
+    row_offsets, column_offsets = offsets[:, (offsets**2).sum(axis=0) <= reach**2]
+    return row[:, None] + row_offsets, column[:, None] + column_offsets
+
+
+def _image_position(
+    x: Any, y: Any, width: int, height: int, divide: Callable[[Any, Any], Any]
+) -> tuple[Any, Any]:
+    """Column and row before truncation toward zero, float32, of positions in metres.
+
+    `divide` is NumPy's or JAX's division, for arrays of the same kind.
+    """
+    side, half = np.float32(ARENA_SIDE), np.float32(ARENA_SIDE / 2)
+    return divide(x + half, side) * np.float32(width), divide(half - y, side) * np.float32(height)
+
+
+def _background(width: int, height: int, grayscale: bool) -> np.ndarray:
+    """What every image has: ground and outline of the play zone, uint8 [height, width, channels]."""
+    image = np.empty((height, width, 1 if grayscale else 3), np.uint8)
+    image[:] = _pixel_value(BACKGROUND, grayscale)
+    # A dot every 0.1 m, so the outline has gaps in large images.
+    along_x = np.arange(-50, 51, dtype=np.float32) * np.float32(0.1)
+    along_y = np.arange(-40, 41, dtype=np.float32) * np.float32(0.1)
+    for x, y in ((along_x, -4), (along_x, 4), (-5, along_y), (5, along_y)):
+        columns, rows = _image_position(np.float32(x), np.float32(y), width, height, np.divide)
+        image[rows.astype(np.int32), columns.astype(np.int32)] = _pixel_value(OUTLINE, grayscale)
+    return image
+
+
+def _pixel_value(colour: tuple[int, int, int], grayscale: bool) -> np.ndarray:
+    """The colour as uint8 [channels]."""
+    red, green, blue = colour
+    return np.array([int(0.299 * red + 0.587 * green + 0.114 * blue)] if grayscale else colour, np.uint8)

@@ -1,0 +1,73 @@
+"""The numbers of a game as traced arrays: `GameParams`, what the systems read besides the state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdodge.config import OBSERVATION_MODES, LONGEST_FRAME_NANOSECONDS, GameConfig, nanoseconds
+from jaxdodge.sim.duration import Duration
+
+PLAYER_START_HEIGHT = np.float32(1.0)
+SPAWN_DISTANCE = np.float32(20.0)
+WITH_THROWER = OBSERVATION_MODES.names.index("with_thrower")
+DEGREES_TO_RADIANS = np.float32(np.pi / 180)
+
+
+@struct.dataclass
+class GameParams:
+    """Numbers of a `GameConfig` as scalars, to be vmapped or swept without recompiling.
+
+    float32 unless said otherwise; metres and seconds. Sweep by `params.replace(player_speed=...)`, or by
+    stacking `game_params` of several configurations that agree in everything that is static (names,
+    image size, slots, stack, timing).
+    """
+
+    player_speed: jax.Array
+    sprint_multiplier: jax.Array
+    spawn_angle: jax.Array
+    """Half angle of the arc of throws, radians."""
+    spawn_interval: Duration
+    thrower_delay: Duration
+    thrower_delay_seconds: jax.Array
+    collision_penalty: jax.Array
+    survival_reward: jax.Array
+    dodge_bonus_threshold: jax.Array
+    dodge_bonus_multiplier: jax.Array
+    random_spawn_position: jax.Array
+    """bool: throws come from an arc (level 2) or from a line (level 1)."""
+    observation_mode: jax.Array
+    """int32 index into `OBSERVATION_MODES.names`; decides which of the two spawners runs."""
+    frame_nanoseconds: jax.Array
+    """int32."""
+    frame_seconds: jax.Array
+    max_episode_steps: jax.Array
+    """int32."""
+
+
+def frame_seconds(frame_nanoseconds: int | np.ndarray) -> np.ndarray:
+    """A frame's duration as the game's float32: seconds plus nanoseconds / 1e9, each term float32."""
+    seconds, rest = np.divmod(np.asarray(frame_nanoseconds, np.int64), 1_000_000_000)
+    return seconds.astype(np.float32) + rest.astype(np.float32) / np.float32(1e9)
+
+
+def game_params(config: GameConfig) -> GameParams:
+    """The traced numbers of a configuration."""
+    frame = min(config.frame_nanoseconds, LONGEST_FRAME_NANOSECONDS)
+    return GameParams(
+        player_speed=jnp.float32(config.player_speed),
+        sprint_multiplier=jnp.float32(config.sprint_multiplier),
+        spawn_angle=jnp.float32(np.float32(config.spawn_angle_degrees) * DEGREES_TO_RADIANS),
+        spawn_interval=Duration.from_nanoseconds(nanoseconds(config.projectile_spawn_interval)),
+        thrower_delay=Duration.from_nanoseconds(nanoseconds(config.thrower_delay_seconds)),
+        thrower_delay_seconds=jnp.float32(config.thrower_delay_seconds),
+        collision_penalty=jnp.float32(config.collision_penalty),
+        survival_reward=jnp.float32(config.survival_reward),
+        dodge_bonus_threshold=jnp.float32(config.dodge_bonus_threshold),
+        dodge_bonus_multiplier=jnp.float32(config.dodge_bonus_multiplier),
+        random_spawn_position=jnp.asarray(config.random_spawn_position),
+        observation_mode=jnp.int32(OBSERVATION_MODES.names.index(config.observation_mode)),
+        frame_nanoseconds=jnp.int32(frame),
+        frame_seconds=jnp.float32(frame_seconds(frame)),
+        max_episode_steps=jnp.int32(config.max_episode_steps),
+    )

@@ -1,0 +1,82 @@
+"""`publish_state`: what clients read. Source: the specification, "Observations" and "One frame"."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdodge.render.topdown import Scene
+from jaxdodge.sim.exact import divide, product
+from jaxdodge.sim.state import State
+from jaxdodge.sim.systems import nearest_distance
+
+OBSERVED_PROJECTILES = 10
+STANDARD_SIZE = 5 + 6 * OBSERVED_PROJECTILES
+WITH_THROWER_SIZE = STANDARD_SIZE + 4
+
+
+@struct.dataclass
+class Published:
+    """One publication of the game.
+
+    reward float32, terminated and truncated bool, episode_steps and projectile_count int32.
+    """
+
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    episode_steps: jax.Array
+    projectile_count: jax.Array
+
+
+def publish_state(state: State) -> Published:
+    """Reward, flags and counts of the current frame."""
+    return Published(
+        reward=_reward(state),
+        terminated=state.game_over,
+        truncated=state.episode_steps >= state.params.max_episode_steps,
+        episode_steps=state.episode_steps,
+        projectile_count=state.projectiles.count,
+    )
+
+
+def _reward(state: State) -> jax.Array:
+    """All projectiles count here, not only the observed ones."""
+    params, distance = state.params, nearest_distance(state)
+    bonus = product(params.dodge_bonus_threshold - distance, params.dodge_bonus_multiplier)
+    near = distance < params.dodge_bonus_threshold
+    alive = jnp.where(near, params.survival_reward + bonus, params.survival_reward)
+    return jnp.where(state.game_over, params.collision_penalty, alive)
+
+
+def observe_vector(state: State, with_thrower: bool) -> jax.Array:
+    """The observation of the modes standard, float32 (65,), and with_thrower, float32 (69,)."""
+    player, projectiles = state.player, state.projectiles
+    slots = min(OBSERVED_PROJECTILES, projectiles.position.shape[1])
+    seen = jnp.concatenate([projectiles.position[:, :slots], projectiles.velocity[:, :slots]])
+    seen = jnp.where(jnp.arange(slots) < projectiles.count, seen, 0)
+    seen = jnp.pad(seen, ((0, 0), (0, OBSERVED_PROJECTILES - slots)))
+    parts = [player.position, player.velocity, seen.T.reshape(-1)]
+    if with_thrower:
+        parts.append(_first_indicator(state))
+    return jnp.concatenate(parts)
+
+
+def _first_indicator(state: State) -> jax.Array:
+    """Position of the first pending indicator and its remaining time as a share of the configured delay."""
+    throwers = state.throwers
+    elapsed, duration = jax.tree.map(lambda array: array[0], (throwers.elapsed, throwers.duration))
+    remaining = divide(duration.minus(elapsed).as_seconds(), state.params.thrower_delay_seconds)
+    values = jnp.append(throwers.position[:, 0], jnp.clip(remaining, 0, 1))
+    return jnp.where(throwers.count > 0, values, 0)
+
+
+def scene(state: State) -> Scene:
+    """What the image of the mode topdown is drawn from."""
+    throwers = state.throwers
+    return Scene(
+        player=state.player.position[:2],
+        projectiles=state.projectiles.position[:2],
+        projectile_count=state.projectiles.count,
+        thrower=throwers.position[:2, 0],
+        thrower_pending=throwers.count > 0,
+    )

@@ -1,0 +1,242 @@
+"""The systems of the game, each a pure function `(state, inputs) -> state` named as in the real game.
+
+Source of every rule: the specification, "One frame" and "The order of a frame". A system changes the
+state at once, or asks for a change that the game defers to the end of the frame (see `frame.py`).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdodge.sim.actions import Movement, velocity, wants_jump
+from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
+from jaxdodge.sim.exact import divide, product
+from jaxdodge.sim.params import PLAYER_START_HEIGHT, SPAWN_DISTANCE, WITH_THROWER, GameParams
+from jaxdodge.sim.state import NOT_ASKED, Spawn, State
+
+PLAYER_RADIUS = np.float32(0.5)
+PROJECTILE_RADIUS = np.float32(0.3)
+PLAYER_GRAVITY = np.float32(20)
+PROJECTILE_GRAVITY = np.float32(9.8)
+JUMP_SPEED = np.float32(7)
+RESTITUTION = np.float32(0.7)
+FRICTION = np.float32(0.95)
+PLAY_ZONE = np.array([5, 4], np.float32)
+SPAWN_HEIGHT_ARC, FLIGHT_SECONDS_ARC = np.float32(1.5), np.float32(0.8)
+SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE = np.float32(2.5), np.float32(2.0)
+
+
+@struct.dataclass
+class Command:
+    """One command of a client, as data. Several kinds may be off: then it does nothing.
+
+    `params` is the configuration that holds after a `configure` or `set_level`, None where there is none.
+    """
+
+    step: jax.Array | bool = False
+    """An action: `move`."""
+    move: Movement | None = None
+    reset: jax.Array | bool = False
+    """A reset, also part of every `configure`."""
+    restart_timer: jax.Array | bool = False
+    """The level or the spawn interval was set."""
+    params: GameParams | None = None
+
+
+@struct.dataclass
+class Inputs:
+    """What a frame takes from outside."""
+
+    frame_nanoseconds: jax.Array
+    """int32, at most 250 ms."""
+    frame_seconds: jax.Array
+    """float32."""
+    spawn_position: jax.Array
+    """float32 (2,): x and y of a projectile thrown in this frame."""
+    commands: tuple[Command, ...] = ()
+    """In the order of arrival."""
+
+
+def handle_commands(state: State, inputs: Inputs) -> State:
+    """Apply the commands that have arrived. Deferred: a reset's removal of all projectiles seen now."""
+    for command in inputs.commands:
+        state = _configure(state, command)
+        state = _reset(state, command)
+        state = _step(state, command)
+    return state
+
+
+def _configure(state: State, command: Command) -> State:
+    if command.params is None:
+        return state
+    zero = Duration(jnp.int32(0), jnp.int32(0))
+    return state.replace(
+        params=command.params,
+        spawn_timer=_select(command.restart_timer, zero, state.spawn_timer),
+        spawn_interval=_select(command.restart_timer, command.params.spawn_interval, state.spawn_interval),
+    )
+
+
+def _reset(state: State, command: Command) -> State:
+    """Leaves on_ground, pending indicators, a pending collision and the timer's phase as they are."""
+    if command.reset is False:
+        return state
+    player = state.player.replace(
+        position=jnp.asarray([0, 0, PLAYER_START_HEIGHT], jnp.float32),
+        velocity=jnp.zeros(2, jnp.float32),
+        vertical_velocity=jnp.float32(0),
+    )
+    slots = jnp.arange(state.projectiles.cleared.shape[0], dtype=jnp.int32)
+    seen = jnp.where(slots < state.projectiles.count, slots, NOT_ASKED)
+    after = state.replace(
+        player=player,
+        projectiles=state.projectiles.replace(cleared=seen),
+        game_over=jnp.asarray(False),
+        episode_steps=jnp.int32(0),
+    )
+    return _select(command.reset, after, state)
+
+
+def _step(state: State, command: Command) -> State:
+    """Counted and applied after game over too."""
+    if command.step is False:
+        return state
+    jumps = wants_jump(command.move) & state.player.on_ground
+    player = state.player.replace(
+        velocity=velocity(command.move, state.params),
+        vertical_velocity=jnp.where(jumps, JUMP_SPEED, state.player.vertical_velocity),
+    )
+    after = state.replace(player=player, episode_steps=state.episode_steps + 1)
+    return _select(command.step, after, state)
+
+
+def _select(condition, when_true, when_false):
+    if condition is True:
+        return when_true
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), when_true, when_false)
+
+
+def apply_gravity(state: State, inputs: Inputs) -> State:
+    """The player's whole vertical rule."""
+    dt, player = inputs.frame_seconds, state.player
+    speed = player.vertical_velocity - product(PLAYER_GRAVITY, dt)
+    height = player.position[2] + product(speed, dt)
+    lands = height <= PLAYER_START_HEIGHT
+    return state.replace(
+        player=player.replace(
+            position=player.position.at[2].set(jnp.where(lands, PLAYER_START_HEIGHT, height)),
+            vertical_velocity=jnp.where(lands, jnp.float32(0), speed),
+            on_ground=lands,
+        )
+    )
+
+
+def apply_velocity(state: State, inputs: Inputs) -> State:
+    """Move the player horizontally, inside the play zone."""
+    player = state.player
+    moved = player.position[:2] + product(player.velocity, inputs.frame_seconds)
+    return state.replace(
+        player=player.replace(position=player.position.at[:2].set(jnp.clip(moved, -PLAY_ZONE, PLAY_ZONE)))
+    )
+
+
+def spawn_projectiles(state: State, inputs: Inputs) -> State:
+    """Modes standard and topdown: throw when the spawn timer fires. Deferred: the new projectile."""
+    state, thrown = _throw(state, inputs, state.params.observation_mode != WITH_THROWER)
+    return state.replace(spawned_projectile=_select(thrown.due, thrown, state.spawned_projectile))
+
+
+def spawn_thrower_indicators(state: State, inputs: Inputs) -> State:
+    """Mode with_thrower: announce when the spawn timer fires. Deferred: the new indicator."""
+    state, thrown = _throw(state, inputs, state.params.observation_mode == WITH_THROWER)
+    announced = thrown.replace(delay=state.params.thrower_delay)
+    return state.replace(spawned_thrower=_select(thrown.due, announced, state.spawned_thrower))
+
+
+def _throw(state: State, inputs: Inputs, active: jax.Array) -> tuple[State, Spawn]:
+    """Advance the spawn timer, if active, and aim at where the player is now."""
+    ticked, fired = tick_repeating(state.spawn_timer, state.spawn_interval, inputs.frame_nanoseconds)
+    on_arc = state.params.random_spawn_position
+
+    def climb(height, flight_seconds):
+        drop = PLAYER_START_HEIGHT - height
+        half_gravity = np.float32(0.5) * PROJECTILE_GRAVITY
+        return (drop + half_gravity * flight_seconds * flight_seconds) / flight_seconds
+
+    height = jnp.where(on_arc, SPAWN_HEIGHT_ARC, SPAWN_HEIGHT_LINE)
+    flight_seconds = jnp.where(on_arc, FLIGHT_SECONDS_ARC, FLIGHT_SECONDS_LINE)
+    horizontal = divide(state.player.position[:2] - inputs.spawn_position, flight_seconds)
+    vertical = jnp.where(
+        on_arc, climb(SPAWN_HEIGHT_ARC, FLIGHT_SECONDS_ARC), climb(SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE)
+    )
+    spawn = Spawn(
+        position=jnp.concatenate([inputs.spawn_position, height[None]]),
+        velocity=jnp.concatenate([horizontal, vertical[None]]),
+        due=fired & active,
+    )
+    return state.replace(spawn_timer=_select(active, ticked, state.spawn_timer)), spawn
+
+
+def spawn_position(draw: jax.Array, params: GameParams) -> jax.Array:
+    """x and y of a throw, float32 (2,), from the game's uniform draw in [0, 1), a multiple of 2^-24.
+
+    Sine and cosine differ by an ulp or two between mathematical libraries, so this one rule is not bit
+    for bit; replays take the recorded position.
+    """
+    angle = (draw - 0.5) * 2 * params.spawn_angle
+    arc = jnp.stack([jnp.sin(angle) * SPAWN_DISTANCE, jnp.cos(angle) * SPAWN_DISTANCE])
+    line = jnp.stack([product(draw, 3) - 1.5, jnp.full_like(draw, SPAWN_DISTANCE)])
+    return jnp.where(params.random_spawn_position, arc, line)
+
+
+def process_thrower_indicators(state: State, inputs: Inputs) -> State:
+    """Advance the indicators' timers. Deferred: each that fires becomes its projectile."""
+    throwers = state.throwers
+    slots = jnp.arange(throwers.fired.shape[0], dtype=jnp.int32)
+    elapsed, fired = tick_once(throwers.elapsed, throwers.duration, inputs.frame_nanoseconds)
+    fired = jnp.where(fired & (slots < throwers.count), slots, NOT_ASKED)
+    return state.replace(throwers=throwers.replace(elapsed=elapsed, fired=fired))
+
+
+def move_projectiles(state: State, inputs: Inputs) -> State:
+    """Fall, fly, bounce. Slots beyond the count move too; nothing reads them."""
+    dt, projectiles = inputs.frame_seconds, state.projectiles
+    vx, vy, vz = projectiles.velocity
+    vz = vz - product(PROJECTILE_GRAVITY, dt)
+    x, y, z = (p + product(v, dt) for p, v in zip(projectiles.position, (vx, vy, vz), strict=True))
+    bounces = (z <= PROJECTILE_RADIUS) & (vz < 0)
+    position = jnp.stack([x, y, jnp.where(bounces, PROJECTILE_RADIUS, z)])
+    friction = jnp.where(bounces, FRICTION, jnp.float32(1))
+    velocity = jnp.stack([vx * friction, vy * friction, jnp.where(bounces, -vz * RESTITUTION, vz)])
+    return state.replace(projectiles=projectiles.replace(position=position, velocity=velocity))
+
+
+def cleanup_projectiles(state: State, inputs: Inputs) -> State:
+    """Deferred: the removal of every projectile that has left the world."""
+    x, y, z = state.projectiles.position
+    outside = (z < -5) | (y < -25) | (y > 30) | (jnp.abs(x) > 30)
+    slots = jnp.arange(x.shape[0], dtype=jnp.int32)
+    leaves = jnp.where(outside & (slots < state.projectiles.count), slots, NOT_ASKED)
+    return state.replace(projectiles=state.projectiles.replace(cleanup=leaves))
+
+
+def detect_collisions(state: State, inputs: Inputs) -> State:
+    """One pending event if a projectile touches the player; none once the game is over."""
+    touches = nearest_distance(state) < PLAYER_RADIUS + PROJECTILE_RADIUS
+    return state.replace(collision=state.collision | (touches & ~state.game_over))
+
+
+def nearest_distance(state: State) -> jax.Array:
+    """Distance between the centres of the player and the nearest projectile, float32; inf without one."""
+    projectiles = state.projectiles
+    dx, dy, dz = projectiles.position - state.player.position[:, None]
+    squared = product(dx, dx) + product(dy, dy) + product(dz, dz)
+    slots = jnp.arange(squared.shape[0], dtype=jnp.int32)
+    # The square root is monotonic, so the root of the least square is the least root.
+    return jnp.sqrt(jnp.min(jnp.where(slots < projectiles.count, squared, jnp.inf)))
+
+
+def handle_collisions(state: State, inputs: Inputs) -> State:
+    """A pending collision ends the game."""
+    return state.replace(game_over=state.game_over | state.collision, collision=jnp.asarray(False))
