@@ -1,0 +1,57 @@
+"""What the commands share: parsing with refusals of one line, and exit status 2 for a user's mistake."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tyro
+
+from jaxdodge.fields import ConfigError
+
+Options = TypeVar("Options")
+
+
+def parse(parser: Callable[[], Options]) -> Options:
+    """Run a tyro parser; its boxed refusals become one line on standard error, with exit status 2."""
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            return parser()
+    except SystemExit as stop:
+        if stop.code:
+            print(_one_line(stderr.getvalue()), file=sys.stderr)
+        raise
+
+
+def _one_line(boxed: str) -> str:
+    text = re.sub(r"[╭╮╰╯│─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", boxed))
+    return " ".join(text.split())
+
+
+def guarded(command: Callable[..., int], *arguments: Any) -> int:
+    """Run a command; a refusal or an unusable file is one line on standard error and status 2."""
+    try:
+        return command(*arguments)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), file=sys.stderr)
+    return 2
+
+
+def run_command(commands: dict[str, tuple[type, Callable[[Any], int]]], program: str) -> int:
+    """Parse `program COMMAND options` and run the command.
+
+    Args:
+        commands: by name, the dataclass of options and the function that takes one and returns a status.
+        program: module name for the usage line.
+    """
+    choices = {name: options for name, (options, _) in commands.items()}
+    run = {options: function for options, function in commands.values()}
+    options = parse(
+        lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=f"python -m {program}")
+    )
+    return guarded(run[type(options)], options)
