@@ -1,9 +1,12 @@
 """jaxdodge: the Bevy 3D dodgeball arena on JAX, bit for bit, thousands of arenas at once.
 
-`make` builds the environment; JAX and gymnax are imported then, not before.
+`make` builds the environment; JAX and gymnax are imported then, not before. Importing this package registers
+`jaxdodge/Dodge-v0` with Gymnasium.
 """
 
 from typing import TYPE_CHECKING, Any
+
+import gymnasium
 
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -30,3 +33,14 @@ def make(**fields: Any) -> "tuple[DodgeEnv, GameParams]":
 
     env = DodgeEnv(config)
     return env, env.default_params
+
+
+ENVIRONMENT_ID = "jaxdodge/Dodge-v0"
+
+# Names instead of classes keep JAX out, and a second import (a reload) must not register again.
+if ENVIRONMENT_ID not in gymnasium.registry:
+    gymnasium.register(
+        ENVIRONMENT_ID,
+        entry_point="jaxdodge.sim.gym:DodgeGymEnv",
+        vector_entry_point="jaxdodge.sim.gym:DodgeVectorEnv",
+    )

@@ -199,7 +199,7 @@ class GameConfig:
         return max(self.projectile_spawn_interval, self.frame_nanoseconds / 1e9)
 
     def _enough_projectile_slots(self) -> int:
-        """Longest flight over the interval, plus two.
+        """Longest flight over the interval, plus two, rounded up to what fills vector registers.
 
         Longest flights over all throws and player positions, from 4 to 240 frames per second: level 1
         6.3 s; level 2 4.1 s up to 45 degrees and 6.5 s beyond. Beyond 45 degrees about one throw in 500
@@ -207,7 +207,8 @@ class GameConfig:
         overflow the slots, which `info["dropped_projectiles"]` counts.
         """
         narrow = self.random_spawn_position and self.spawn_angle_degrees <= 45
-        return math.ceil((4.1 if narrow else 6.5) / self._seconds_between_throws()) + 2
+        needed = math.ceil((4.1 if narrow else 6.5) / self._seconds_between_throws()) + 2
+        return math.ceil(needed / 8) * 8
 
 
 NOT_SERVER_FIELDS = (

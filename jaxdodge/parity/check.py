@@ -139,7 +139,7 @@ def _spawn_differences(recording: FrameRecording) -> tuple[int, tuple[int, str] 
     for frame in frames:
         recorded = arrays["spawn_position"][frame]
         configs = {_config_after(recording, int(frame) - 1), _config_after(recording, int(frame))}
-        candidates = [np.asarray(_spawn(arrays["spawn_u"][frame], _numbers(config))) for config in configs]
+        candidates = [np.stack(_spawn(arrays["spawn_u"][frame], _numbers(config))) for config in configs]
         distances = [int(np.max(_ulp(recorded, candidate))) for candidate in candidates]
         distance = min(distances)
         largest = max(largest, distance)

@@ -20,7 +20,7 @@ from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
 from jaxdodge.sim.frame import DEFERRED
 from jaxdodge.sim.params import frame_seconds, game_params
 from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE, observe_vector, publish_state, scene
-from jaxdodge.sim.state import State, server_start
+from jaxdodge.sim.state import State, Vector, server_start
 
 FRAMES_PER_CALL = 256
 OBSERVATION_SIZE = np.array([STANDARD_SIZE, WITH_THROWER_SIZE, 0], np.int32)  # by observation mode
@@ -129,7 +129,7 @@ def _inputs(recording: FrameRecording) -> systems.Inputs:
             row.append(
                 systems.Command(
                     step=np.bool_(command.kind == "action"),
-                    move=Movement(np.array([vx, vy]), sprint, jump),
+                    move=Movement(vx, vy, sprint, jump),
                     reset=np.bool_(command.kind in ("reset", "configure")),
                     restart_timer=np.bool_(command.restart_timer),
                     params=cache[config],
@@ -140,7 +140,7 @@ def _inputs(recording: FrameRecording) -> systems.Inputs:
     return systems.Inputs(
         frame_nanoseconds=nanoseconds.astype(np.int32),
         frame_seconds=frame_seconds(nanoseconds),
-        spawn_position=recording.arrays["spawn_position"],
+        spawn_position=tuple(recording.arrays["spawn_position"].T),
         commands=jax.tree.map(lambda *a: np.stack(a), *rows),
     )
 
@@ -155,14 +155,14 @@ def _named(state: State, published: dict, inputs: systems.Inputs, recorded: dict
         array = np.where(used.reshape(used.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
         return array[:, : recorded[name].shape[1]]
 
-    def rows(array: np.ndarray) -> np.ndarray:
-        return array.transpose(0, 2, 1)
+    def stacked(vector: Vector) -> np.ndarray:
+        return np.stack([vector.x, vector.y, vector.z], axis=-1)
 
     named = {
         "dt": inputs.frame_seconds,
-        "player_position": player.position,
-        "player_velocity": player.velocity,
-        "player_vertical_velocity": player.vertical_velocity,
+        "player_position": stacked(player.position),
+        "player_velocity": stacked(player.velocity)[:, :2],
+        "player_vertical_velocity": player.velocity.z,
         "player_on_ground": player.on_ground,
         "projectile_count": projectiles.count,
         "thrower_count": throwers.count,
@@ -176,13 +176,13 @@ def _named(state: State, published: dict, inputs: systems.Inputs, recorded: dict
         :, : recorded["published_observation"].shape[1]
     ]
     for name, array in (
-        ("projectile_position", rows(projectiles.position)),
-        ("projectile_velocity", rows(projectiles.velocity)),
+        ("projectile_position", stacked(projectiles.position)),
+        ("projectile_velocity", stacked(projectiles.velocity)),
     ):
         named[name] = table(array, projectiles.count, name)
     for name, array in (
-        ("thrower_position", rows(throwers.position)),
-        ("thrower_velocity", rows(throwers.velocity)),
+        ("thrower_position", stacked(throwers.position)),
+        ("thrower_velocity", stacked(throwers.velocity)),
         ("thrower_elapsed_ns", _nanoseconds(throwers.elapsed)),
         ("thrower_duration_ns", _nanoseconds(throwers.duration)),
     ):

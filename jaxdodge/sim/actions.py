@@ -23,9 +23,10 @@ ABSENT = np.float32(-1)
 
 @struct.dataclass
 class Movement:
-    """An action of any space: direction (2,), sprint and jump, float32 in [-1, 1]."""
+    """An action of any space; float32 scalars in [-1, 1]."""
 
-    direction: jax.Array
+    vx: jax.Array
+    vy: jax.Array
     sprint: jax.Array
     jump: jax.Array
 
@@ -43,20 +44,18 @@ def movement(action: jax.Array, space: str) -> Movement:
         space: canonical name of the action space.
     """
     if space == "discrete":
-        return Movement(jnp.asarray(DISCRETE_DIRECTIONS)[action], jnp.float32(ABSENT), jnp.float32(ABSENT))
+        vx, vy = jnp.asarray(DISCRETE_DIRECTIONS)[action]
+        return Movement(vx, vy, jnp.float32(ABSENT), jnp.float32(ABSENT))
     component = dict(zip(COMPONENTS[space], action, strict=True))
-    return Movement(
-        jnp.stack([component["vx"], component["vy"]]),
-        component["sprint"],
-        component.get("jump", jnp.float32(ABSENT)),
-    )
+    jump = component.get("jump", jnp.float32(ABSENT))
+    return Movement(component["vx"], component["vy"], component["sprint"], jump)
 
 
-def velocity(move: Movement, params: GameParams) -> jax.Array:
-    """The player's horizontal velocity, float32 (2,) m/s; not normalised, so diagonals are faster."""
+def horizontal_velocity(move: Movement, params: GameParams) -> tuple[jax.Array, jax.Array]:
+    """The player's velocity along x and y, m/s; not normalised, so diagonals are faster."""
     sprint = (move.sprint + 1) / 2
     effective_speed = params.player_speed * (1 + product(sprint, params.sprint_multiplier))
-    return move.direction * effective_speed
+    return move.vx * effective_speed, move.vy * effective_speed
 
 
 def wants_jump(move: Movement) -> jax.Array:

@@ -7,6 +7,7 @@ decisions in `docs/design.md`.
 from functools import partial
 from typing import Any
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +18,9 @@ from gymnax.environments.environment import Environment
 from jaxdodge.config import OBSERVATION_MODES, GameConfig
 from jaxdodge.render.topdown import draw
 from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size, movement
+from jaxdodge.sim.draws import draw_uniform
 from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
-from jaxdodge.sim.frame import frame, frame_of_reset
+from jaxdodge.sim.frame import frame, reset_where
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import (
     STANDARD_SIZE,
@@ -121,12 +123,12 @@ class DodgeEnv(Environment):
             the old one.
         """
         params = self.default_params if params is None else params
-        draws = self._draws(key, params)
+        draws = draw_uniform(key, self.config.frames_per_step + 1)
         after, published = self._advance(draws[:-1], state, action, params)
         done = published.terminated | published.truncated
-        restarted = self._restart(draws[-1], after, params)
-        # Select the state, then observe: an image is drawn once, not once per candidate.
-        selected = jax.tree.map(lambda new, old: jnp.where(done, new, old), restarted, after)
+        # Select the state, then observe: an image is drawn once, not once per candidate. The barrier keeps
+        # the compiler from computing the whole step again for every number of the observation.
+        selected = jax.lax.optimization_barrier(self._restart_where(done, draws[-1], after, params))
         info = {
             **self._info(after, published),
             "terminated": published.terminated,
@@ -138,7 +140,8 @@ class DodgeEnv(Environment):
 
     def step_env(self, key, state: EnvState, action, params: GameParams):
         """One step without reset: observation, state, reward, terminated, info."""
-        after, published = self._advance(self._draws(key, params)[:-1], state, action, params)
+        draws = draw_uniform(key, self.config.frames_per_step + 1)
+        after, published = self._advance(draws[:-1], state, action, params)
         observation = self.observe(None, after, None, params)
         return observation, after, published.reward, published.terminated, self._info(after, published)
 
@@ -161,7 +164,8 @@ class DodgeEnv(Environment):
                 lambda entry: jnp.zeros((config.frame_stack - 1, *entry.shape), entry.dtype),
                 jax.eval_shape(self._entry, state, params),
             )
-        state = self._restart(self._draws(key_draw, params)[-1], state.replace(history=history), params)
+        draw = draw_uniform(key_draw, 1)[0]
+        state = self._restart_where(True, draw, state.replace(history=history), params)
         return self.observe(None, state, None, params), state
 
     def restart(self, key, state: EnvState, params: GameParams | None = None):
@@ -170,7 +174,7 @@ class DodgeEnv(Environment):
         Keeps the spawn timer's phase, pending indicators and on_ground; a throw of the last frame survives.
         """
         params = self.default_params if params is None else params
-        state = self._restart(self._draws(key, params)[-1], state, params)
+        state = self._restart_where(True, draw_uniform(key, 1)[0], state, params)
         return self.observe(None, state, None, params), state
 
     def is_truncated(self, state: EnvState, params: GameParams) -> jax.Array:
@@ -237,17 +241,8 @@ class DodgeEnv(Environment):
     def _with_params(self, game: State, params: GameParams) -> State:
         return game.replace(params=self._static(params), spawn_interval=params.spawn_interval)
 
-    def _draws(self, key, params: GameParams) -> jax.Array:
-        """Positions of the throws of a step's frames and of a reset's, float32 (frames_per_step + 1, 2).
-
-        The game draws multiples of 2^-24.
-        """
-        bits = jax.random.bits(key, (self.config.frames_per_step + 1,), jnp.uint32)
-        uniform = (bits >> 8).astype(jnp.float32) * jnp.float32(2**-24)
-        return jax.vmap(spawn_position, in_axes=(0, None))(uniform, self._static(params))
-
     def _advance(self, draws, state: EnvState, action, params) -> tuple[EnvState, Published]:
-        """From a response to the next one."""
+        """From a response to the next one; a draw per frame, in the order of the frames."""
         frames, response = self.config.frames_per_step, self.config.response_frame
         if self._discrete:
             action = jnp.asarray(action, jnp.int32)
@@ -259,9 +254,9 @@ class DodgeEnv(Environment):
             game = self._run(game, draws, params, state.action, ~fresh)
         else:
             if response < frames:
-                later = self._run(game, draws[response:], params, action, False)
+                later = self._run(game, draws[: frames - response], params, action, False)
                 game = jax.tree.map(lambda old, new: jnp.where(fresh, old, new), game, later)
-            game = self._run(game, draws[:response], params, action, True)
+            game = self._run(game, draws[frames - response :], params, action, True)
         published = publish_state(game)
         history = state.history
         if history is not None:
@@ -284,18 +279,24 @@ class DodgeEnv(Environment):
         applies = jnp.zeros(len(draws), bool).at[0].set(apply)
         return jax.lax.scan(lambda game, x: (one(game, *x), None), game, (draws, applies))[0]
 
-    def _restart(self, draw, state: EnvState, params: GameParams) -> EnvState:
+    def _restart_where(self, condition, draw, state: EnvState, params: GameParams) -> EnvState:
+        """The reset command and its frame where the condition holds."""
         inputs = self._inputs(draw, params, Command(reset=True))
-        game = frame_of_reset(self._with_params(state.game, params), inputs, self._with_thrower)
+        game = reset_where(condition, self._with_params(state.game, params), inputs, self._with_thrower)
+
+        def cleared(array: jax.Array) -> jax.Array:
+            return jnp.where(condition, jnp.zeros_like(array), array)
+
         return EnvState(
             game=_without_params(game),
-            time=jnp.zeros_like(state.time),
-            action=jnp.zeros_like(state.action),
-            history=jax.tree.map(jnp.zeros_like, state.history),
+            time=cleared(state.time),
+            action=cleared(state.action),
+            history=jax.tree.map(cleared, state.history),
         )
 
     def _inputs(self, draw, params: GameParams, command: Command) -> Inputs:
-        return Inputs(params.frame_nanoseconds, params.frame_seconds, draw, (command,))
+        throw = spawn_position(draw, self._static(params))
+        return Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))
 
 
 def _without_params(game: State) -> State:
@@ -313,3 +314,12 @@ def _uniform(key, duration: Duration) -> Duration:
     return Duration(
         jnp.where(in_whole, second, duration.seconds), jax.random.randint(key_nanoseconds, (), 0, below)
     )
+
+
+def _from_fields(**fields: Any) -> DodgeEnv:
+    return DodgeEnv(GameConfig.from_mapping(fields))
+
+
+# gymnax refuses a second registration, which a reload of this module would be.
+if "jaxdodge/Dodge-v0" not in gymnax.registered_envs:
+    gymnax.register("jaxdodge/Dodge-v0", _from_fields)

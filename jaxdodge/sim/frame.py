@@ -14,8 +14,10 @@ from jaxdodge.sim import systems
 from jaxdodge.sim.state import NOT_ASKED, Projectiles, Spawn, State, Throwers
 from jaxdodge.sim.systems import Inputs
 
-# Cut after publish_state, so that a frame begins with the commands and ends in what is published.
-SIMULATOR_ORDER: tuple[Callable[[State, Inputs], State], ...] = (
+System = Callable[[State, Inputs], State]
+
+# What runs before publish_state, at which a frame of the simulator ends.
+BEFORE_PUBLICATION: tuple[System, ...] = (
     systems.move_projectiles,
     systems.process_thrower_indicators,
     systems.spawn_thrower_indicators,
@@ -23,11 +25,14 @@ SIMULATOR_ORDER: tuple[Callable[[State, Inputs], State], ...] = (
     systems.cleanup_projectiles,
     systems.detect_collisions,
     systems.handle_collisions,
-    # publish_state: the cut
+)
+# What runs after it, with which the next frame begins.
+AFTER_PUBLICATION: tuple[System, ...] = (
     systems.handle_commands,
     systems.apply_gravity,
     systems.apply_velocity,
 )
+OF_INDICATORS = (systems.process_thrower_indicators, systems.spawn_thrower_indicators)
 
 
 def frame(state: State, inputs: Inputs, with_thrower: bool) -> State:
@@ -38,117 +43,125 @@ def frame(state: State, inputs: Inputs, with_thrower: bool) -> State:
         inputs: time step, draw and commands.
         with_thrower: whether the mode is with_thrower; without it there are no indicators to look after.
     """
-    left_out = () if with_thrower else (systems.process_thrower_indicators, systems.spawn_thrower_indicators)
-    order = [system for system in SIMULATOR_ORDER if system not in left_out]
-    start = order.index(systems.handle_commands)
-    for system in order[start:]:
+    for system in AFTER_PUBLICATION:
         state = system(state, inputs)
-    for system in order:
-        if system in DEFERRED:
+    idle = set() if with_thrower else set(OF_INDICATORS)
+    if not any(command.reset is not False for command in inputs.commands):
+        idle.add(systems.handle_commands)
+    for system in BEFORE_PUBLICATION + AFTER_PUBLICATION:
+        if system in DEFERRED and system not in idle:
             state = DEFERRED[system](state)
-    for system in order[:start]:
-        state = system(state, inputs)
+    for system in BEFORE_PUBLICATION:
+        if with_thrower or system not in OF_INDICATORS:
+            state = system(state, inputs)
     return state
 
 
-def frame_of_reset(state: State, inputs: Inputs, with_thrower: bool) -> State:
-    """The frame that begins with a reset command: `frame`, without carrying the table through it.
+def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower: bool) -> State:
+    """The frame that begins with a reset command, where the condition holds; else the state as it is.
 
-    Everything seen is removed, so only a throw of the last frame is left, and it needs one slot. With
-    indicators, several projectiles may appear at once, in an order that depends on the removals.
+    Args:
+        condition: bool.
+        state: as of a publication.
+        inputs: of the frame, with the reset among its commands.
+        with_thrower: as for `frame`.
     """
     if with_thrower:
-        return frame(state, inputs, with_thrower)
-    projectiles = state.projectiles
+        # Several projectiles may appear at once, in an order that depends on what is removed.
+        return _where(condition, frame(state, inputs, with_thrower), state)
+    # Everything seen is removed, so only a throw of the last frame is left: one slot is enough.
+    before = state.projectiles
+    emptied = jax.tree.map(lambda array: array[:1], before.replace(count=jnp.zeros(1, jnp.int32)))
+    emptied = emptied.replace(count=jnp.int32(0), outside=jnp.zeros(1, bool))
+    after = frame(state.replace(projectiles=emptied), inputs, with_thrower)
+    first = condition & (jnp.arange(before.outside.shape[0]) == 0)
+    projectiles = _where(first, after.projectiles.replace(count=before.count), before)
+    projectiles = projectiles.replace(
+        count=jnp.where(condition, after.projectiles.count, before.count),
+        # What lies beyond the count is never read, but it must not ask to be removed.
+        outside=jnp.where(condition, False, before.outside),
+    )
+    return _where(condition, after.replace(projectiles=projectiles), state.replace(projectiles=projectiles))
 
-    def resize(array: jax.Array, slots: int, fill=0) -> jax.Array:
-        missing = [(0, 0)] * (array.ndim - 1) + [(0, max(0, slots - array.shape[-1]))]
-        return jnp.pad(array[..., :slots], missing, constant_values=fill)
 
-    def table(slots: int, projectiles: Projectiles) -> Projectiles:
-        return projectiles.replace(
-            position=resize(projectiles.position, slots),
-            velocity=resize(projectiles.velocity, slots),
-            cleanup=resize(projectiles.cleanup, slots, NOT_ASKED),
-            cleared=resize(projectiles.cleared, slots, NOT_ASKED),
-        )
+def _where(condition, when_true, when_false):
+    return jax.tree.map(
+        lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false
+    )
 
-    nobody = projectiles.replace(count=jnp.int32(0), cleanup=jnp.full_like(projectiles.cleanup, NOT_ASKED))
-    state = frame(state.replace(projectiles=table(1, nobody)), inputs, with_thrower)
-    return state.replace(projectiles=table(projectiles.cleanup.shape[0], state.projectiles))
+
+def _append(table: Projectiles | Throwers, row: dict, due: jax.Array):
+    """The table with a row at its end if it is due, and 1 if there was no room for it."""
+    slots = jax.tree.leaves(table.position)[0].shape[0]
+    here = (jnp.arange(slots, dtype=jnp.int32) == table.count) & due
+    fits = due & (table.count < slots)
+    columns = {
+        name: jax.tree.map(lambda new, old: jnp.where(here, new, old), value, getattr(table, name))
+        for name, value in row.items()
+    }
+    return table.replace(**columns, count=table.count + fits), due & ~fits
 
 
 def _appear(state: State, spawn: Spawn) -> State:
-    """Append a projectile to the table if it is due; count it if there is no room."""
-    projectiles = state.projectiles
-    slots = projectiles.cleanup.shape[0]
-    here = (jnp.arange(slots, dtype=jnp.int32) == projectiles.count) & spawn.due
-    fits = spawn.due & (projectiles.count < slots)
+    row = {"position": spawn.position, "velocity": spawn.velocity}
+    projectiles, dropped = _append(state.projectiles, row, spawn.due)
     return state.replace(
-        projectiles=projectiles.replace(
-            position=jnp.where(here, spawn.position[:, None], projectiles.position),
-            velocity=jnp.where(here, spawn.velocity[:, None], projectiles.velocity),
-            count=projectiles.count + fits,
-        ),
-        dropped_projectiles=state.dropped_projectiles + (spawn.due & ~fits),
+        projectiles=projectiles, dropped_projectiles=state.dropped_projectiles + dropped
     )
 
 
 def projectile_appears(state: State) -> State:
     """Deferred by `spawn_projectiles`."""
     state = _appear(state, state.spawned_projectile)
-    return state.replace(spawned_projectile=_done(state.spawned_projectile))
+    return state.replace(spawned_projectile=state.spawned_projectile.replace(due=jnp.asarray(False)))
 
 
 def indicator_appears(state: State) -> State:
     """Deferred by `spawn_thrower_indicators`."""
-    throwers, spawn = state.throwers, state.spawned_thrower
-    slots = throwers.fired.shape[0]
-    here = (jnp.arange(slots, dtype=jnp.int32) == throwers.count) & spawn.due
-    fits = spawn.due & (throwers.count < slots)
-    duration = jax.tree.map(
-        lambda new, old: jnp.where(here, new, old), spawn.delay, throwers.duration
-    )
+    spawn = state.spawned_thrower
+    row = {
+        "position": spawn.position,
+        "velocity": spawn.velocity,
+        "elapsed": jax.tree.map(jnp.zeros_like, spawn.delay),
+        "duration": spawn.delay,
+    }
+    throwers, dropped = _append(state.throwers, row, spawn.due)
     return state.replace(
-        throwers=throwers.replace(
-            position=jnp.where(here, spawn.position[:, None], throwers.position),
-            velocity=jnp.where(here, spawn.velocity[:, None], throwers.velocity),
-            elapsed=jax.tree.map(lambda old: jnp.where(here, 0, old), throwers.elapsed),
-            duration=duration,
-            count=throwers.count + fits,
-        ),
-        spawned_thrower=_done(spawn),
-        dropped_throwers=state.dropped_throwers + (spawn.due & ~fits),
+        throwers=throwers,
+        spawned_thrower=spawn.replace(due=jnp.asarray(False)),
+        dropped_throwers=state.dropped_throwers + dropped,
     )
-
-
-def _done(spawn: Spawn) -> Spawn:
-    return spawn.replace(due=jnp.asarray(False))
 
 
 def indicators_fire(state: State) -> State:
     """Deferred by `process_thrower_indicators`: each appears as a projectile, then is removed."""
 
-    def fire(slot: int, state: State) -> State:
+    def fire(slot: jax.Array, state: State) -> State:
         throwers = state.throwers
-        due = throwers.fired[slot] != NOT_ASKED
-        return _appear(state, Spawn(throwers.position[:, slot], throwers.velocity[:, slot], due))
+        position, velocity = jax.tree.map(lambda array: array[slot], (throwers.position, throwers.velocity))
+        return _appear(state, Spawn(position, velocity, throwers.fired[slot]))
 
-    state = jax.lax.fori_loop(0, state.throwers.fired.shape[0], fire, state)
-    return state.replace(throwers=swap_remove(state.throwers, "fired"))
+    slots = state.throwers.fired.shape[0]
+    state = jax.lax.fori_loop(0, slots, fire, state)
+    throwers = swap_remove(state.throwers, _ranks(state.throwers.fired))
+    return state.replace(throwers=throwers.replace(fired=jnp.zeros(slots, bool)))
 
 
 def outsiders_leave(state: State) -> State:
     """Deferred by `cleanup_projectiles`."""
-    return state.replace(projectiles=swap_remove(state.projectiles, "cleanup"))
+    projectiles = swap_remove(state.projectiles, _ranks(state.projectiles.outside))
+    return state.replace(projectiles=projectiles.replace(outside=jnp.zeros_like(projectiles.outside)))
 
 
 def cleared_leave(state: State) -> State:
     """Deferred by `handle_commands`: everything that a reset saw."""
-    return state.replace(projectiles=swap_remove(state.projectiles, "cleared"))
+    projectiles = swap_remove(state.projectiles, state.projectiles.cleared)
+    return state.replace(
+        projectiles=projectiles.replace(cleared=jnp.full_like(projectiles.cleared, NOT_ASKED))
+    )
 
 
-DEFERRED: dict[Callable[[State, Inputs], State], Callable[[State], State]] = {
+DEFERRED: dict[System, Callable[[State], State]] = {
     systems.handle_commands: cleared_leave,
     systems.spawn_projectiles: projectile_appears,
     systems.spawn_thrower_indicators: indicator_appears,
@@ -157,34 +170,35 @@ DEFERRED: dict[Callable[[State, Inputs], State], Callable[[State], State]] = {
 }
 
 
-def swap_remove(table: Projectiles | Throwers, asked: str):
-    """Remove the slots that a system asked to empty, as the game's table does.
+def _ranks(asked: jax.Array) -> jax.Array:
+    """A system asks for removals in table order, and nothing has moved in the table since it asked."""
+    return jnp.where(asked, jnp.arange(asked.shape[0], dtype=jnp.int32), NOT_ASKED)
 
-    In the order of asking, the last slot in use moves into the place of the removed one.
+
+def swap_remove(table, ranks: jax.Array):
+    """Remove slots as the game's table does: in the order of asking, the last slot in use fills the gap.
 
     Args:
-        table: `Projectiles` or `Throwers`.
-        asked: name of the field of ranks, int32 (slots,); NOT_ASKED where nothing is removed.
+        table: `Projectiles` or `Throwers`; every array of the shape (slots,) moves along.
+        ranks: int32 (slots,): place in the order of asking, NOT_ASKED where nothing is removed.
     """
-    slots = jnp.arange(getattr(table, asked).shape[0], dtype=jnp.int32)
+    slots = jnp.arange(ranks.shape[0], dtype=jnp.int32)
+    columns = table.replace(count=None)
 
-    def remove_next(table):
-        ranks = getattr(table, asked)
-        removed = jnp.argmin(ranks)
-        last = table.count - 1
+    def remove_next(carry):
+        columns, ranks, count, remaining = carry
+        removed, last = jnp.argmin(ranks), count - 1
 
         def move(array):
-            if array.ndim == 0:
-                return array
-            moved = jax.lax.dynamic_index_in_dim(array, last, axis=-1, keepdims=True)
+            moved = jax.lax.dynamic_index_in_dim(array, last, keepdims=True)
             return jnp.where(slots == removed, moved, array)
 
-        shrunk = jax.tree.map(move, table).replace(count=last)
+        columns, ranks = jax.tree.map(move, (columns, ranks))
         # The freed slot at the end must not ask again.
-        return shrunk.replace(
-            **{asked: jnp.where(slots == last, NOT_ASKED, getattr(shrunk, asked))},
-        )
+        return columns, jnp.where(slots == last, NOT_ASKED, ranks), last, remaining - 1
 
-    return jax.lax.while_loop(
-        lambda table: jnp.any(getattr(table, asked) != NOT_ASKED), remove_next, table
+    asked = jnp.sum(ranks != NOT_ASKED, dtype=jnp.int32)
+    columns, _, count, _ = jax.lax.while_loop(
+        lambda carry: carry[3] > 0, remove_next, (columns, ranks, table.count, asked)
     )
+    return columns.replace(count=count)

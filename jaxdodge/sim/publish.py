@@ -6,7 +6,7 @@ from flax import struct
 
 from jaxdodge.render.topdown import Scene
 from jaxdodge.sim.exact import divide, product
-from jaxdodge.sim.state import State
+from jaxdodge.sim.state import State, Vector
 from jaxdodge.sim.systems import nearest_distance
 
 OBSERVED_PROJECTILES = 10
@@ -51,32 +51,38 @@ def _reward(state: State) -> jax.Array:
 def observe_vector(state: State, with_thrower: bool) -> jax.Array:
     """The observation of the modes standard, float32 (65,), and with_thrower, float32 (69,)."""
     player, projectiles = state.player, state.projectiles
-    slots = min(OBSERVED_PROJECTILES, projectiles.position.shape[1])
-    seen = jnp.concatenate([projectiles.position[:, :slots], projectiles.velocity[:, :slots]])
-    seen = jnp.where(jnp.arange(slots) < projectiles.count, seen, 0)
-    seen = jnp.pad(seen, ((0, 0), (0, OBSERVED_PROJECTILES - slots)))
-    parts = [player.position, player.velocity, seen.T.reshape(-1)]
+    rows = [*_components(projectiles.position), *_components(projectiles.velocity)]
+    slots = min(OBSERVED_PROJECTILES, len(rows[0]))
+    seen = jnp.stack([row[:slots] for row in rows], axis=-1)
+    seen = jnp.where((jnp.arange(slots) < projectiles.count)[:, None], seen, 0)
+    seen = jnp.pad(seen, ((0, OBSERVED_PROJECTILES - slots), (0, 0)))
+    own = jnp.stack([*_components(player.position), player.velocity.x, player.velocity.y])
+    parts = [own, seen.reshape(-1)]
     if with_thrower:
         parts.append(_first_indicator(state))
     return jnp.concatenate(parts)
 
 
+def _components(vector: Vector) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return vector.x, vector.y, vector.z
+
+
 def _first_indicator(state: State) -> jax.Array:
     """Position of the first pending indicator and its remaining time as a share of the configured delay."""
     throwers = state.throwers
-    elapsed, duration = jax.tree.map(lambda array: array[0], (throwers.elapsed, throwers.duration))
-    remaining = divide(duration.minus(elapsed).as_seconds(), state.params.thrower_delay_seconds)
-    values = jnp.append(throwers.position[:, 0], jnp.clip(remaining, 0, 1))
-    return jnp.where(throwers.count > 0, values, 0)
+    first = jax.tree.map(lambda array: array[0], throwers.replace(count=throwers.count[None]))
+    remaining = first.duration.minus(first.elapsed).as_seconds()
+    share = jnp.clip(divide(remaining, state.params.thrower_delay_seconds), 0, 1)
+    return jnp.where(throwers.count > 0, jnp.stack([*_components(first.position), share]), 0)
 
 
 def scene(state: State) -> Scene:
     """What the image of the mode topdown is drawn from."""
-    throwers = state.throwers
+    player, projectiles, throwers = state.player.position, state.projectiles.position, state.throwers
     return Scene(
-        player=state.player.position[:2],
-        projectiles=state.projectiles.position[:2],
+        player=jnp.stack([player.x, player.y]),
+        projectiles=jnp.stack([projectiles.x, projectiles.y]),
         projectile_count=state.projectiles.count,
-        thrower=throwers.position[:2, 0],
+        thrower=jnp.stack([throwers.position.x[0], throwers.position.y[0]]),
         thrower_pending=throwers.count > 0,
     )

@@ -8,20 +8,32 @@ from flax import struct
 from jaxdodge.sim.duration import Duration
 from jaxdodge.sim.params import PLAYER_START_HEIGHT, GameParams
 
-# A slot that nobody asked to empty; otherwise `removal` holds the slot's rank in the order of asking.
+# The rank of a slot that no reset asked to empty.
 NOT_ASKED = np.int32(2**30)
 
 
 @struct.dataclass
-class Player:
-    """The player; metres and seconds."""
+class Vector:
+    """Three components of one shape, float32. Apart, they are contiguous, which the processor likes best."""
 
-    position: jax.Array
-    """float32 (3,)."""
-    velocity: jax.Array
-    """float32 (2,), as commanded; stays until the next action."""
-    vertical_velocity: jax.Array
-    """float32."""
+    x: jax.Array
+    y: jax.Array
+    z: jax.Array
+
+    @classmethod
+    def zeros(cls, *shape: int) -> "Vector":
+        """The zero vector, or a table of them."""
+        return cls(*(jnp.zeros(shape, jnp.float32) for _ in range(3)))
+
+
+@struct.dataclass
+class Player:
+    """The player; scalars."""
+
+    position: Vector
+    """Metres."""
+    velocity: Vector
+    """m/s; x and y as commanded, until the next action."""
     on_ground: jax.Array
     """bool."""
 
@@ -30,26 +42,26 @@ class Player:
 class Projectiles:
     """The table of projectiles, in the game's order: the first `count` slots are in use."""
 
-    position: jax.Array
-    """float32 (3, slots), metres. Components come first so that arithmetic runs along the slots."""
-    velocity: jax.Array
-    """float32 (3, slots), m/s."""
+    position: Vector
+    """(slots,), metres."""
+    velocity: Vector
+    """(slots,), m/s."""
     count: jax.Array
     """int32."""
-    cleanup: jax.Array
-    """int32 (slots,): rank of the removals asked for by `cleanup_projectiles`, else NOT_ASKED."""
+    outside: jax.Array
+    """bool (slots,): `cleanup_projectiles` has asked for the removal."""
     cleared: jax.Array
-    """int32 (slots,): rank of the removals asked for by a reset, else NOT_ASKED."""
+    """int32 (slots,): the slot's rank among the removals that a reset has asked for, else NOT_ASKED."""
 
 
 @struct.dataclass
 class Throwers:
     """The table of pending thrower indicators, in the game's order."""
 
-    position: jax.Array
-    """float32 (3, slots): where the projectile will appear."""
-    velocity: jax.Array
-    """float32 (3, slots): its velocity, aimed when the indicator appeared."""
+    position: Vector
+    """(slots,): where the projectile will appear."""
+    velocity: Vector
+    """(slots,): its velocity, aimed when the indicator appeared."""
     elapsed: Duration
     """(slots,)."""
     duration: Duration
@@ -57,17 +69,15 @@ class Throwers:
     count: jax.Array
     """int32."""
     fired: jax.Array
-    """int32 (slots,): rank of those that become projectiles at the end of the frame, else NOT_ASKED."""
+    """bool (slots,): those that become projectiles at the end of the frame."""
 
 
 @struct.dataclass
 class Spawn:
     """A projectile or an indicator that appears at the end of the frame, if `due`."""
 
-    position: jax.Array
-    """float32 (3,)."""
-    velocity: jax.Array
-    """float32 (3,)."""
+    position: Vector
+    velocity: Vector
     due: jax.Array
     """bool."""
     delay: Duration | None = None
@@ -109,32 +119,27 @@ def server_start(params: GameParams, projectile_slots: int, thrower_slots: int) 
     """The state of a server that has just started: player at the start, on the ground, timer at zero."""
 
     def nothing(delay: Duration | None = None) -> Spawn:
-        return Spawn(jnp.zeros(3, jnp.float32), jnp.zeros(3, jnp.float32), jnp.asarray(False), delay)
+        return Spawn(Vector.zeros(), Vector.zeros(), jnp.asarray(False), delay)
 
     def zeros(*shape: int) -> Duration:
         return Duration(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32))
 
     return State(
-        player=Player(
-            position=jnp.asarray([0, 0, PLAYER_START_HEIGHT], jnp.float32),
-            velocity=jnp.zeros(2, jnp.float32),
-            vertical_velocity=jnp.float32(0),
-            on_ground=jnp.asarray(True),
-        ),
+        player=Player(player_start(), Vector.zeros(), jnp.asarray(True)),
         projectiles=Projectiles(
-            position=jnp.zeros((3, projectile_slots), jnp.float32),
-            velocity=jnp.zeros((3, projectile_slots), jnp.float32),
+            position=Vector.zeros(projectile_slots),
+            velocity=Vector.zeros(projectile_slots),
             count=jnp.int32(0),
-            cleanup=jnp.full(projectile_slots, NOT_ASKED),
+            outside=jnp.zeros(projectile_slots, bool),
             cleared=jnp.full(projectile_slots, NOT_ASKED),
         ),
         throwers=Throwers(
-            position=jnp.zeros((3, thrower_slots), jnp.float32),
-            velocity=jnp.zeros((3, thrower_slots), jnp.float32),
+            position=Vector.zeros(thrower_slots),
+            velocity=Vector.zeros(thrower_slots),
             elapsed=zeros(thrower_slots),
             duration=zeros(thrower_slots),
             count=jnp.int32(0),
-            fired=jnp.full(thrower_slots, NOT_ASKED),
+            fired=jnp.zeros(thrower_slots, bool),
         ),
         spawned_projectile=nothing(),
         spawned_thrower=nothing(zeros()),
@@ -147,3 +152,8 @@ def server_start(params: GameParams, projectile_slots: int, thrower_slots: int) 
         dropped_throwers=jnp.int32(0),
         params=params,
     )
+
+
+def player_start() -> Vector:
+    """Where a player stands after a reset."""
+    return Vector(jnp.float32(0), jnp.float32(0), jnp.float32(PLAYER_START_HEIGHT))

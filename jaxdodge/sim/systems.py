@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdodge.sim.actions import Movement, velocity, wants_jump
+from jaxdodge.sim.actions import Movement, horizontal_velocity, wants_jump
 from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
 from jaxdodge.sim.exact import divide, product
 from jaxdodge.sim.params import PLAYER_START_HEIGHT, SPAWN_DISTANCE, WITH_THROWER, GameParams
-from jaxdodge.sim.state import NOT_ASKED, Spawn, State
+from jaxdodge.sim.state import NOT_ASKED, Spawn, State, Vector, player_start
 
 PLAYER_RADIUS = np.float32(0.5)
 PROJECTILE_RADIUS = np.float32(0.3)
@@ -22,7 +22,7 @@ PROJECTILE_GRAVITY = np.float32(9.8)
 JUMP_SPEED = np.float32(7)
 RESTITUTION = np.float32(0.7)
 FRICTION = np.float32(0.95)
-PLAY_ZONE = np.array([5, 4], np.float32)
+PLAY_ZONE_X, PLAY_ZONE_Y = np.float32(5), np.float32(4)
 SPAWN_HEIGHT_ARC, FLIGHT_SECONDS_ARC = np.float32(1.5), np.float32(0.8)
 SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE = np.float32(2.5), np.float32(2.0)
 
@@ -52,8 +52,8 @@ class Inputs:
     """int32, at most 250 ms."""
     frame_seconds: jax.Array
     """float32."""
-    spawn_position: jax.Array
-    """float32 (2,): x and y of a projectile thrown in this frame."""
+    spawn_position: tuple[jax.Array, jax.Array]
+    """float32: x and y of a projectile thrown in this frame."""
     commands: tuple[Command, ...] = ()
     """In the order of arrival."""
 
@@ -82,11 +82,7 @@ def _reset(state: State, command: Command) -> State:
     """Leaves on_ground, pending indicators, a pending collision and the timer's phase as they are."""
     if command.reset is False:
         return state
-    player = state.player.replace(
-        position=jnp.asarray([0, 0, PLAYER_START_HEIGHT], jnp.float32),
-        velocity=jnp.zeros(2, jnp.float32),
-        vertical_velocity=jnp.float32(0),
-    )
+    player = state.player.replace(position=player_start(), velocity=Vector.zeros())
     slots = jnp.arange(state.projectiles.cleared.shape[0], dtype=jnp.int32)
     seen = jnp.where(slots < state.projectiles.count, slots, NOT_ASKED)
     after = state.replace(
@@ -103,10 +99,9 @@ def _step(state: State, command: Command) -> State:
     if command.step is False:
         return state
     jumps = wants_jump(command.move) & state.player.on_ground
-    player = state.player.replace(
-        velocity=velocity(command.move, state.params),
-        vertical_velocity=jnp.where(jumps, JUMP_SPEED, state.player.vertical_velocity),
-    )
+    vx, vy = horizontal_velocity(command.move, state.params)
+    vz = jnp.where(jumps, JUMP_SPEED, state.player.velocity.z)
+    player = state.player.replace(velocity=Vector(vx, vy, vz))
     after = state.replace(player=player, episode_steps=state.episode_steps + 1)
     return _select(command.step, after, state)
 
@@ -120,13 +115,13 @@ def _select(condition, when_true, when_false):
 def apply_gravity(state: State, inputs: Inputs) -> State:
     """The player's whole vertical rule."""
     dt, player = inputs.frame_seconds, state.player
-    speed = player.vertical_velocity - product(PLAYER_GRAVITY, dt)
-    height = player.position[2] + product(speed, dt)
+    speed = player.velocity.z - product(PLAYER_GRAVITY, dt)
+    height = player.position.z + product(speed, dt)
     lands = height <= PLAYER_START_HEIGHT
     return state.replace(
         player=player.replace(
-            position=player.position.at[2].set(jnp.where(lands, PLAYER_START_HEIGHT, height)),
-            vertical_velocity=jnp.where(lands, jnp.float32(0), speed),
+            position=player.position.replace(z=jnp.where(lands, PLAYER_START_HEIGHT, height)),
+            velocity=player.velocity.replace(z=jnp.where(lands, jnp.float32(0), speed)),
             on_ground=lands,
         )
     )
@@ -134,11 +129,13 @@ def apply_gravity(state: State, inputs: Inputs) -> State:
 
 def apply_velocity(state: State, inputs: Inputs) -> State:
     """Move the player horizontally, inside the play zone."""
-    player = state.player
-    moved = player.position[:2] + product(player.velocity, inputs.frame_seconds)
-    return state.replace(
-        player=player.replace(position=player.position.at[:2].set(jnp.clip(moved, -PLAY_ZONE, PLAY_ZONE)))
+    dt, player = inputs.frame_seconds, state.player
+    x = player.position.x + product(player.velocity.x, dt)
+    y = player.position.y + product(player.velocity.y, dt)
+    position = player.position.replace(
+        x=jnp.clip(x, -PLAY_ZONE_X, PLAY_ZONE_X), y=jnp.clip(y, -PLAY_ZONE_Y, PLAY_ZONE_Y)
     )
+    return state.replace(player=player.replace(position=position))
 
 
 def spawn_projectiles(state: State, inputs: Inputs) -> State:
@@ -164,30 +161,36 @@ def _throw(state: State, inputs: Inputs, active: jax.Array) -> tuple[State, Spaw
         half_gravity = np.float32(0.5) * PROJECTILE_GRAVITY
         return (drop + half_gravity * flight_seconds * flight_seconds) / flight_seconds
 
-    height = jnp.where(on_arc, SPAWN_HEIGHT_ARC, SPAWN_HEIGHT_LINE)
-    flight_seconds = jnp.where(on_arc, FLIGHT_SECONDS_ARC, FLIGHT_SECONDS_LINE)
-    horizontal = divide(state.player.position[:2] - inputs.spawn_position, flight_seconds)
-    vertical = jnp.where(
-        on_arc, climb(SPAWN_HEIGHT_ARC, FLIGHT_SECONDS_ARC), climb(SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE)
-    )
+    x, y = inputs.spawn_position
+    player, flight_seconds = state.player.position, jnp.where(on_arc, FLIGHT_SECONDS_ARC, FLIGHT_SECONDS_LINE)
     spawn = Spawn(
-        position=jnp.concatenate([inputs.spawn_position, height[None]]),
-        velocity=jnp.concatenate([horizontal, vertical[None]]),
+        position=Vector(x, y, jnp.where(on_arc, SPAWN_HEIGHT_ARC, SPAWN_HEIGHT_LINE)),
+        velocity=Vector(
+            divide(player.x - x, flight_seconds),
+            divide(player.y - y, flight_seconds),
+            jnp.where(
+                on_arc,
+                climb(SPAWN_HEIGHT_ARC, FLIGHT_SECONDS_ARC),
+                climb(SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE),
+            ),
+        ),
         due=fired & active,
     )
     return state.replace(spawn_timer=_select(active, ticked, state.spawn_timer)), spawn
 
 
-def spawn_position(draw: jax.Array, params: GameParams) -> jax.Array:
-    """x and y of a throw, float32 (2,), from the game's uniform draw in [0, 1), a multiple of 2^-24.
+def spawn_position(draw: jax.Array, params: GameParams) -> tuple[jax.Array, jax.Array]:
+    """x and y of a throw from the game's uniform draw in [0, 1), a multiple of 2^-24; float32.
 
     Sine and cosine differ by an ulp or two between mathematical libraries, so this one rule is not bit
     for bit; replays take the recorded position.
     """
     angle = (draw - 0.5) * 2 * params.spawn_angle
-    arc = jnp.stack([jnp.sin(angle) * SPAWN_DISTANCE, jnp.cos(angle) * SPAWN_DISTANCE])
-    line = jnp.stack([product(draw, 3) - 1.5, jnp.full_like(draw, SPAWN_DISTANCE)])
-    return jnp.where(params.random_spawn_position, arc, line)
+    on_arc = params.random_spawn_position
+    return (
+        jnp.where(on_arc, jnp.sin(angle) * SPAWN_DISTANCE, product(draw, 3) - 1.5),
+        jnp.where(on_arc, jnp.cos(angle) * SPAWN_DISTANCE, SPAWN_DISTANCE),
+    )
 
 
 def process_thrower_indicators(state: State, inputs: Inputs) -> State:
@@ -195,30 +198,32 @@ def process_thrower_indicators(state: State, inputs: Inputs) -> State:
     throwers = state.throwers
     slots = jnp.arange(throwers.fired.shape[0], dtype=jnp.int32)
     elapsed, fired = tick_once(throwers.elapsed, throwers.duration, inputs.frame_nanoseconds)
-    fired = jnp.where(fired & (slots < throwers.count), slots, NOT_ASKED)
-    return state.replace(throwers=throwers.replace(elapsed=elapsed, fired=fired))
+    return state.replace(throwers=throwers.replace(elapsed=elapsed, fired=fired & (slots < throwers.count)))
 
 
 def move_projectiles(state: State, inputs: Inputs) -> State:
     """Fall, fly, bounce. Slots beyond the count move too; nothing reads them."""
     dt, projectiles = inputs.frame_seconds, state.projectiles
-    vx, vy, vz = projectiles.velocity
-    vz = vz - product(PROJECTILE_GRAVITY, dt)
-    x, y, z = (p + product(v, dt) for p, v in zip(projectiles.position, (vx, vy, vz), strict=True))
-    bounces = (z <= PROJECTILE_RADIUS) & (vz < 0)
-    position = jnp.stack([x, y, jnp.where(bounces, PROJECTILE_RADIUS, z)])
-    friction = jnp.where(bounces, FRICTION, jnp.float32(1))
-    velocity = jnp.stack([vx * friction, vy * friction, jnp.where(bounces, -vz * RESTITUTION, vz)])
-    return state.replace(projectiles=projectiles.replace(position=position, velocity=velocity))
+    velocity = projectiles.velocity.replace(z=projectiles.velocity.z - product(PROJECTILE_GRAVITY, dt))
+    position = jax.tree.map(lambda p, v: p + product(v, dt), projectiles.position, velocity)
+    bounces = (position.z <= PROJECTILE_RADIUS) & (velocity.z < 0)
+    bounced = Vector(velocity.x * FRICTION, velocity.y * FRICTION, -velocity.z * RESTITUTION)
+    return state.replace(
+        projectiles=projectiles.replace(
+            position=position.replace(z=jnp.where(bounces, PROJECTILE_RADIUS, position.z)),
+            velocity=_select(bounces, bounced, velocity),
+        )
+    )
 
 
 def cleanup_projectiles(state: State, inputs: Inputs) -> State:
     """Deferred: the removal of every projectile that has left the world."""
-    x, y, z = state.projectiles.position
-    outside = (z < -5) | (y < -25) | (y > 30) | (jnp.abs(x) > 30)
-    slots = jnp.arange(x.shape[0], dtype=jnp.int32)
-    leaves = jnp.where(outside & (slots < state.projectiles.count), slots, NOT_ASKED)
-    return state.replace(projectiles=state.projectiles.replace(cleanup=leaves))
+    position = state.projectiles.position
+    outside = (position.z < -5) | (position.y < -25) | (position.y > 30) | (jnp.abs(position.x) > 30)
+    slots = jnp.arange(outside.shape[0], dtype=jnp.int32)
+    return state.replace(
+        projectiles=state.projectiles.replace(outside=outside & (slots < state.projectiles.count))
+    )
 
 
 def detect_collisions(state: State, inputs: Inputs) -> State:
@@ -230,8 +235,8 @@ def detect_collisions(state: State, inputs: Inputs) -> State:
 def nearest_distance(state: State) -> jax.Array:
     """Distance between the centres of the player and the nearest projectile, float32; inf without one."""
     projectiles = state.projectiles
-    dx, dy, dz = projectiles.position - state.player.position[:, None]
-    squared = product(dx, dx) + product(dy, dy) + product(dz, dz)
+    offset = jax.tree.map(lambda p, q: p - q, projectiles.position, state.player.position)
+    squared = product(offset.x, offset.x) + product(offset.y, offset.y) + product(offset.z, offset.z)
     slots = jnp.arange(squared.shape[0], dtype=jnp.int32)
     # The square root is monotonic, so the root of the least square is the least root.
     return jnp.sqrt(jnp.min(jnp.where(slots < projectiles.count, squared, jnp.inf)))

@@ -1,0 +1,319 @@
+"""The game as Gymnasium environments: one arena (`gymnasium.make`) or many at once (`gymnasium.make_vec`).
+
+Both run the same functions of one arena on `DodgeEnv`, so an arena of the vector environment and a single
+environment with the same seed and actions give the same bits.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from gymnax.environments import spaces as gymnax_spaces
+
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError, Number
+from jaxdodge.render.topdown import draw
+from jaxdodge.sim.env import DodgeEnv, EnvState
+from jaxdodge.sim.params import GameParams
+from jaxdodge.sim.publish import scene
+from jaxdodge.sim.refusals import checked_actions
+
+RENDER_MODES = ["rgb_array"]
+
+
+class _Arena:
+    """What both environments do with one arena, as pure functions of its random key and its state.
+
+    "Seen" is the observation and the counts of a state. Instances are shared by the environments of a
+    configuration (`_arena`), so that these compile once.
+    """
+
+    def __init__(self, config: GameConfig):
+        self.env = DodgeEnv(config)
+        self.params = self.env.default_params
+        self.begin = jax.jit(self._begin)
+        self.restart = jax.jit(self._restart)
+        self.step = jax.jit(self._step)
+        self.render = jax.jit(self._render)
+        self.begin_many = jax.jit(jax.vmap(self._begin, in_axes=(0, None)))
+        self.reset_many = jax.jit(jax.vmap(self._reset_some, in_axes=(0, 0, 0, 0, 0, None)))
+        self.step_many = jax.jit(jax.vmap(self._step_and_restart, in_axes=(0, 0, 0, None)))
+        self.see_many = jax.jit(jax.vmap(self._see, in_axes=(0, None)))
+        self.render_many = jax.jit(jax.vmap(self._render))
+
+    def _begin(self, words, params: GameParams):
+        key = jax.random.fold_in(jax.random.key(words[0]), words[1])
+        key, key_reset = jax.random.split(key)
+        _, state = self.env.reset(key_reset, params)
+        return key, state, self._see(state, params)
+
+    def _restart(self, key, state: EnvState, params: GameParams):
+        key, key_restart = jax.random.split(key)
+        _, state = self.env.restart(key_restart, state, params)
+        return key, state, self._see(state, params)
+
+    def _step(self, key, state: EnvState, action, params: GameParams):
+        key, key_step = jax.random.split(key)
+        _, state, reward, terminated, _ = self.env.step_env(key_step, state, action, params)
+        flags = reward, terminated, self.env.is_truncated(state, params)
+        return key, state, self._see(state, params), flags
+
+    def _see(self, state: EnvState, params: GameParams):
+        counts = {
+            "episode_steps": state.game.episode_steps,
+            "projectile_count": state.game.projectiles.count,
+            "dropped_projectiles": state.game.dropped_projectiles,
+            "dropped_throwers": state.game.dropped_throwers,
+        }
+        return self.env.observe(None, state, None, params), counts
+
+    def _render(self, state: EnvState) -> jax.Array:
+        size = {"width": self.env.config.image_obs_width, "height": self.env.config.image_obs_height}
+        return draw(scene(state.game), **size, grayscale=False)
+
+    def _reset_some(self, key, state: EnvState, words, fresh, again, params: GameParams):
+        """Begin if `fresh`, else restart if `again`, else leave the arena as it is."""
+        began = self._begin(words, params)[:2]
+        restarted = self._restart(key, state, params)[:2]
+        key, state = _select(fresh, began, _select(again, restarted, (key, state)))
+        return key, state, self._see(state, params)
+
+    def _step_and_restart(self, key, state: EnvState, action, params: GameParams):
+        """A step, and the reset if it ended the episode. `after` is the state between the two."""
+        key, after, _, (reward, terminated, truncated) = self._step(key, state, action, params)
+        restarted = self._restart(key, after, params)[:2]
+        # Select the state, then observe: an image is drawn once, not once per candidate.
+        key, state = _select(terminated | truncated, restarted, (key, after))
+        return key, state, self._see(state, params), (reward, terminated, truncated), after
+
+
+def _select(condition, when_true, when_false):
+    return jax.tree.map(functools.partial(jnp.where, condition), when_true, when_false)
+
+
+@functools.lru_cache(maxsize=16)
+def _arena(config: GameConfig) -> _Arena:
+    return _Arena(config)
+
+
+class DodgeGymEnv(gymnasium.Env):
+    """One arena. `gymnasium.make("jaxdodge/Dodge-v0", ...)` after `import jaxdodge`.
+
+    Args:
+        render_mode: None or "rgb_array"; then `render` gives the top-down image, uint8 (height, width, 3),
+            of the configured size.
+        **fields: any field of `GameConfig`; ConfigError refuses the others. `gymnasium.make` keeps
+            `max_episode_steps` to itself, for a time limit on top of the game's own (1000 steps); other
+            limits of the game itself go to this class.
+
+    Observations and actions are NumPy values of the spaces that `DodgeEnv` describes. Actions outside
+    their space are refused with ValueError, and nothing is applied. `reset` with a seed, and the first
+    one, start a new arena; a later one without a seed is the server's reset command, which keeps the
+    spawn timer's phase, pending indicators and on_ground. `info` holds `episode_steps`,
+    `projectile_count`, `dropped_projectiles` and `dropped_throwers`, all int.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 60}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, **fields: Any):
+        self.config = GameConfig.from_mapping(fields)
+        self.render_mode = _checked_render_mode(render_mode)
+        self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
+        self._arena = _arena(self.config)
+        self.observation_space, self.action_space = _spaces(self._arena)
+        self._key: Any = None
+        self._state: EnvState | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """The first observation and info of an episode; `options` has no effect."""
+        super().reset(seed=seed)
+        if seed is not None or self._state is None:
+            began = self._arena.begin(_words(self.np_random), self._arena.params)
+        else:
+            began = self._arena.restart(self._key, self._state, self._arena.params)
+        self._key, self._state, (observation, counts) = began
+        return _to_numpy(observation), _to_python(counts)
+
+    def step(self, action: Any):
+        """Observation, reward, terminated, truncated, info. Raises ValueError, ResetNeeded."""
+        state = _needs_reset(self._state)
+        checked = checked_actions(action, self.config.action_space_type)
+        self._key, self._state, (observation, counts), flags = self._arena.step(
+            self._key, state, checked, self._arena.params
+        )
+        reward, terminated, truncated = jax.device_get(flags)
+        info = _to_python(counts)
+        return _to_numpy(observation), float(reward), bool(terminated), bool(truncated), info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """uint8 (height, width, 3); None, with a warning, without a render mode. Raises ResetNeeded."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
+            return None
+        return _to_numpy(self._arena.render(_needs_reset(self._state)))
+
+
+class DodgeVectorEnv(VectorEnv):
+    """Many arenas in one compiled call. `gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=...)`.
+
+    Args:
+        num_envs: number of arenas.
+        render_mode: as for `DodgeGymEnv`; `render` gives a tuple of images.
+        **fields: any field of `GameConfig`; ConfigError refuses the others.
+
+    The autoreset mode is SAME_STEP: a step that ends an episode returns the first observation of the next
+    one, and `info["final_obs"]` and `info["final_info"]` hold the last ones of the old, where the masks
+    `_final_obs` and `_final_info` are true. Rewards are float64 (num_envs,), flags bool (num_envs,).
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": RENDER_MODES,
+        "render_fps": 60,
+    }
+
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **fields: Any):
+        self.config = GameConfig.from_mapping(fields)
+        self.num_envs = Number(int, 1).check("num_envs", num_envs)
+        self.render_mode = _checked_render_mode(render_mode)
+        self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
+        self._arena = _arena(self.config)
+        self.single_observation_space, self.single_action_space = _spaces(self._arena)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._keys: Any = None
+        self._states: EnvState | None = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
+        options: dict[str, Any] | None = None,
+    ):
+        """First observations and info.
+
+        Args:
+            seed: None continues; an int seeds arena i with seed + i; a list holds one of both per arena.
+            options: `reset_mask`, bool (num_envs,), leaves the other arenas as they are.
+        """
+        seeds = self._seeds(seed)
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            got, accepted = f"{mask.dtype} {mask.shape}", f"bool ({self.num_envs},)"
+            raise ValueError(f"reset_mask: {got} is refused; accepted: {accepted}")
+        # Arenas that have never been reset begin, whatever the mask says.
+        mask = mask | (self._states is None)
+        fresh = mask & [self._states is None or own is not None for own in seeds]
+        words = np.zeros((self.num_envs, 2), np.uint32)
+        for arena, own in enumerate(seeds):
+            if fresh[arena]:
+                words[arena] = _words(self.np_random if own is None else seeding.np_random(own)[0])
+        if self._states is None:
+            began = self._arena.begin_many(words, self._arena.params)
+        else:
+            began = self._arena.reset_many(self._keys, self._states, words, fresh, mask, self._arena.params)
+        self._keys, self._states, (observations, counts) = began
+        return _to_numpy(observations), _info(counts, mask)
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int):
+            return [seed + arena for arena in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seed: {len(seed)} seeds are refused; accepted: {self.num_envs}, one per arena")
+        return seed
+
+    def step(self, actions: Any):
+        """Observations, rewards, terminations, truncations, info. Raises ValueError, ResetNeeded."""
+        states = _needs_reset(self._states)
+        checked = checked_actions(actions, self.config.action_space_type, self.num_envs)
+        self._keys, self._states, (observations, counts), flags, after = self._arena.step_many(
+            self._keys, states, checked, self._arena.params
+        )
+        rewards, terminations, truncations = _to_numpy(flags)
+        ended = terminations | truncations
+        info: dict[str, Any] = {}
+        if ended.any():
+            info.update(self._final(after, ended))
+        info.update(_info(counts, np.ones(self.num_envs, bool)))
+        return _to_numpy(observations), rewards.astype(np.float64), terminations, truncations, info
+
+    def _final(self, after: EnvState, ended: np.ndarray) -> dict[str, Any]:
+        observations, counts = self._arena.see_many(after, self._arena.params)
+        observations = _to_numpy(observations)
+        final = np.full(self.num_envs, None, dtype=object)
+        for arena in np.flatnonzero(ended):
+            final[arena] = jax.tree.map(lambda array, arena=arena: array[arena], observations)
+        return {
+            "final_obs": final,
+            "_final_obs": ended.copy(),
+            "final_info": _info(counts, ended),
+            "_final_info": ended.copy(),
+        }
+
+    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+        """A tuple of uint8 (height, width, 3); None, with a warning, without a render mode."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
+            return None
+        return tuple(_to_numpy(self._arena.render_many(_needs_reset(self._states))))
+
+
+def _checked_render_mode(mode: str | None) -> str | None:
+    if mode is not None and mode not in RENDER_MODES:
+        raise ConfigError(f"render_mode: {mode!r} is refused; accepted: rgb_array or None")
+    return mode
+
+
+def _needs_reset(state: EnvState | None) -> EnvState:
+    if state is None:
+        raise ResetNeeded("reset() must come before the first step() or render()")
+    return state
+
+
+def _spaces(arena: _Arena) -> tuple[spaces.Space, spaces.Space]:
+    """Gymnasium's spaces of observations and of actions."""
+    env, params = arena.env, arena.params
+    return _gymnasium_space(env.observation_space(params)), _gymnasium_space(env.action_space(params))
+
+
+def _gymnasium_space(space: gymnax_spaces.Space) -> spaces.Space:
+    if isinstance(space, gymnax_spaces.Dict):
+        return spaces.Dict({name: _gymnasium_space(inner) for name, inner in space.spaces.items()})
+    if isinstance(space, gymnax_spaces.Discrete):
+        return spaces.Discrete(space.n)
+    return spaces.Box(space.low, space.high, space.shape, np.dtype(space.dtype).type)
+
+
+def _words(generator: np.random.Generator) -> np.ndarray:
+    """64 random bits, uint32 (2,): with 32, two of a hundred thousand arenas would often be twins."""
+    return generator.integers(2**32, size=2, dtype=np.uint32)
+
+
+def _to_numpy(tree: Any) -> Any:
+    """Copies, because JAX's own buffers are read-only."""
+    return jax.tree.map(np.array, jax.device_get(tree))
+
+
+def _to_python(counts: dict[str, jax.Array]) -> dict[str, int]:
+    return {name: int(value) for name, value in jax.device_get(counts).items()}
+
+
+def _info(counts: dict[str, jax.Array], mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Counts in Gymnasium's vector format: each with a mask of the arenas that it is about."""
+    info = {}
+    for name, values in jax.device_get(counts).items():
+        info[name] = np.where(mask, values, 0).astype(np.int64)
+        info[f"_{name}"] = mask.copy()
+    return info

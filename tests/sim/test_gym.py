@@ -1,0 +1,376 @@
+"""The Gymnasium environments: the library's own checks, and its own vector environment as the reference."""
+
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.utils.passive_env_checker import check_obs
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+import jaxdodge
+from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.gym import DodgeGymEnv, DodgeVectorEnv
+
+SMALL_IMAGE = {"observation_mode": "topdown", "image_obs_width": 40, "image_obs_height": 36}
+# Episodes are short, so that every run meets both of their ends.
+SHORT = {"level": 2, "spawn_angle_degrees": 30.0, "projectile_spawn_interval": 0.1, "max_episode_steps": 52}
+CONFIGURATIONS = {
+    "continuous": {**SHORT, "action_space_type": "basic_3d"},
+    "discrete": {
+        **SHORT,
+        "action_space_type": "discrete",
+        "frames_per_step": 2,
+        "response_frame": 0,
+        "max_episode_steps": 27,
+    },
+    "stacked": {**SHORT, "observation_mode": "with_thrower", "frame_stack": 3},
+    "image": {**SHORT, **SMALL_IMAGE},
+    "image and previous action": {
+        **SHORT,
+        **SMALL_IMAGE,
+        "image_grayscale": True,
+        "frame_stack": 2,
+        "observe_previous_action": True,
+    },
+}
+CONTINUOUS = CONFIGURATIONS["continuous"]
+ARENAS = 4
+
+
+@pytest.fixture(params=CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def fields(request):
+    return request.param
+
+
+@pytest.fixture
+def vector():
+    return DodgeVectorEnv(ARENAS, **CONTINUOUS)
+
+
+def equal(one, other) -> bool:
+    return data_equivalence(one, other, exact=True)
+
+
+def run(environment, steps: int, action=(0.3, 0.2, -1.0)) -> list:
+    return [environment.step(np.asarray(action, np.float32)) for _ in range(steps)]
+
+
+def test_gymnasium_checker(fields):
+    environment = gymnasium.make("jaxdodge/Dodge-v0", render_mode="rgb_array", **fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(environment.unwrapped)
+
+
+def test_vector_checker(fields):
+    """The passive checks of observations, and the types of everything else."""
+    environment = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=ARENAS, **fields)
+    environment.action_space.seed(0)
+    assert environment.observation_space == gymnasium.vector.utils.batch_space(
+        environment.single_observation_space, ARENAS
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        observations, _ = environment.reset(seed=0)
+        check_obs(observations, environment.observation_space, "reset")
+        for _ in range(3):
+            observations, rewards, *flags, _ = environment.step(environment.action_space.sample())
+            check_obs(observations, environment.observation_space, "step")
+    assert (rewards.dtype, rewards.shape) == (np.float64, (ARENAS,))
+    assert all((flag.dtype, flag.shape) == (bool, (ARENAS,)) for flag in flags)
+    rewards += 1  # the caller owns what it gets
+    environment.close()
+    assert environment.closed
+
+
+def test_vector_environment_is_gymnasiums_own_over_single_ones(fields):
+    """All bits, all keys and masks of info, through several episodes, in autoreset mode SAME_STEP."""
+    reference = SyncVectorEnv(
+        [lambda: DodgeGymEnv(**fields)] * ARENAS, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    environment = DodgeVectorEnv(ARENAS, **fields)
+    environment.action_space.seed(1)
+    assert equal(environment.reset(seed=7), reference.reset(seed=7))
+    endings = np.zeros(2, int)
+    for step in range(160):
+        actions = environment.action_space.sample()
+        mine, its = environment.step(actions), reference.step(actions)
+        assert equal(mine, its), f"step {step}"
+        endings += [mine[2].sum(), mine[3].sum()]
+        if step == 40:
+            mask = np.array([True, False, True, False])
+            # Gymnasium takes the mask out of the options.
+            options = [{"reset_mask": mask} for _ in range(2)]
+            again = [None, None, 3, None]
+            assert equal(
+                environment.reset(seed=again, options=options[0])[0],
+                reference.reset(seed=again, options=options[1])[0],
+            )
+    assert (endings > 0).all(), "the run must see deaths and time limits"
+    assert equal(environment.reset(), reference.reset())
+
+
+def test_vector_step_is_the_environments_step(vector):
+    """final_obs is what `DodgeEnv.step` calls final_observation; the observation is a restarted arena's."""
+    env = DodgeEnv(vector.config)
+    params = env.default_params
+    vector.reset(seed=0)
+    ends = 0
+    for _ in range(80):
+        actions = np.tile(np.float32([0.1, 0, -1]), (ARENAS, 1))
+        keys, states = vector._keys, vector._states
+        pairs = jax.vmap(jax.random.split)(keys)
+        step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+        seen, _, rewards, terminated, truncated, info = step(pairs[:, 1], states, actions, params)
+        observations, *others, vector_info = vector.step(actions)
+        for mine, its in zip(others, (rewards, terminated, truncated), strict=True):
+            np.testing.assert_array_equal(mine, its)
+        done = np.asarray(terminated | truncated)
+        np.testing.assert_array_equal(observations[~done], np.asarray(seen)[~done])
+        assert ("final_obs" in vector_info) == done.any()
+        for arena in np.flatnonzero(done):
+            ends += 1
+            np.testing.assert_array_equal(
+                vector_info["final_obs"][arena], np.asarray(info["final_observation"])[arena]
+            )
+            np.testing.assert_array_equal(observations[arena, :5], [0, 0, 1, 0, 0])
+            assert vector_info["episode_steps"][arena] == 0
+            assert vector_info["final_info"]["episode_steps"][arena] == info["episode_steps"][arena]
+    assert ends > 0
+
+
+def test_autoreset_mode_is_declared(vector):
+    assert vector.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=2, **CONTINUOUS).num_envs == 2
+
+
+def test_episode_statistics(vector):
+    recorder = RecordEpisodeStatistics(vector)
+    recorder.reset(seed=0)
+    total, length = np.zeros(ARENAS), np.zeros(ARENAS, int)
+    running = np.ones(ARENAS, bool)
+    while running.any():
+        _, rewards, terminated, truncated, info = recorder.step(np.tile([0.0, 0.0, -1.0], (ARENAS, 1)))
+        total += rewards * running
+        length += running
+        # Gymnasium 1.3.0 leaves out the first step of every later episode in this mode.
+        for arena in np.flatnonzero(running & (terminated | truncated)):
+            assert info["episode"]["r"][arena] == pytest.approx(total[arena])
+            assert info["episode"]["l"][arena] == length[arena]
+        running &= ~(terminated | truncated)
+
+
+def test_an_episode_is_truncated_by_the_environment_itself():
+    environment = gymnasium.make("jaxdodge/Dodge-v0")
+    assert environment.spec.max_episode_steps is None
+    assert not isinstance(environment, TimeLimit)
+    vector = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=2, max_episode_steps=3)
+    vector.reset(seed=0)
+    steps = [vector.step(vector.action_space.sample()) for _ in range(4)]
+    assert [list(step[3]) for step in steps] == [[False] * 2, [False] * 2, [True] * 2, [False] * 2]
+    assert not any(step[2].any() for step in steps)
+
+
+def test_an_episode_ends_by_a_collision_and_goes_on_if_not_reset():
+    environment = DodgeGymEnv(**{**CONTINUOUS, "max_episode_steps": 1000})
+    environment.reset(seed=0)
+    steps = run(environment, 120, (0, 0, -1))
+    terminated = [step[2] for step in steps]
+    first = terminated.index(True)
+    assert terminated == [step >= first for step in range(120)]
+    assert not any(step[3] for step in steps)
+    assert steps[first][1] == -100
+    assert steps[-1][4]["episode_steps"] == 120
+    assert all(type(value) is int for value in steps[-1][4].values())
+    _, info = environment.reset()
+    assert (info["episode_steps"], info["projectile_count"] <= 1) == (0, True)
+    assert not run(environment, 1)[0][2]
+
+
+def test_seeds():
+    one, other = DodgeGymEnv(**CONTINUOUS), DodgeGymEnv(**CONTINUOUS)
+    first = one.reset(seed=5), run(one, 60), one.reset(), run(one, 60)
+    assert equal(first, (other.reset(seed=5), run(other, 60), other.reset(), run(other, 60)))
+    assert equal(first[:2], (one.reset(seed=5), run(one, 60)))
+    assert not equal(first[:2], (one.reset(seed=6), run(one, 60)))
+    assert not equal(first[:2], (DodgeGymEnv(**CONTINUOUS).reset(), run(one, 60)))
+
+
+def test_reset_without_a_seed_keeps_the_spawn_timers_phase():
+    environment = DodgeGymEnv(**CONTINUOUS)
+    environment.reset(seed=3)
+    run(environment, 10)
+
+    def phase() -> int:
+        timer = environment._state.game.spawn_timer
+        return int(timer.seconds) * 10**9 + int(timer.nanoseconds)
+
+    for _ in range(3):
+        before = phase()
+        environment.reset()
+        assert phase() == (before + environment.config.frame_nanoseconds) % 100_000_000
+
+
+def test_vector_seeds(vector):
+    observations = vector.reset(seed=[4, 5, 6, 4])[0], [run_all(vector) for _ in range(60)]
+    other = DodgeVectorEnv(ARENAS, **CONTINUOUS)
+    assert equal(observations, (other.reset(seed=[4, 5, 6, 4])[0], [run_all(other) for _ in range(60)]))
+    last = observations[1][-1]
+    assert equal(last[0], last[3])
+    assert not equal(last[0], last[1])
+    with pytest.raises(ValueError, match="seed: 2 seeds are refused; accepted: 4"):
+        vector.reset(seed=[1, 2])
+    with pytest.raises(ValueError, match="reset_mask: "):
+        vector.reset(options={"reset_mask": np.ones(2, bool)})
+
+
+def run_all(vector) -> np.ndarray:
+    return vector.step(np.zeros((ARENAS, 3)))[0]
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (
+            [1.5, 0, 0],
+            r"action \(vx\): 1.5 is refused; accepted: 3 numbers \(vx, vy, sprint\), -1 <= v.*",
+        ),
+        ([0, np.nan, 0], r"action \(vy\): nan is refused; .*"),
+        ([0, 0, -np.inf], r"action \(sprint\): -inf is refused; .*"),
+        ([0, 0, 1e300], r"action \(sprint\): inf is refused; .*"),
+        ([0, 0], r"action: int64 of shape \(2,\) is refused; .*"),
+        ([[0, 0, 0]], r"action: int64 of shape \(1, 3\) is refused; .*"),
+        (0.5, r"action: 0.5 is refused; .*"),
+        (None, r"action: None is refused; .*"),
+        ("left", r"action: 'left' is refused; .*"),
+        (["a", "b", "c"], r"action: <U1 of shape \(3,\) is refused; .*"),
+        ([True, False, True], r"action: bool of shape \(3,\) is refused; .*"),
+        ([[0], [0, 1], 0], r"action: rows of different lengths are refused; .*"),
+    ],
+)
+def test_refused_action(action, message):
+    environment = DodgeGymEnv(**CONTINUOUS)
+    environment.reset(seed=0)
+    other = DodgeGymEnv(**CONTINUOUS)
+    other.reset(seed=0)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        environment.step(action)
+    assert equal(run(environment, 1), run(other, 1)), "a refused action must change nothing"
+
+
+@pytest.mark.parametrize("action", [5, -1, 1.0, True, [1], None, np.float32(2)])
+def test_refused_discrete_action(action):
+    environment = DodgeGymEnv(**CONFIGURATIONS["discrete"])
+    environment.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^action: .* is refused; accepted: a whole number, 0 <= v.* 4$"):
+        environment.step(action)
+    environment.step(np.array(4))
+
+
+def test_refused_vector_actions(vector):
+    vector.reset(seed=0)
+    actions = np.zeros((ARENAS, 3))
+    actions[2, 1] = -1.1
+    with pytest.raises(ValueError, match=r"^action \(arena 2, vy\): -1.1\d* is refused; accepted: for each"):
+        vector.step(actions)
+    with pytest.raises(ValueError, match=r"^action: float64 of shape \(3, 3\) is refused; .*"):
+        vector.step(actions[:3])
+    discrete = DodgeVectorEnv(ARENAS, **CONFIGURATIONS["discrete"])
+    discrete.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^action \(arena 3\): 9 is refused; accepted: for each of 4 "):
+        discrete.step([0, 1, 2, 9])
+    discrete.step([0, 1, 2, 4])
+
+
+def test_rounding_decides_as_on_the_server():
+    """The server reads float32, where this number is 1."""
+    environment = DodgeGymEnv(**CONTINUOUS)
+    environment.reset(seed=0)
+    environment.step([1.00000001, 0, 0])
+
+
+@pytest.mark.parametrize("make", [DodgeGymEnv, DodgeVectorEnv])
+def test_refused_configurations_and_a_missing_reset(make):
+    with pytest.raises(
+        jaxdodge.ConfigError, match=r"player_sped: no such field .* did you mean player_speed"
+    ):
+        make(player_sped=3)
+    with pytest.raises(jaxdodge.ConfigError, match="level: 3 is refused"):
+        make(level=3)
+    with pytest.raises(jaxdodge.ConfigError, match="render_mode: 'human' is refused; accepted: rgb_array"):
+        make(render_mode="human")
+    environment = make(render_mode="rgb_array", **CONTINUOUS)
+    with pytest.raises(ResetNeeded):
+        environment.step(environment.action_space.sample())
+    with pytest.raises(ResetNeeded):
+        environment.render()
+
+
+@pytest.mark.parametrize("arenas", [0, -1, 2.0, True])
+def test_refused_number_of_arenas(arenas):
+    with pytest.raises(jaxdodge.ConfigError, match=r"num_envs: .* is refused; accepted: a whole number, 1"):
+        DodgeVectorEnv(arenas)
+
+
+def test_render_is_the_image_observation():
+    fields = {**CONFIGURATIONS["image"], "image_grayscale": False}
+    environment = DodgeGymEnv(render_mode="rgb_array", **fields)
+    observation, _ = environment.reset(seed=0)
+    for _ in range(40):
+        np.testing.assert_array_equal(environment.render(), observation)
+        observation = environment.step(environment.action_space.sample())[0]
+    assert observation.shape == (36, 40, 3)
+    vector = DodgeVectorEnv(ARENAS, render_mode="rgb_array", **fields)
+    observations, _ = vector.reset(seed=0)
+    images = vector.render()
+    assert isinstance(images, tuple)
+    np.testing.assert_array_equal(np.stack(images), observations)
+
+
+def test_render_without_a_mode_warns(vector):
+    vector.reset(seed=0)
+    single = DodgeGymEnv(**CONTINUOUS)
+    single.reset(seed=0)
+    for environment in (vector, single):
+        with pytest.warns(UserWarning, match="rgb_array"):
+            assert environment.render() is None
+
+
+def test_registration_in_a_fresh_process(tmp_path):
+    """Importing jaxdodge registers with Gymnasium without loading JAX; a module prefix imports it."""
+    script = """
+        import importlib, sys
+        import gymnasium
+
+        assert "jaxdodge/Dodge-v0" not in gymnasium.registry
+        env = gymnasium.make("jaxdodge:jaxdodge/Dodge-v0", level=2, render_mode="rgb_array")
+        env.reset(seed=0)
+        assert env.step(env.action_space.sample())[0].shape == (65,)
+        assert env.render().shape == (256, 256, 3)
+        envs = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=3, level=2)
+        assert type(envs).__name__ == "DodgeVectorEnv"
+        assert envs.reset(seed=0)[0].shape == (3, 65)
+
+        import gymnax, jaxdodge, jaxdodge.sim.env
+        importlib.reload(jaxdodge)
+        importlib.reload(jaxdodge.sim.env)
+        env, params = gymnax.make("jaxdodge/Dodge-v0", level=2, frames_per_step=3)
+        assert env.config.frames_per_step == 3
+        assert params.max_episode_steps == 1000
+    """
+    light = """
+        import sys, jaxdodge, gymnasium
+        assert "jaxdodge/Dodge-v0" in gymnasium.registry
+        assert not {"jax", "gymnax", "flax", "matplotlib"} & set(sys.modules)
+    """
+    for code in (light, script):
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=tmp_path, timeout=120)
