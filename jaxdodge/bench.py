@@ -46,7 +46,9 @@ def bench_env(options: Env) -> int:
     rows: list[dict[str, Any]] = []
     print(f"{'what':42}{'environments':>13}{'steps/s: best':>15}{'median':>13}{'worst':>13}{'compile s':>11}")
 
-    def report(name: str, size: int, count: int, run: Callable[[Any], Any], carry: Any, **more: float) -> None:
+    def report(
+        name: str, size: int, count: int, run: Callable[[Any], Any], carry: Any, **more: float
+    ) -> None:
         row = {"name": name, "environments": size, **_measure(run, carry, count, options.repeats), **more}
         rows.append(row)
         print(
@@ -68,7 +70,11 @@ def bench_env(options: Env) -> int:
             count = max(1, options.steps // 10 // size)
             bytes_per_frame = width * height * (1 if grayscale else 3)
             report(
-                name, size, count * size, *_raster(width, height, grayscale, size, count), bytes=bytes_per_frame
+                name,
+                size,
+                count * size,
+                *_raster(width, height, grayscale, size, count),
+                bytes=bytes_per_frame,
             )
             report(
                 f"  memory written, {name.split()[1]}",
@@ -234,7 +240,9 @@ def _hardware() -> dict[str, Any]:
 
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+        ]
         model = names[0].split(":", 1)[1].strip() if names else model
     return {
         "cpu": model,

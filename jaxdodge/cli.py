@@ -51,7 +51,5 @@ def run_command(commands: dict[str, tuple[type, Callable[[Any], int]]], program:
     """
     choices = {name: options for name, (options, _) in commands.items()}
     run = {options: function for options, function in commands.values()}
-    options = parse(
-        lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=f"python -m {program}")
-    )
+    options = parse(lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=f"python -m {program}"))
     return guarded(run[type(options)], options)

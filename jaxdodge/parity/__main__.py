@@ -23,7 +23,9 @@ class Check:
     Exits 0 if all are equal, 1 on a difference, 2 on a file that is missing, damaged or of another format.
     """
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = (DEFAULT_FOLDER,)
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = (
+        DEFAULT_FOLDER,
+    )
     """Recordings, or folders of recordings."""
     report: Path | None = None
     """Write the table as Markdown to this file too."""

@@ -8,7 +8,13 @@ import jax
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.recording import COMPARED, FrameRecording, RecordingError, SessionRecording, read_recording
+from jaxdodge.parity.recording import (
+    COMPARED,
+    FrameRecording,
+    RecordingError,
+    SessionRecording,
+    read_recording,
+)
 from jaxdodge.parity.replay import replay
 from jaxdodge.render.topdown import Scene, draw
 from jaxdodge.sim.params import game_params

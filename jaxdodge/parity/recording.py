@@ -131,7 +131,9 @@ def read_recording(path: Path) -> FrameRecording | SessionRecording:
     except (KeyError, TypeError, ValueError):
         raise damaged("no valid meta with kind and format") from None
     if version != FORMAT or kind not in ("frames", "session"):
-        raise RecordingError(f"{path}: kind {kind!r}, format {version!r}; readable: frames or session, format {FORMAT}")
+        raise RecordingError(
+            f"{path}: kind {kind!r}, format {version!r}; readable: frames or session, format {FORMAT}"
+        )
     if kind == "session":
         return SessionRecording(path)
     sizes: dict[str, int] = {}
@@ -171,7 +173,7 @@ def read_recording(path: Path) -> FrameRecording | SessionRecording:
         valid = image.dtype == np.uint8 and image.ndim == 4 and image.shape[3] in (1, 3)
         if not valid or len(image) != len(image_frame) or image_frame.dtype != np.int32:
             raise damaged("image must be uint8[K, h, w, 1 or 3] with an int32 image_frame[K]")
-        if len(image_frame) and not (0 <= image_frame.min() and image_frame.max() < sizes["F"]):
+        if len(image_frame) and not (image_frame.min() >= 0 and image_frame.max() < sizes["F"]):
             raise damaged("image_frame names frames that are not there")
         if not all(32 <= size <= 512 for size in image.shape[1:3]):
             raise damaged(f"image of {image.shape[1]} x {image.shape[2]} pixels; the game allows 32 to 512")

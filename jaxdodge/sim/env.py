@@ -30,7 +30,7 @@ from jaxdodge.sim.publish import (
     publish_state,
     scene,
 )
-from jaxdodge.sim.state import State, server_start
+from jaxdodge.sim.state import NOT_ASKED, State, server_start
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
 SERVER_BOUND = 100.0
@@ -41,7 +41,7 @@ class EnvState:
     """An arena as of a response, and what an agent's observation needs of the past."""
 
     game: State
-    """Without `params` and the timer's interval, which every call brings along."""
+    """Without the parameters, which every call brings along, and what is over at a publication."""
     time: jax.Array
     """int32: steps since the last reset."""
     action: jax.Array
@@ -96,9 +96,7 @@ class DodgeEnv(Environment):
         config, previous = self.config, spaces.Box(-1.0, 1.0, (self.num_actions,), jnp.float32)
         if self._image:
             channels = (1 if config.image_grayscale else 3) * config.frame_stack
-            image = spaces.Box(
-                0, 255, (config.image_obs_height, config.image_obs_width, channels), jnp.uint8
-            )
+            image = spaces.Box(0, 255, (config.image_obs_height, config.image_obs_width, channels), jnp.uint8)
             both = {"image": image, "previous_action": previous}
             return spaces.Dict(both) if config.observe_previous_action else image
         size = (WITH_THROWER_SIZE if self._with_thrower else STANDARD_SIZE) * config.frame_stack
@@ -123,12 +121,12 @@ class DodgeEnv(Environment):
             the old one.
         """
         params = self.default_params if params is None else params
-        draws = draw_uniform(key, self.config.frames_per_step + 1)
-        after, published = self._advance(draws[:-1], state, action, params)
+        throws, throw_of_reset = self._throws(key, params)
+        after, published = self._advance(throws, state, action, params)
         done = published.terminated | published.truncated
         # Select the state, then observe: an image is drawn once, not once per candidate. The barrier keeps
         # the compiler from computing the whole step again for every number of the observation.
-        selected = jax.lax.optimization_barrier(self._restart_where(done, draws[-1], after, params))
+        selected = jax.lax.optimization_barrier(self._restart_where(done, throw_of_reset, after, params))
         info = {
             **self._info(after, published),
             "terminated": published.terminated,
@@ -140,8 +138,8 @@ class DodgeEnv(Environment):
 
     def step_env(self, key, state: EnvState, action, params: GameParams):
         """One step without reset: observation, state, reward, terminated, info."""
-        draws = draw_uniform(key, self.config.frames_per_step + 1)
-        after, published = self._advance(draws[:-1], state, action, params)
+        throws, throw_of_reset = self._throws(key, params)
+        after, published = self._advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
         return observation, after, published.reward, published.terminated, self._info(after, published)
 
@@ -153,7 +151,7 @@ class DodgeEnv(Environment):
             params, config.projectile_slots, config.thrower_slots if self._with_thrower else 1
         )
         state = EnvState(
-            game=_without_params(game.replace(spawn_timer=_uniform(key_phase, params.spawn_interval))),
+            game=_carried(game.replace(spawn_timer=_uniform(key_phase, params.spawn_interval))),
             time=jnp.int32(0),
             action=jnp.int32(0) if self._discrete else jnp.zeros(self.num_actions, jnp.float32),
             history=None,
@@ -164,8 +162,8 @@ class DodgeEnv(Environment):
                 lambda entry: jnp.zeros((config.frame_stack - 1, *entry.shape), entry.dtype),
                 jax.eval_shape(self._entry, state, params),
             )
-        draw = draw_uniform(key_draw, 1)[0]
-        state = self._restart_where(True, draw, state.replace(history=history), params)
+        throw = spawn_position(draw_uniform(key_draw, 1)[0], self._static(params))
+        state = self._restart_where(True, throw, state.replace(history=history), params)
         return self.observe(None, state, None, params), state
 
     def restart(self, key, state: EnvState, params: GameParams | None = None):
@@ -174,7 +172,8 @@ class DodgeEnv(Environment):
         Keeps the spawn timer's phase, pending indicators and on_ground; a throw of the last frame survives.
         """
         params = self.default_params if params is None else params
-        state = self._restart_where(True, draw_uniform(key, 1)[0], state, params)
+        throw = spawn_position(draw_uniform(key, 1)[0], self._static(params))
+        state = self._restart_where(True, throw, state, params)
         return self.observe(None, state, None, params), state
 
     def is_truncated(self, state: EnvState, params: GameParams) -> jax.Array:
@@ -212,6 +211,17 @@ class DodgeEnv(Environment):
             return observation
         return jnp.concatenate([observation, self._previous_action(state)])
 
+    def arena(self, state: EnvState, params: GameParams | None = None) -> State:
+        """The whole state of the game that the systems run on, from what an environment's state keeps of it."""
+        params = self.default_params if params is None else params
+        nobody = jnp.full(self.config.projectile_slots, NOT_ASKED)
+        return state.game.replace(
+            params=self._static(params),
+            spawn_interval=params.spawn_interval,
+            projectiles=state.game.projectiles.replace(cleared=nobody),
+            collision=jnp.asarray(False),
+        )
+
     def _previous_action(self, state: EnvState) -> jax.Array:
         if not self._discrete:
             return state.action
@@ -220,7 +230,7 @@ class DodgeEnv(Environment):
 
     def _entry(self, state: EnvState, params: GameParams):
         """What one entry of the stack is made of: a vector, or the scene of an image."""
-        game = self._with_params(state.game, params)
+        game = self.arena(state, params)
         return scene(game) if self._image else observe_vector(game, self._with_thrower)
 
     def _info(self, state: EnvState, published: Published) -> dict[str, jax.Array]:
@@ -238,69 +248,79 @@ class DodgeEnv(Environment):
             random_spawn_position=jnp.asarray(self.config.random_spawn_position),
         )
 
-    def _with_params(self, game: State, params: GameParams) -> State:
-        return game.replace(params=self._static(params), spawn_interval=params.spawn_interval)
+    def _throws(self, key, params: GameParams):
+        """x and y of the throws of a step's frames, each (frames_per_step,), and of a reset's frame.
 
-    def _advance(self, draws, state: EnvState, action, params) -> tuple[EnvState, Published]:
-        """From a response to the next one; a draw per frame, in the order of the frames."""
+        A loop, because its result is stored: XLA would compute sine and cosine again for every use.
+        """
+        draws = draw_uniform(key, self.config.frames_per_step + 1)
+        throws = jax.lax.map(lambda draw: spawn_position(draw, self._static(params)), draws)
+        return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[-1], throws)
+
+    def _advance(self, throws, state: EnvState, action, params) -> tuple[EnvState, Published]:
+        """From a response to the next one; a throw per frame, in the order of the frames."""
         frames, response = self.config.frames_per_step, self.config.response_frame
         if self._discrete:
             action = jnp.asarray(action, jnp.int32)
         else:
             action = jnp.clip(jnp.asarray(action, jnp.float32), -1, 1)
-        game, fresh = self._with_params(state.game, params), state.time == 0
+        game, fresh = self.arena(state, params), state.time == 0
         if response == 0:
             # The action of the last step is applied only now; after a reset there is none.
-            game = self._run(game, draws, params, state.action, ~fresh)
+            game = self._run(game, throws, params, state.action, ~fresh)
         else:
             if response < frames:
-                later = self._run(game, draws[: frames - response], params, action, False)
+                waiting = jax.tree.map(lambda array: array[: frames - response], throws)
+                later = self._run(game, waiting, params, action, False)
                 game = jax.tree.map(lambda old, new: jnp.where(fresh, old, new), game, later)
-            game = self._run(game, draws[frames - response :], params, action, True)
+            throws = jax.tree.map(lambda array: array[frames - response :], throws)
+            game = self._run(game, throws, params, action, True)
         published = publish_state(game)
         history = state.history
         if history is not None:
             history = jax.tree.map(
                 lambda old, new: jnp.concatenate([old[1:], new[None]]), history, self._entry(state, params)
             )
-        after = EnvState(_without_params(game), state.time + 1, action, history)
+        after = EnvState(_carried(game), state.time + 1, action, history)
         return after, published
 
-    def _run(self, game: State, draws, params: GameParams, action, apply) -> State:
-        """Run a frame per draw; the first applies the action, where `apply` holds."""
+    def _run(self, game: State, throws, params: GameParams, action, apply) -> State:
+        """Run a frame per throw; the first applies the action, where `apply` holds."""
         move = movement(action, self.config.action_space_type)
 
-        def one(game: State, draw, apply) -> State:
-            inputs = self._inputs(draw, params, Command(step=apply, move=move))
+        def one(game: State, throw, apply) -> State:
+            inputs = self._inputs(throw, params, Command(step=apply, move=move))
             return frame(game, inputs, self._with_thrower)
 
-        if len(draws) == 1:
-            return one(game, draws[0], apply)
-        applies = jnp.zeros(len(draws), bool).at[0].set(apply)
-        return jax.lax.scan(lambda game, x: (one(game, *x), None), game, (draws, applies))[0]
+        count = len(throws[0])
+        if count == 1:
+            return one(game, jax.tree.map(lambda array: array[0], throws), apply)
+        applies = jnp.zeros(count, bool).at[0].set(apply)
+        return jax.lax.scan(lambda game, x: (one(game, *x), None), game, (throws, applies))[0]
 
-    def _restart_where(self, condition, draw, state: EnvState, params: GameParams) -> EnvState:
+    def _restart_where(self, condition, throw, state: EnvState, params: GameParams) -> EnvState:
         """The reset command and its frame where the condition holds."""
-        inputs = self._inputs(draw, params, Command(reset=True))
-        game = reset_where(condition, self._with_params(state.game, params), inputs, self._with_thrower)
+        inputs = self._inputs(throw, params, Command(reset=True))
+        game = reset_where(condition, self.arena(state, params), inputs, self._with_thrower)
 
         def cleared(array: jax.Array) -> jax.Array:
             return jnp.where(condition, jnp.zeros_like(array), array)
 
         return EnvState(
-            game=_without_params(game),
+            game=_carried(game),
             time=cleared(state.time),
             action=cleared(state.action),
             history=jax.tree.map(cleared, state.history),
         )
 
-    def _inputs(self, draw, params: GameParams, command: Command) -> Inputs:
-        throw = spawn_position(draw, self._static(params))
+    def _inputs(self, throw, params: GameParams, command: Command) -> Inputs:
         return Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))
 
 
-def _without_params(game: State) -> State:
-    return game.replace(params=None, spawn_interval=None)
+def _carried(game: State) -> State:
+    """What a step leaves to the next: without what every call brings along, or what is over by then."""
+    projectiles = game.projectiles.replace(cleared=None)
+    return game.replace(params=None, spawn_interval=None, projectiles=projectiles, collision=None)
 
 
 def _uniform(key, duration: Duration) -> Duration:
@@ -309,11 +329,21 @@ def _uniform(key, duration: Duration) -> Duration:
     whole = duration.seconds.astype(jnp.float32)
     rest = duration.nanoseconds.astype(jnp.float32) / NANOSECONDS_PER_SECOND
     in_whole = jax.random.uniform(key_part) * (whole + rest) < whole
-    second = jax.random.randint(key_seconds, (), 0, jnp.maximum(duration.seconds, 1))
     below = jnp.where(in_whole, NANOSECONDS_PER_SECOND, jnp.maximum(duration.nanoseconds, 1))
     return Duration(
-        jnp.where(in_whole, second, duration.seconds), jax.random.randint(key_nanoseconds, (), 0, below)
+        jnp.where(in_whole, _uniform_below(key_seconds, duration.seconds), duration.seconds),
+        _uniform_below(key_nanoseconds, below),
     )
+
+
+def _uniform_below(key, limit: jax.Array) -> jax.Array:
+    """A whole number from 0 to limit - 1, int32; `jax.random.randint` is biased for large limits."""
+    key_high, key_low = jax.random.split(key)
+    low_limit = jnp.clip(limit, 1, 2**15)
+    high = jax.random.randint(key_high, (), 0, jnp.maximum((limit + low_limit - 1) // low_limit, 1))
+    value = high * low_limit + jax.random.randint(key_low, (), 0, low_limit)
+    # The last of the blocks may reach beyond the limit, at most by one in 30 000 of a second's nanoseconds.
+    return jnp.where(value < limit, value, value % jnp.maximum(limit, 1))
 
 
 def _from_fields(**fields: Any) -> DodgeEnv:

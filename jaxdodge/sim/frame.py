@@ -74,9 +74,14 @@ def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower
     emptied = jax.tree.map(lambda array: array[:1], before.replace(count=jnp.zeros(1, jnp.int32)))
     emptied = emptied.replace(count=jnp.int32(0), outside=jnp.zeros(1, bool))
     after = frame(state.replace(projectiles=emptied), inputs, with_thrower)
-    first = condition & (jnp.arange(before.outside.shape[0]) == 0)
-    projectiles = _where(first, after.projectiles.replace(count=before.count), before)
-    projectiles = projectiles.replace(
+
+    def with_first(old: jax.Array, new: jax.Array) -> jax.Array:
+        first = jnp.where(condition, new, old[:1])
+        return jax.lax.dynamic_update_slice_in_dim(old, first, 0, axis=0)
+
+    projectiles = before.replace(
+        position=jax.tree.map(with_first, before.position, after.projectiles.position),
+        velocity=jax.tree.map(with_first, before.velocity, after.projectiles.velocity),
         count=jnp.where(condition, after.projectiles.count, before.count),
         # What lies beyond the count is never read, but it must not ask to be removed.
         outside=jnp.where(condition, False, before.outside),
@@ -85,9 +90,7 @@ def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower
 
 
 def _where(condition, when_true, when_false):
-    return jax.tree.map(
-        lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false
-    )
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false)
 
 
 def _append(table: Projectiles | Throwers, row: dict, due: jax.Array):
@@ -105,9 +108,7 @@ def _append(table: Projectiles | Throwers, row: dict, due: jax.Array):
 def _appear(state: State, spawn: Spawn) -> State:
     row = {"position": spawn.position, "velocity": spawn.velocity}
     projectiles, dropped = _append(state.projectiles, row, spawn.due)
-    return state.replace(
-        projectiles=projectiles, dropped_projectiles=state.dropped_projectiles + dropped
-    )
+    return state.replace(projectiles=projectiles, dropped_projectiles=state.dropped_projectiles + dropped)
 
 
 def projectile_appears(state: State) -> State:
@@ -149,15 +150,23 @@ def indicators_fire(state: State) -> State:
 
 def outsiders_leave(state: State) -> State:
     """Deferred by `cleanup_projectiles`."""
-    projectiles = swap_remove(state.projectiles, _ranks(state.projectiles.outside))
-    return state.replace(projectiles=projectiles.replace(outside=jnp.zeros_like(projectiles.outside)))
+    return _remove_projectiles(state, _ranks(state.projectiles.outside))
 
 
 def cleared_leave(state: State) -> State:
     """Deferred by `handle_commands`: everything that a reset saw."""
-    projectiles = swap_remove(state.projectiles, state.projectiles.cleared)
+    return _remove_projectiles(state, state.projectiles.cleared)
+
+
+def _remove_projectiles(state: State, ranks: jax.Array) -> State:
+    """Both systems may have asked for the same projectile; what is gone asks for nothing more."""
+    projectiles = swap_remove(state.projectiles, ranks)
+    in_use = jnp.arange(ranks.shape[0], dtype=jnp.int32) < projectiles.count
     return state.replace(
-        projectiles=projectiles.replace(cleared=jnp.full_like(projectiles.cleared, NOT_ASKED))
+        projectiles=projectiles.replace(
+            outside=projectiles.outside & in_use,
+            cleared=jnp.where(in_use, projectiles.cleared, NOT_ASKED),
+        )
     )
 
 

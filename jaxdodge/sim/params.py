@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdodge.config import OBSERVATION_MODES, LONGEST_FRAME_NANOSECONDS, GameConfig, nanoseconds
+from jaxdodge.config import LONGEST_FRAME_NANOSECONDS, OBSERVATION_MODES, GameConfig, nanoseconds
 from jaxdodge.sim.duration import Duration
 
 PLAYER_START_HEIGHT = np.float32(1.0)

@@ -188,8 +188,8 @@ def spawn_position(draw: jax.Array, params: GameParams) -> tuple[jax.Array, jax.
     angle = (draw - 0.5) * 2 * params.spawn_angle
     on_arc = params.random_spawn_position
     return (
-        jnp.where(on_arc, jnp.sin(angle) * SPAWN_DISTANCE, product(draw, 3) - 1.5),
-        jnp.where(on_arc, jnp.cos(angle) * SPAWN_DISTANCE, SPAWN_DISTANCE),
+        jnp.where(on_arc, product(jnp.sin(angle), SPAWN_DISTANCE), product(draw, 3) - 1.5),
+        jnp.where(on_arc, product(jnp.cos(angle), SPAWN_DISTANCE), SPAWN_DISTANCE),
     )
 
 

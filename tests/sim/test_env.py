@@ -1,6 +1,5 @@
 """The environment through its public interface: spaces, timing, resets, stacking, parameters."""
 
-import itertools
 from collections import deque
 
 import gymnax
@@ -11,16 +10,20 @@ import pytest
 
 import jaxdodge
 from jaxdodge.sim.actions import movement
+from jaxdodge.sim.draws import draw_uniform
 from jaxdodge.sim.duration import Duration
 from jaxdodge.sim.env import DodgeEnv
-from jaxdodge.sim.frame import frame, frame_of_reset
+from jaxdodge.sim.frame import frame, reset_where
 from jaxdodge.sim.publish import observe_vector, publish_state
-from jaxdodge.sim.systems import Command, Inputs
+from jaxdodge.sim.state import Vector
+from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
 FRAME = 16_666_667
 # Throws that come often enough to kill within a second.
 DENSE = {"level": 2, "spawn_angle_degrees": 30.0, "projectile_spawn_interval": 0.1}
 SMALL_IMAGE = {"image_obs_width": 40, "image_obs_height": 32}
+# Where a throw of the last frame comes from, which differs between two draws.
+THROW = tuple(f"[1].game.spawned_projectile.{of}.{axis}" for of in ("position", "velocity") for axis in "xyz")
 MODES = {"standard": 65, "with_thrower": 69, "topdown": None}
 
 
@@ -142,7 +145,7 @@ def test_step_is_step_env_then_the_reset_command(dense):
         observation, state, *values, step_info = env.step(key, state, action, params)
         done = bool(terminated | truncated)
         expected = restart(key, after, params) if done else (final, after)
-        assert_same((observation, state), expected)
+        assert_same((observation, state), expected, but=THROW if done else ())
         assert_same(values, [reward, terminated, truncated])
         flags = {"terminated": terminated, "truncated": truncated, "final_observation": final}
         assert_same(step_info, {**info, **flags})
@@ -155,7 +158,7 @@ def test_step_is_step_env_then_the_reset_command(dense):
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize(
     ("over", "late"),
-    itertools.product([False, True], repeat=2),
+    [(False, False), (False, True), (True, False), (True, True)],
     ids=["neither", "truncated", "terminated", "both"],
 )
 def test_truth_table_of_terminated_and_truncated(dense, over, late, batched):
@@ -182,21 +185,25 @@ def test_truth_table_of_terminated_and_truncated(dense, over, late, batched):
 # Timing
 
 
+def inputs_of(draw, params, *commands) -> Inputs:
+    throw = spawn_position(draw, params)
+    return Inputs(params.frame_nanoseconds, params.frame_seconds, throw, commands)
+
+
 @jax.jit
 def plain_frame(game, draw, params):
-    return frame(game, Inputs(params.frame_nanoseconds, params.frame_seconds, draw), False)
+    return frame(game, inputs_of(draw, params), False)
 
 
 @jax.jit
 def frame_with_action(game, draw, params, action):
     command = Command(step=True, move=movement(action, "basic_3d"))
-    return frame(game, Inputs(params.frame_nanoseconds, params.frame_seconds, draw, (command,)), False)
+    return frame(game, inputs_of(draw, params, command), False)
 
 
 @jax.jit
 def frame_with_reset(game, draw, params):
-    inputs = Inputs(params.frame_nanoseconds, params.frame_seconds, draw, (Command(reset=True),))
-    return frame(game, inputs, False)
+    return frame(game, inputs_of(draw, params, Command(reset=True)), False)
 
 
 def frame_by_frame(env, params, game, keys, actions):
@@ -206,10 +213,9 @@ def frame_by_frame(env, params, game, keys, actions):
     player died in a frame after the last response. `game` is as of the first observation.
     """
     frames, response = env.config.frames_per_step, env.config.response_frame
-    draws_of = jax.jit(env._draws)
     last_action = None
     for key, action in zip(keys, actions, strict=True):
-        draws = draws_of(key, params)
+        draws = draw_uniform(key, frames + 1)
         late_death = False
         if response == 0:
             # The frames of the step before, whose action waited until after its response.
@@ -220,11 +226,11 @@ def frame_by_frame(env, params, game, keys, actions):
                     game = plain_frame(game, draws[number], params)
         else:
             if last_action is not None:
-                for number in range(response, frames):
+                for number in range(frames - response):
                     game = plain_frame(game, draws[number], params)
                 late_death = bool(game.game_over)
-            game = frame_with_action(game, draws[0], params, action)
-            for number in range(1, response):
+            game = frame_with_action(game, draws[frames - response], params, action)
+            for number in range(frames - response + 1, frames):
                 game = plain_frame(game, draws[number], params)
         published = publish_state(game)
         yield (
@@ -243,21 +249,24 @@ def frame_by_frame(env, params, game, keys, actions):
             game, last_action = frame_with_reset(game, draws[frames], params), None
 
 
-@pytest.mark.parametrize(("frames", "response"), [(1, 1), (4, 4), (4, 2), (4, 1), (4, 0), (7, 0)])
-def test_timing_is_that_of_a_frame_by_frame_loop(frames, response):
+# The limits end an episode after about as many frames as the first throw needs to arrive.
+@pytest.mark.parametrize(
+    ("frames", "response", "limit"), [(1, 1, 47), (4, 4, 12), (4, 2, 13), (4, 1, 13), (4, 0, 11), (7, 0, 6)]
+)
+def test_timing_is_that_of_a_frame_by_frame_loop(frames, response, limit):
     env, params = jaxdodge.make(
         **DENSE,
         action_space_type="basic_3d",
         frames_per_step=frames,
         response_frame=response,
         observe_previous_action=False,
-        max_episode_steps=max(8, 56 // frames),
+        max_episode_steps=limit,
     )
-    steps, late_deaths, ends = 400 // frames, 0, np.zeros(2, int)
+    steps, late_deaths, ends = 600 // frames, 0, np.zeros(2, int)
     keys = jax.random.split(key_of(frames, response), steps)
     actions = 0.2 * random_actions(env, response, steps)
     _, state = env.reset(key_of(4), params)
-    game = state.game.replace(params=params, spawn_interval=params.spawn_interval)
+    game = env.arena(state, params)
     expected = frame_by_frame(env, params, game, keys, actions)
     for number, (values, late_death) in enumerate(expected):
         _, state, reward, terminated, truncated, info = env.step(keys[number], state, actions[number], params)
@@ -297,95 +306,119 @@ def test_responses_of_a_full_episode(frames, response, responses):
 # Resets
 
 
-def test_frame_of_reset_is_the_frame_that_begins_with_a_reset(dense):
+def random_vector(generator, largest: float, *shape: int) -> Vector:
+    return Vector(*(jnp.asarray(generator.uniform(-largest, largest, shape), jnp.float32) for _ in range(3)))
+
+
+def test_reset_where_is_the_frame_that_begins_with_a_reset(dense):
     """Bit for bit, for states with removals and throws pending; slots that are not in use do not count."""
     env, params = dense
-    states = states_of_play(env, params, 256, 130)
+    arenas, slots = 256, env.config.projectile_slots
     generator = np.random.default_rng(0)
-    slots = env.config.projectile_slots
-    drop = jnp.asarray(generator.random((256, slots)) < 0.2) & (
-        jnp.arange(slots) < states.game.projectiles.count[:, None]
-    )
-    cleanup = jnp.where(drop, jnp.arange(slots, dtype=jnp.int32), states.game.projectiles.cleanup)
-    spawn = states.game.spawned_projectile
-    due = jnp.asarray(generator.random(256) < 0.5)
-    game = states.game.replace(
-        projectiles=states.game.projectiles.replace(cleanup=cleanup),
-        spawned_projectile=spawn.replace(
+    states = states_of_play(env, params, arenas, 130)
+    game = states.game
+    in_use = jnp.arange(slots) < game.projectiles.count[:, None]
+    due, condition = (jnp.asarray(generator.random(arenas) < 0.5) for _ in range(2))
+    outside = jnp.asarray(generator.random((arenas, slots)) < 0.2) & in_use
+    game = game.replace(
+        projectiles=game.projectiles.replace(outside=outside),
+        spawned_projectile=game.spawned_projectile.replace(
             due=due,
-            position=jnp.asarray(generator.uniform(-5, 5, (256, 3)), jnp.float32),
-            velocity=jnp.asarray(generator.uniform(-9, 9, (256, 3)), jnp.float32),
+            position=random_vector(generator, 5, arenas),
+            velocity=random_vector(generator, 9, arenas),
         ),
-        collision=jnp.asarray(generator.random(256) < 0.5),
     )
-    draws = jnp.asarray(generator.uniform(-20, 20, (256, 2)), jnp.float32)
+    states = states.replace(game=game)
+    collision = jnp.asarray(generator.random(arenas) < 0.5)
+    draws = jnp.asarray(generator.random(arenas), jnp.float32)
 
-    def both(game, draw):
-        game = game.replace(params=params, spawn_interval=params.spawn_interval)
-        inputs = Inputs(params.frame_nanoseconds, params.frame_seconds, draw, (Command(reset=True),))
-        return jax.tree.map(jnp.asarray, [way(game, inputs, False) for way in (frame, frame_of_reset)])
+    def both(condition, state, collision, draw):
+        game = env.arena(state, params).replace(collision=collision)
+        inputs = inputs_of(draw, params, Command(reset=True))
+        return game, frame(game, inputs, False), reset_where(condition, game, inputs, False)
 
-    plain, short = jax.jit(jax.vmap(both))(game, draws)
-    unused = jnp.arange(slots) >= plain.projectiles.count[:, None]
+    before, after, selected = jax.jit(jax.vmap(both))(condition, states, collision, draws)
 
-    def used(game):
+    def used(game, condition):
+        """With zeros in the slots that are not in use, and nothing where the condition does not hold."""
         table = game.projectiles
+        unused = jnp.arange(slots) >= table.count[:, None]
         hidden = {
-            name: jnp.where(unused[:, None], 0, getattr(table, name)) for name in ("position", "velocity")
+            name: jax.tree.map(lambda array: jnp.where(unused, 0, array), getattr(table, name))
+            for name in ("position", "velocity", "outside")
         }
-        return game.replace(projectiles=table.replace(**hidden))
+        game = game.replace(projectiles=table.replace(**hidden))
+        return jax.tree.map(lambda array: np.asarray(array)[np.asarray(condition)], game)
 
-    assert_same(used(plain), used(short))
-    np.testing.assert_array_equal(plain.projectiles.count, due)
-    assert plain.game_over.any() and due.any() and game.projectiles.count.min() > 3
+    np.testing.assert_array_equal(selected.projectiles.count[condition], due[condition])
+    assert_same(used(selected, condition), used(after, condition))
+    assert_same(used(selected, ~condition), used(before, ~condition))
+    assert selected.game_over.any()
+    assert game.projectiles.count.min() > 3
 
 
-def test_restart_keeps_the_timers_phase_and_a_pending_throw(dense):
-    env, params = dense
+@pytest.mark.parametrize("mode", ["standard", "with_thrower"])
+def test_restart_keeps_the_timers_phase_and_a_pending_throw(mode):
+    """Also while a projectile that the reset removes has just left the world."""
+    env, params = jaxdodge.make(**DENSE, observation_mode=mode)
     _, state = env.reset(key_of(0), params)
-    velocity = jnp.float32([1, -2, 3])
+    slots = env.config.projectile_slots
     spawn = state.game.spawned_projectile.replace(
-        due=jnp.asarray(True), position=jnp.float32([3, 9, 1.5]), velocity=velocity
+        due=jnp.asarray(True),
+        position=Vector(*jnp.float32([3, 9, 1.5])),
+        velocity=Vector(*jnp.float32([1, -2, 3])),
     )
     game = state.game.replace(
         spawn_timer=Duration.from_nanoseconds(30_000_000),
         spawned_projectile=spawn,
+        projectiles=state.game.projectiles.replace(
+            count=jnp.int32(3), outside=jnp.zeros(slots, bool).at[1].set(True)
+        ),
         game_over=jnp.asarray(True),
         episode_steps=jnp.int32(7),
-        player=state.game.player.replace(position=jnp.float32([2, 1, 1.4]), velocity=jnp.ones(2)),
+        player=state.game.player.replace(position=Vector(*jnp.float32([2, 1, 1.4])), velocity=Vector.zeros()),
     )
     observation, after = jax.jit(env.restart)(key_of(1), state.replace(game=game), params)
-    assert (int(after.game.spawn_timer.seconds), int(after.game.spawn_timer.nanoseconds)) == (
-        0,
-        30_000_000 + FRAME,
-    )
+    timer = after.game.spawn_timer
+    assert (int(timer.seconds), int(timer.nanoseconds)) == (0, 30_000_000 + FRAME)
     assert (int(after.game.episode_steps), bool(after.game.game_over), int(after.time)) == (0, False, 0)
     assert int(after.game.projectiles.count) == 1
     np.testing.assert_array_equal(observation[:5], [0, 0, 1, 0, 0])
-    falling = velocity[2] - np.float32(9.8) / 60
+    falling = 3 - 9.8 / 60
     np.testing.assert_allclose(
         observation[5:11], [3 + 1 / 60, 9 - 2 / 60, 1.5 + falling / 60, 1, -2, falling], rtol=1e-6
     )
     np.testing.assert_array_equal(observation[11:], 0)
 
 
+@pytest.mark.parametrize("mode", ["standard", "with_thrower"])
+def test_restart_removes_also_what_has_just_left_the_world(mode):
+    """Two systems then ask for the same removal."""
+    env, params = jaxdodge.make(**DENSE, observation_mode=mode)
+    _, state = env.reset(key_of(0), params)
+    table = state.game.projectiles
+    table = table.replace(count=jnp.int32(3), outside=table.outside.at[1].set(True))
+    game = state.game.replace(projectiles=table, spawn_timer=Duration.from_nanoseconds(0))
+    _, after = jax.jit(env.restart)(key_of(1), state.replace(game=game), params)
+    assert int(after.game.projectiles.count) == 0
+
+
 def test_restart_keeps_pending_indicators(with_thrower):
     env, params = with_thrower
-    states = states_of_play(env, params, 8, 40)
-    _, after = jax.jit(jax.vmap(env.restart, in_axes=(0, 0, None)))(
-        jax.random.split(key_of(0), 8), states, params
-    )
-    before, throwers = states.game.throwers, after.game.throwers
+    arenas = 8
+    states = states_of_play(env, params, arenas, 40)
+    restart = jax.jit(jax.vmap(env.restart, in_axes=(0, 0, None)))
+    _, after = restart(jax.random.split(key_of(0), arenas), states, params)
+    before, throwers = jax.device_get((states.game.throwers, after.game.throwers))
     kept = 0
-    for arena in range(8):
-        for slot in range(int(before.count[arena])):
-            remaining = 300_000_012 - int(before.elapsed.nanoseconds[arena, slot])
-            if remaining > 2 * FRAME:
+    for arena in range(arenas):
+        for slot in range(before.count[arena]):
+            elapsed = before.elapsed.nanoseconds[arena, slot]
+            if elapsed < 300_000_000 - 2 * FRAME:
                 kept += 1
-                position = before.position[arena, :, slot]
-                same = jnp.all(throwers.position[arena] == position[:, None], axis=0)
-                elapsed = throwers.elapsed.nanoseconds[arena] == 300_000_012 - remaining + FRAME
-                assert (same & elapsed)[: int(throwers.count[arena])].any()
+                same = throwers.position.x[arena] == before.position.x[arena, slot]
+                same &= throwers.elapsed.nanoseconds[arena] == elapsed + FRAME
+                assert same[: throwers.count[arena]].any()
     assert kept > 8
 
 

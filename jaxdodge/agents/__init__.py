@@ -1,0 +1,1 @@
+"""The agent: networks, replay, SAC, evaluation and runs on disk."""
