@@ -18,6 +18,9 @@ from typing import Any
 from jaxdodge.cli import run_command
 from jaxdodge.fields import ConfigError
 
+# Takes a carry and returns the next one.
+Run = Callable[[Any], Any]
+
 
 @dataclasses.dataclass(frozen=True)
 class Env:
@@ -46,9 +49,7 @@ def bench_env(options: Env) -> int:
     rows: list[dict[str, Any]] = []
     print(f"{'what':42}{'environments':>13}{'steps/s: best':>15}{'median':>13}{'worst':>13}{'compile s':>11}")
 
-    def report(
-        name: str, size: int, count: int, run: Callable[[Any], Any], carry: Any, **more: float
-    ) -> None:
+    def report(name: str, size: int, count: int, run: Run, carry: Any, **more: float) -> None:
         row = {"name": name, "environments": size, **_measure(run, carry, count, options.repeats), **more}
         rows.append(row)
         print(
@@ -68,21 +69,9 @@ def bench_env(options: Env) -> int:
     for name, width, height, grayscale in _RASTERS:
         for size in options.num_images:
             count = max(1, options.steps // 10 // size)
-            bytes_per_frame = width * height * (1 if grayscale else 3)
-            report(
-                name,
-                size,
-                count * size,
-                *_raster(width, height, grayscale, size, count),
-                bytes=bytes_per_frame,
-            )
-            report(
-                f"  memory written, {name.split()[1]}",
-                size,
-                count * size,
-                *_memory(size * bytes_per_frame, count),
-                bytes=bytes_per_frame,
-            )
+            frame = width * height * (1 if grayscale else 3)
+            report(name, size, count * size, *_raster(width, height, grayscale, size, count), bytes=frame)
+            report(MEMORY + name, size, count * size, *_memory(size * frame, count), bytes=frame)
     summary = _summary(rows)
     for line in summary:
         print(line)
@@ -98,6 +87,7 @@ _RASTERS = (
     ("frames 64x64x3", 64, 64, False),
     ("frames 256x256x3", 256, 256, False),
 )
+MEMORY = "  memory written as "
 
 
 def _vector_environments() -> list[tuple[str, Any, Any, int]]:
@@ -125,7 +115,7 @@ def _image_environments() -> list[tuple[str, Any, Any, int]]:
     return [("jaxdodge level 2, 84x84x1", *jaxdodge.make(**fields), 1)]
 
 
-def _rollout(env: Any, params: Any, size: int, steps: int) -> tuple[Callable[[Any], Any], Any]:
+def _rollout(env: Any, params: Any, size: int, steps: int) -> tuple[Run, Any]:
     """A function that plays `steps` steps of `size` environments, and its first carry."""
     import jax
 
@@ -148,9 +138,7 @@ def _rollout(env: Any, params: Any, size: int, steps: int) -> tuple[Callable[[An
     return jax.jit(play, donate_argnums=0), (key, observation, state)
 
 
-def _raster(
-    width: int, height: int, grayscale: bool, size: int, count: int
-) -> tuple[Callable[[Any], Any], Any]:
+def _raster(width: int, height: int, grayscale: bool, size: int, count: int) -> tuple[Run, Any]:
     """A function that draws `count` batches of `size` scenes of twelve projectiles, and its first carry."""
     import jax
     import jax.numpy as jnp
@@ -178,7 +166,7 @@ def _raster(
     return jax.jit(play, donate_argnums=0), (scenes, images)
 
 
-def _memory(size: int, count: int) -> tuple[Callable[[Any], Any], Any]:
+def _memory(size: int, count: int) -> tuple[Run, Any]:
     """A function that writes `size` bytes `count` times with a new value each time, and its first carry."""
     import jax
     import jax.numpy as jnp
@@ -193,7 +181,7 @@ def _memory(size: int, count: int) -> tuple[Callable[[Any], Any], Any]:
     return jax.jit(play, donate_argnums=0), (jnp.uint8(0), jnp.zeros(size, jnp.uint8))
 
 
-def _measure(run: Callable[[Any], Any], carry: Any, count: int, repeats: int) -> dict[str, Any]:
+def _measure(run: Run, carry: Any, count: int, repeats: int) -> dict[str, Any]:
     """Steps per second of `repeats` calls, compilation apart."""
     import jax
 
@@ -226,11 +214,12 @@ def _summary(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"vector steps over CartPole-v1: {best('jaxdodge level 2') / cartpole:.2f}",
         "the same at frames_per_step 7, in frames: "
         f"{7 * best('jaxdodge level 2, frames_per_step 7') / cartpole:.2f}",
-        f"vector steps over Breakout-MinAtar: {best('jaxdodge level 2') / best('gymnax Breakout-MinAtar'):.2f}",
+        "vector steps over Breakout-MinAtar: "
+        f"{best('jaxdodge level 2') / best('gymnax Breakout-MinAtar'):.2f}",
     ]
     for name, width, height, grayscale in _RASTERS:
         size = width * height * (1 if grayscale else 3)
-        share = best(name) / best(f"  memory written, {name.split()[1]}")
+        share = best(name) / best(MEMORY + name)
         lines.append(f"{name}: {best(name) * size / 1e9:.1f} GB/s, {share:.0%} of memory written")
     return lines
 
@@ -240,10 +229,9 @@ def _hardware() -> dict[str, Any]:
 
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
-        names = [
-            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0].split(":", 1)[1].strip() if names else model
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        model = models[0] if models else model
     return {
         "cpu": model,
         "cores": os.cpu_count(),

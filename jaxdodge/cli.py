@@ -42,7 +42,7 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
     return 2
 
 
-def run_command(commands: dict[str, tuple[type, Callable[[Any], int]]], program: str) -> int:
+def run_command(commands: dict[str, tuple[Callable[..., Any], Callable[[Any], int]]], program: str) -> int:
     """Parse `program COMMAND options` and run the command.
 
     Args:
@@ -50,6 +50,6 @@ def run_command(commands: dict[str, tuple[type, Callable[[Any], int]]], program:
         program: module name for the usage line.
     """
     choices = {name: options for name, (options, _) in commands.items()}
-    run = {options: function for options, function in commands.values()}
+    run = dict(commands.values())
     options = parse(lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=f"python -m {program}"))
     return guarded(run[type(options)], options)

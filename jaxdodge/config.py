@@ -123,7 +123,7 @@ class GameConfig:
     frames_per_step: int = checked(Number(int, 1, 1000), 1)
     """Frames between two actions."""
     response_frame: int = checked(Number(int, 0, 1000), None)
-    """The frame of a step whose publication is returned; 0 is the one before the action; default: frames_per_step."""
+    """Frame of a step that is returned; 0 is the one before the action; default: frames_per_step."""
     observe_previous_action: bool = checked(Flag(), None)
     """Append the last action to the observation; default: only if response_frame < frames_per_step."""
     frame_stack: int = checked(Number(int, 1, 64), 1)
@@ -223,5 +223,5 @@ GAME_FIELDS = {field.name: "" for field in dataclasses.fields(GameConfig)} | NOT
 
 
 def nanoseconds(seconds: float) -> int:
-    """Seconds as the game's whole nanoseconds: the float32 value, rounded to the nearest (1.2 -> 1 200 000 048)."""
+    """Seconds as the game's whole nanoseconds: the float32 value, rounded (1.2 -> 1 200 000 048)."""
     return int(np.rint(np.float64(np.float32(seconds)) * 1e9))

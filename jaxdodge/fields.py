@@ -137,7 +137,10 @@ def check_fields(config: Any) -> None:
 
 
 def check_names(mapping: Mapping[str, Any], known: Mapping[str, str], what: str) -> None:
-    """Refuse unknown names, with the nearest known one. `known` maps a name to "" or to why it is not settable."""
+    """Refuse unknown names, with the nearest known one.
+
+    `known` maps a name to "", or to why it cannot be set.
+    """
     for name in mapping:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)

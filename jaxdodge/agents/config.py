@@ -16,20 +16,20 @@ class TrainConfig:
 
     seed: int = checked(Number(int, 0, 2**32 - 1), 0)
     """Seed of everything random in the run."""
-    total_timesteps: int = checked(Number(int, 1), 5_000_000)
-    """Environment steps of the run, rounded up to whole evaluations."""
+    total_timesteps: int = checked(Number(int, 1), 4_000_000)
+    """Environment steps of the run, rounded up to 25 of every arena."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Arenas that step together."""
     learning_starts: int = checked(Number(int, 0), 20_000)
     """Environment steps with random actions before the first update."""
-    buffer_size: int = checked(Number(int, 1), 1_000_000)
+    buffer_size: int = checked(Number(int, 1), 500_000)
     """Transitions that the replay holds, rounded down to whole steps of all arenas."""
     gradient_steps: int = checked(Number(int, 1, 10_000), 16)
     """Updates per step of all arenas."""
     batch_size: int = checked(Number(int, 1, 1_000_000), 256)
     """Transitions per update."""
     learning_rate: float = checked(Number(float, 0, 1, above_low=True), 1e-3)
-    """Adam's step size, of actor, critics and temperature."""
+    """Adam's step size at the start, of actor, critics and temperature; it falls linearly to 0."""
     gamma: float = checked(Number(float, 0, 1), 0.97)
     """Discount per step."""
     tau: float = checked(Number(float, 0, 1, above_low=True), 0.005)
@@ -44,9 +44,9 @@ class TrainConfig:
     """Share of the actor that enters the averaged actor, which is evaluated and saved, per update."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.15)
     """Each arena's frames last up to this share longer or shorter than the configuration says."""
-    eval_freq: int = checked(Number(int, 1), 1_000_000)
+    eval_freq: int = checked(Number(int, 1), 250_000)
     """Environment steps between evaluations."""
-    n_eval_episodes: int = checked(Number(int, 1, 100_000), 64)
+    n_eval_episodes: int = checked(Number(int, 1, 100_000), 128)
     """Episodes of an evaluation."""
 
     def __post_init__(self) -> None:

@@ -36,9 +36,10 @@ def parse_options(
     fields = [field for config in configs for field in _options(config, defaults)]
     parser = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True)
     parser.__doc__ = command.__doc__
-    options, unknown = parse(
+    result: tuple[Any, list[str]] = parse(
         lambda: tyro.cli(parser, prog=f"python -m {program}", return_unknown_args=True, args=arguments)
     )
+    options, unknown = result
     if unknown:
         raise ConfigError(_unknown(unknown[0], [field.name for field in dataclasses.fields(parser)]))
     texts = {name: getattr(options, name) for name, _, _ in fields}

@@ -67,7 +67,9 @@ class SAC:
         self.config = config
         self.actor: Any = Actor(config.net_arch, env.num_actions)
         self.critics: Any = critic_ensemble(config.net_arch)
-        self.optimizer = optax.adam(config.learning_rate)
+        updates = config.total_timesteps // config.num_envs * config.gradient_steps
+        # Steps of one size to the end make the return swing; the last policy is as good as the best only without.
+        self.optimizer = optax.adam(optax.linear_schedule(config.learning_rate, 0, updates))
         self.target_entropy = -float(env.num_actions)
         self.epoch = jax.jit(self._epoch, static_argnames=("steps",), donate_argnames=("state",))
 

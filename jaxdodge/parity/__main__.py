@@ -1,6 +1,6 @@
 """`python -m jaxdodge.parity check`: replay recordings of the real game and compare every bit.
 
-Exit status: 0 all equal, 1 a difference, 2 a file that is missing, damaged or of another format, or bad usage.
+Exit status: 0 all equal, 1 a difference, 2 a file that is missing, damaged or of another format.
 """
 
 import dataclasses
@@ -41,7 +41,8 @@ def check_command(options: Check) -> int:
 
     if options.report is not None:
         options.report.touch()
-    status, rows = 0, []
+    status = 0
+    rows: list[tuple[str, ...]] = []
     for path in options.paths:
         files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
         if not files:
@@ -105,7 +106,7 @@ def _markdown(rows: list[tuple[str, ...]]) -> str:
     lines = [
         "# Parity report",
         "",
-        f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {platform.machine()}, Python {platform.python_version()}.",
+        f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {platform.machine()}.",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "---|" * len(HEADER),

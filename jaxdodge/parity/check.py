@@ -26,7 +26,7 @@ LARGEST_SPAWN_ULP = 2
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a check found. `difference` is empty if all bits are equal; `covered` is False for API sessions."""
+    """What a check found: `difference` is empty if all bits are equal."""
 
     path: Path
     frames: int = 0
@@ -37,6 +37,7 @@ class Result:
     seconds: float = 0.0
     difference: str = ""
     covered: bool = True
+    """False for API sessions, which are not checked yet."""
 
 
 def check(path: Path) -> Result:
@@ -49,7 +50,7 @@ def check(path: Path) -> Result:
     images = _draw_images(recording, scenes)
     spawn_ulp, spawn_difference = _spawn_differences(recording)
     differences = [_first_difference(recording.arrays[name], arrays[name], name) for name in COMPARED]
-    if images is not None:
+    if recording.image is not None and images is not None:
         differences.append(_first_difference(recording.image, images, "image", recording.image_frame))
     differences.append(spawn_difference)
     found = [difference for difference in differences if difference is not None]

@@ -6,6 +6,7 @@ the same shape share one compilation however often their order changes.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,11 @@ from jaxdodge.parity.recording import SYSTEMS, FrameRecording, RecordedCommand
 from jaxdodge.render.topdown import Scene
 from jaxdodge.sim import systems
 from jaxdodge.sim.actions import Movement
-from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
+from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND
 from jaxdodge.sim.frame import DEFERRED
 from jaxdodge.sim.params import frame_seconds, game_params
 from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE, observe_vector, publish_state, scene
-from jaxdodge.sim.state import State, Vector, server_start
+from jaxdodge.sim.state import State, server_start
 
 FRAMES_PER_CALL = 256
 OBSERVATION_SIZE = np.array([STANDARD_SIZE, WITH_THROWER_SIZE, 0], np.int32)  # by observation mode
@@ -58,7 +59,8 @@ def _run_system(name: str):
 
 
 def _run_deferred(name: str):
-    return DEFERRED.get(getattr(systems, name, None), lambda state: state)
+    deferred = {system.__name__: run for system, run in DEFERRED.items()}
+    return deferred.get(name, lambda state: state)
 
 
 RUN = [_run_system(name) for name in SYSTEMS]
@@ -115,7 +117,7 @@ def _padded(array: np.ndarray) -> np.ndarray:
 def _inputs(recording: FrameRecording) -> systems.Inputs:
     """The inputs of all frames, arrays of NumPy with a leading axis of frames."""
     most = _roomy(max(len(commands) for commands in recording.commands), least=1)
-    cache: dict[GameConfig, object] = {}
+    cache: dict[GameConfig, Any] = {}
     config = GameConfig()
     rows = []
     for commands in recording.commands:
@@ -125,27 +127,24 @@ def _inputs(recording: FrameRecording) -> systems.Inputs:
             config = command.config
             if config not in cache:
                 cache[config] = jax.tree.map(np.asarray, game_params(config))
-            vx, vy, sprint, jump = np.float32(command.movement)
-            row.append(
-                systems.Command(
-                    step=np.bool_(command.kind == "action"),
-                    move=Movement(vx, vy, sprint, jump),
-                    reset=np.bool_(command.kind in ("reset", "configure")),
-                    restart_timer=np.bool_(command.restart_timer),
-                    params=cache[config],
-                )
-            )
+            flags: dict[str, Any] = {
+                "step": np.bool_(command.kind == "action"),
+                "reset": np.bool_(command.kind in ("reset", "configure")),
+                "restart_timer": np.bool_(command.restart_timer),
+            }
+            move = Movement(*np.array(command.movement, np.float32))
+            row.append(systems.Command(move=move, params=cache[config], **flags))
         rows.append(tuple(row))
     nanoseconds = recording.arrays["dt_ns"]
     return systems.Inputs(
-        frame_nanoseconds=nanoseconds.astype(np.int32),
-        frame_seconds=frame_seconds(nanoseconds),
+        frame_nanoseconds=jnp.asarray(nanoseconds, jnp.int32),
+        frame_seconds=jnp.asarray(frame_seconds(nanoseconds)),
         spawn_position=tuple(recording.arrays["spawn_position"].T),
         commands=jax.tree.map(lambda *a: np.stack(a), *rows),
     )
 
 
-def _named(state: State, published: dict, inputs: systems.Inputs, recorded: dict) -> dict[str, np.ndarray]:
+def _named(state: Any, published: dict, inputs: Any, recorded: dict) -> dict[str, np.ndarray]:
     """The replayed arrays under the recording's names and in its shapes."""
     player, projectiles, throwers = state.player, state.projectiles, state.throwers
 
@@ -155,11 +154,11 @@ def _named(state: State, published: dict, inputs: systems.Inputs, recorded: dict
         array = np.where(used.reshape(used.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
         return array[:, : recorded[name].shape[1]]
 
-    def stacked(vector: Vector) -> np.ndarray:
+    def stacked(vector: Any) -> np.ndarray:
         return np.stack([vector.x, vector.y, vector.z], axis=-1)
 
     named = {
-        "dt": inputs.frame_seconds,
+        "dt": np.asarray(inputs.frame_seconds),
         "player_position": stacked(player.position),
         "player_velocity": stacked(player.velocity)[:, :2],
         "player_vertical_velocity": player.velocity.z,
@@ -190,5 +189,5 @@ def _named(state: State, published: dict, inputs: systems.Inputs, recorded: dict
     return named
 
 
-def _nanoseconds(duration: Duration) -> np.ndarray:
+def _nanoseconds(duration: Any) -> np.ndarray:
     return duration.seconds.astype(np.int64) * NANOSECONDS_PER_SECOND + duration.nanoseconds

@@ -85,7 +85,7 @@ def _disc_pixels(
     column, row = (
         # Where the conversion of larger numbers ends depends on the platform.
         jnp.clip(position, -_FAR_AWAY, _FAR_AWAY).astype(jnp.int32)
-        for position in _image_position(*centres, width, height, exact.divide)
+        for position in _image_position(centres[0], centres[1], width, height, exact.divide)
     )
     row = jnp.where(visible, row, _FAR_AWAY)
     # The width alone sets the scale, also of the rows.

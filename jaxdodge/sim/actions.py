@@ -21,8 +21,7 @@ DISCRETE_DIRECTIONS = np.array([[0, 0], [0, 1], [0, -1], [-1, 0], [1, 0]], np.fl
 ABSENT = np.float32(-1)
 
 
-@struct.dataclass
-class Movement:
+class Movement(struct.PyTreeNode):
     """An action of any space; float32 scalars in [-1, 1]."""
 
     vx: jax.Array

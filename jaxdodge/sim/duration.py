@@ -9,8 +9,7 @@ from jaxdodge.sim.exact import divide
 NANOSECONDS_PER_SECOND = 1_000_000_000
 
 
-@struct.dataclass
-class Duration:
+class Duration(struct.PyTreeNode):
     """A span of time as Rust's `Duration`: whole seconds and the nanoseconds beyond them.
 
     Two int32 arrays of one shape; `nanoseconds` is in [0, 1e9). One int32 of nanoseconds would overflow

@@ -36,8 +36,7 @@ from jaxdodge.sim.systems import Command, Inputs, spawn_position
 SERVER_BOUND = 100.0
 
 
-@struct.dataclass
-class EnvState:
+class EnvState(struct.PyTreeNode):
     """An arena as of a response, and what an agent's observation needs of the past."""
 
     game: State
@@ -138,7 +137,7 @@ class DodgeEnv(Environment):
 
     def step_env(self, key, state: EnvState, action, params: GameParams):
         """One step without reset: observation, state, reward, terminated, info."""
-        throws, throw_of_reset = self._throws(key, params)
+        throws, _ = self._throws(key, params)
         after, published = self._advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
         return observation, after, published.reward, published.terminated, self._info(after, published)
@@ -212,7 +211,7 @@ class DodgeEnv(Environment):
         return jnp.concatenate([observation, self._previous_action(state)])
 
     def arena(self, state: EnvState, params: GameParams | None = None) -> State:
-        """The whole state of the game that the systems run on, from what an environment's state keeps of it."""
+        """The whole state that the systems run on, from what an environment's state keeps of it."""
         params = self.default_params if params is None else params
         nobody = jnp.full(self.config.projectile_slots, NOT_ASKED)
         return state.game.replace(

@@ -14,8 +14,7 @@ WITH_THROWER = OBSERVATION_MODES.names.index("with_thrower")
 DEGREES_TO_RADIANS = np.float32(np.pi / 180)
 
 
-@struct.dataclass
-class GameParams:
+class GameParams(struct.PyTreeNode):
     """Numbers of a `GameConfig` as scalars, to be vmapped or swept without recompiling.
 
     float32 unless said otherwise; metres and seconds. Sweep by `params.replace(player_speed=...)`, or by

@@ -14,8 +14,7 @@ STANDARD_SIZE = 5 + 6 * OBSERVED_PROJECTILES
 WITH_THROWER_SIZE = STANDARD_SIZE + 4
 
 
-@struct.dataclass
-class Published:
+class Published(struct.PyTreeNode):
     """One publication of the game.
 
     reward float32, terminated and truncated bool, episode_steps and projectile_count int32.

@@ -12,8 +12,7 @@ from jaxdodge.sim.params import PLAYER_START_HEIGHT, GameParams
 NOT_ASKED = np.int32(2**30)
 
 
-@struct.dataclass
-class Vector:
+class Vector(struct.PyTreeNode):
     """Three components of one shape, float32. Apart, they are contiguous, which the processor likes best."""
 
     x: jax.Array
@@ -26,8 +25,7 @@ class Vector:
         return cls(*(jnp.zeros(shape, jnp.float32) for _ in range(3)))
 
 
-@struct.dataclass
-class Player:
+class Player(struct.PyTreeNode):
     """The player; scalars."""
 
     position: Vector
@@ -38,8 +36,7 @@ class Player:
     """bool."""
 
 
-@struct.dataclass
-class Projectiles:
+class Projectiles(struct.PyTreeNode):
     """The table of projectiles, in the game's order: the first `count` slots are in use."""
 
     position: Vector
@@ -54,8 +51,7 @@ class Projectiles:
     """int32 (slots,): the slot's rank among the removals that a reset has asked for, else NOT_ASKED."""
 
 
-@struct.dataclass
-class Throwers:
+class Throwers(struct.PyTreeNode):
     """The table of pending thrower indicators, in the game's order."""
 
     position: Vector
@@ -72,8 +68,7 @@ class Throwers:
     """bool (slots,): those that become projectiles at the end of the frame."""
 
 
-@struct.dataclass
-class Spawn:
+class Spawn(struct.PyTreeNode):
     """A projectile or an indicator that appears at the end of the frame, if `due`."""
 
     position: Vector
@@ -84,8 +79,7 @@ class Spawn:
     """Of an indicator: how long until it becomes its projectile."""
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """One arena between two frames, or between two systems of a frame.
 
     What the game defers to the end of a frame (spawns, removals) is part of the state, because the cut

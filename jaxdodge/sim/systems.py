@@ -27,16 +27,16 @@ SPAWN_HEIGHT_ARC, FLIGHT_SECONDS_ARC = np.float32(1.5), np.float32(0.8)
 SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE = np.float32(2.5), np.float32(2.0)
 
 
-@struct.dataclass
-class Command:
+class Command(struct.PyTreeNode):
     """One command of a client, as data. Several kinds may be off: then it does nothing.
 
     `params` is the configuration that holds after a `configure` or `set_level`, None where there is none.
     """
 
-    step: jax.Array | bool = False
-    """An action: `move`."""
     move: Movement | None = None
+    """An action, None where there is none."""
+    step: jax.Array | bool = True
+    """Whether there is one."""
     reset: jax.Array | bool = False
     """A reset, also part of every `configure`."""
     restart_timer: jax.Array | bool = False
@@ -44,8 +44,7 @@ class Command:
     params: GameParams | None = None
 
 
-@struct.dataclass
-class Inputs:
+class Inputs(struct.PyTreeNode):
     """What a frame takes from outside."""
 
     frame_nanoseconds: jax.Array
@@ -96,7 +95,7 @@ def _reset(state: State, command: Command) -> State:
 
 def _step(state: State, command: Command) -> State:
     """Counted and applied after game over too."""
-    if command.step is False:
+    if command.move is None:
         return state
     jumps = wants_jump(command.move) & state.player.on_ground
     vx, vy = horizontal_velocity(command.move, state.params)
