@@ -59,22 +59,21 @@ def _unknown(option: str, known: list[str]) -> str:
 
 def _options(config: type, defaults: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Name, type and default of each field of a configuration, as `make_dataclass` takes them."""
-    options = []
-    for name, description in _descriptions(config).items():
-        field = config.__dataclass_fields__[name]
+    options, descriptions = [], _descriptions(config)
+    for field in dataclasses.fields(config):
         rule = field.metadata["rule"]
         many = isinstance(rule, Sizes)
-        default = defaults.get(name, field.default)
+        default = defaults.get(field.name, field.default)
         text = str(default).lower() if isinstance(rule, Flag) else default
         text = " ".join(map(str, default)) if many else text
-        shown = "" if default is None else f" Default: {text}."
+        shown = "" if default is None else f" Default here: {text}."
         kind = tuple[str, ...] if many else str
         option = tyro.conf.arg(
-            help=f"{description} Accepted: {rule.accepted()}.{shown}",
+            help=f"{descriptions[field.name]} Accepted: {rule.accepted()}.{shown}",
             metavar=_metavar(rule),
             help_behavior_hint="",
         )
-        options.append((name, Annotated[kind | None, option], None))
+        options.append((field.name, Annotated[kind | None, option], None))
     return options
 
 
@@ -84,13 +83,14 @@ def _metavar(rule: Any) -> str:
     return {Flag: "BOOL", Sizes: "INT [INT ...]"}.get(type(rule), "NAME")
 
 
-def _descriptions(config: type) -> dict[str, str]:
+def _descriptions(config: type) -> dict[str, Any]:
     """The docstring line below each field of a dataclass; Python keeps it in the source only."""
     definition: Any = ast.parse(inspect.getsource(config)).body[0]
     return {
         field.target.id: text.value.value
         for field, text in itertools.pairwise(definition.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
 
 

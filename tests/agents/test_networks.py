@@ -65,18 +65,25 @@ def test_projectiles_are_relative_flagged_and_nearest_first():
 )
 def test_features_of_every_kind_of_observation(fields, size):
     config = GameConfig(level=2, **fields)
-    env = DodgeEnv(config)
-    observation, state = env.reset(jax.random.key(0))
-    for step in range(40):
-        action = jnp.array([0.1, -0.2, 0.3, -0.4, 0.5])
-        observation, state, *_ = env.step(jax.random.key(step), state, action)
-        features = vector_features(observation, config)
-        assert features.shape == (size,)
-        assert np.abs(features).max() < 4
+    shape = DodgeEnv(config).observation_space().shape
+    batch = np.random.default_rng(0).normal(scale=5, size=(2, 3, *shape)).astype(np.float32)
+    features = vector_features(jnp.asarray(batch), config)
+    assert features.shape == (2, 3, size)
     if config.observe_previous_action:
-        np.testing.assert_array_equal(features[-5:], observation[-5:])
-    batch = vector_features(jnp.stack([observation, observation]), config)
-    np.testing.assert_array_equal(batch, jnp.stack([features, features]))
+        np.testing.assert_array_equal(features[..., -5:], batch[..., -5:])
+    np.testing.assert_allclose(features[1, 2], vector_features(jnp.asarray(batch[1, 2]), config), rtol=1e-6)
+
+
+def test_features_of_play_are_about_one():
+    config = GameConfig(
+        level=2, observation_mode="with_thrower", spawn_angle_degrees=180.0, frames_per_step=7
+    )
+    env = DodgeEnv(config)
+    _, state = env.reset(jax.random.key(0))
+    for step in range(60):
+        action = jnp.sin(step + jnp.arange(5.0))
+        observation, state, *_ = env.step(jax.random.key(step), state, action)
+        assert np.abs(vector_features(observation, config)).max() < 4
 
 
 def test_critics_have_parameters_of_their_own():

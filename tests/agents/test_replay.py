@@ -50,7 +50,7 @@ def test_episode_ends_keep_the_true_last_observation():
     game = GameConfig(
         level=2, action_space_type="basic_3d", frames_per_step=20, max_episode_steps=4, survival_reward=0.5
     )
-    config = TrainConfig(num_envs=32, buffer_size=32 * 40, learning_starts=10_000)
+    config = TrainConfig(num_envs=32, buffer_size=32 * 40, learning_starts=10_000, net_arch=(8,))
     sac = make_sac(game, config)
     params = arena_params(jax.random.key(0), sac.env.default_params, config)
     state, _ = sac.epoch(sac.init(jax.random.key(1), params), params, 40)
