@@ -97,7 +97,7 @@ def test_values_just_outside_a_range_are_refused(name, end):
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), -float("inf"), True, np.True_, "fast", "nan", [1], {}]
+    "value", [float("nan"), float("inf"), -float("inf"), True, np.True_, "fast", [1], {}]
 )
 @pytest.mark.parametrize("name", ENDS)
 def test_what_is_no_finite_number_is_refused(name, value):

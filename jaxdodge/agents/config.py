@@ -44,6 +44,8 @@ class TrainConfig:
     """Share of the actor that enters the averaged actor, which is evaluated and saved, per update."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.15)
     """Each arena's frames last up to this share longer or shorter than the configuration says."""
+    shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.05)
+    """Each arena cuts its episodes at a step between this share of max_episode_steps and all of it."""
     eval_freq: int = checked(Number(int, 1), 250_000)
     """Environment steps between evaluations."""
     n_eval_episodes: int = checked(Number(int, 1, 100_000), 128)

@@ -20,23 +20,30 @@ def make_sac(game: GameConfig, config: TrainConfig) -> SAC:
 
 
 def arena_params(key: jax.Array, params: GameParams, config: TrainConfig) -> GameParams:
-    """Parameters for training, one set per arena: `params` with frame times that differ.
+    """Parameters for training, one set per arena: `params` with other frame times and episode lengths.
 
     An agent that has met one frame time only learns its rhythm. Frames that are longer and shorter stand for
     another frame rate, another number of frames per step and another interval of throws alike.
 
+    Without shorter episodes the arenas of an agent that survives start anew all at once and rarely; in
+    between, the replay forgets what the beginning of an episode is like, and the agent dies in it.
+
     Args:
         key: random key.
         params: of the configuration.
-        config: its `num_envs` and `frame_time_jitter`.
+        config: its `num_envs`, `frame_time_jitter` and `shortest_episode`.
 
     Returns:
         Parameters with the leading axis (num_envs,).
     """
+    key_frame, key_episode = jax.random.split(key)
+    arenas = (config.num_envs,)
     jitter = config.frame_time_jitter
-    factor = jax.random.uniform(key, (config.num_envs,), minval=1 - jitter, maxval=1 + jitter)
+    factor = jax.random.uniform(key_frame, arenas, minval=1 - jitter, maxval=1 + jitter)
     nanoseconds = np.rint(np.asarray(factor, np.float64) * int(params.frame_nanoseconds)).astype(np.int32)
-    arenas = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_envs, *leaf.shape)), params)
-    return arenas.replace(
-        frame_nanoseconds=jnp.asarray(nanoseconds), frame_seconds=jnp.asarray(frame_seconds(nanoseconds))
+    share = jax.random.uniform(key_episode, arenas, minval=config.shortest_episode)
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*arenas, *leaf.shape)), params).replace(
+        frame_nanoseconds=jnp.asarray(nanoseconds),
+        frame_seconds=jnp.asarray(frame_seconds(nanoseconds)),
+        max_episode_steps=jnp.ceil(share * params.max_episode_steps).astype(jnp.int32),
     )

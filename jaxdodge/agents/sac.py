@@ -68,7 +68,7 @@ class SAC:
         self.actor: Any = Actor(config.net_arch, env.num_actions)
         self.critics: Any = critic_ensemble(config.net_arch)
         updates = config.total_timesteps // config.num_envs * config.gradient_steps
-        # Steps of one size to the end make the return swing; the last policy is as good as the best only without.
+        # With steps of one size to the end the return would swing.
         self.optimizer = optax.adam(optax.linear_schedule(config.learning_rate, 0, updates))
         self.target_entropy = -float(env.num_actions)
         self.epoch = jax.jit(self._epoch, static_argnames=("steps",), donate_argnames=("state",))

@@ -253,7 +253,7 @@ class DodgeEnv(Environment):
         A loop, because its result is stored: XLA would compute sine and cosine again for every use.
         """
         draws = draw_uniform(key, self.config.frames_per_step + 1)
-        throws = jax.lax.map(lambda draw: spawn_position(draw, self._static(params)), draws)
+        throws = spawn_position(draws, self._static(params))
         return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[-1], throws)
 
     def _advance(self, throws, state: EnvState, action, params) -> tuple[EnvState, Published]:
