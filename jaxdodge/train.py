@@ -82,17 +82,17 @@ def learn(run: Run, log: Log, game: GameConfig, config: TrainConfig, interrupt: 
     from jaxdodge.agents.game import arena_params, make_sac
     from jaxdodge.agents.progress import TrainingProgress
 
-    sac = make_sac(game, config)
-    game_params = sac.env.default_params
-    key_arenas, key_state, key_evaluations = jax.random.split(jax.random.key(config.seed), 3)
-    params = arena_params(key_arenas, game_params, config)
-    state = sac.init(key_state, params)
     steps_per_epoch = STEPS_PER_EPOCH * config.num_envs
     epochs = -(-config.total_timesteps // steps_per_epoch)
     epochs_per_evaluation = max(1, config.eval_freq // steps_per_epoch)
     best: dict[str, float] = {}
     epoch = 0
     with TrainingProgress(epochs * steps_per_epoch) as progress:
+        sac = make_sac(game, config)
+        game_params = sac.env.default_params
+        key_arenas, key_state, key_evaluations = jax.random.split(jax.random.key(config.seed), 3)
+        params = arena_params(key_arenas, game_params, config)
+        state = sac.init(key_state, params)
         while True:
             epoch += 1
             epoch_start = time.perf_counter()

@@ -16,7 +16,7 @@ class TrainConfig:
 
     seed: int = checked(Number(int, 0, 2**32 - 1), 0)
     """Seed of everything random in the run."""
-    total_timesteps: int = checked(Number(int, 1), 4_000_000)
+    total_timesteps: int = checked(Number(int, 1), 3_500_000)
     """Environment steps of the run, rounded up to 25 of every arena."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Arenas that step together."""
@@ -44,8 +44,8 @@ class TrainConfig:
     """Share of the actor that enters the averaged actor, which is evaluated and saved, per update."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.15)
     """Each arena's frames last up to this share longer or shorter than the configuration says."""
-    shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.05)
-    """Each arena cuts its episodes at a step between this share of max_episode_steps and all of it."""
+    shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.02)
+    """Each arena cuts its episodes between this share of max_episode_steps and all of it, log-uniformly."""
     eval_freq: int = checked(Number(int, 1), 250_000)
     """Environment steps between evaluations."""
     n_eval_episodes: int = checked(Number(int, 1, 100_000), 128)

@@ -25,8 +25,8 @@ def arena_params(key: jax.Array, params: GameParams, config: TrainConfig) -> Gam
     An agent that has met one frame time only learns its rhythm. Frames that are longer and shorter stand for
     another frame rate, another number of frames per step and another interval of throws alike.
 
-    Without shorter episodes the arenas of an agent that survives start anew all at once and rarely; in
-    between, the replay forgets what the beginning of an episode is like, and the agent dies in it.
+    Without shorter episodes, the arenas of an agent that survives start anew rarely and all at once. The
+    replay then forgets what the beginning of an episode is like, and the agent dies in it.
 
     Args:
         key: random key.
@@ -41,7 +41,7 @@ def arena_params(key: jax.Array, params: GameParams, config: TrainConfig) -> Gam
     jitter = config.frame_time_jitter
     factor = jax.random.uniform(key_frame, arenas, minval=1 - jitter, maxval=1 + jitter)
     nanoseconds = np.rint(np.asarray(factor, np.float64) * int(params.frame_nanoseconds)).astype(np.int32)
-    share = jax.random.uniform(key_episode, arenas, minval=config.shortest_episode)
+    share = config.shortest_episode ** jax.random.uniform(key_episode, arenas)
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*arenas, *leaf.shape)), params).replace(
         frame_nanoseconds=jnp.asarray(nanoseconds),
         frame_seconds=jnp.asarray(frame_seconds(nanoseconds)),

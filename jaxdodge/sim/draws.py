@@ -1,7 +1,9 @@
-"""The game's uniform draws from a JAX key, cheap enough to make one for every frame of every arena."""
+"""Random draws from JAX keys: the game's uniform draws, and durations."""
 
 import jax
 import jax.numpy as jnp
+
+from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
 
 GOLDEN_RATIO = 0x9E3779B9
 
@@ -27,3 +29,26 @@ def _mix(bits: jax.Array) -> jax.Array:
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x21F0AAAD)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x735A2D97)
     return bits ^ (bits >> 15)
+
+
+def draw_duration(key, duration: Duration) -> Duration:
+    """A duration uniform over the whole nanoseconds below another one."""
+    key_part, key_seconds, key_nanoseconds = jax.random.split(key, 3)
+    whole = duration.seconds.astype(jnp.float32)
+    rest = duration.nanoseconds.astype(jnp.float32) / NANOSECONDS_PER_SECOND
+    in_whole = jax.random.uniform(key_part) * (whole + rest) < whole
+    below = jnp.where(in_whole, NANOSECONDS_PER_SECOND, jnp.maximum(duration.nanoseconds, 1))
+    return Duration(
+        jnp.where(in_whole, _uniform_below(key_seconds, duration.seconds), duration.seconds),
+        _uniform_below(key_nanoseconds, below),
+    )
+
+
+def _uniform_below(key, limit: jax.Array) -> jax.Array:
+    """A whole number from 0 to limit - 1, int32; `jax.random.randint` is biased for large limits."""
+    key_high, key_low = jax.random.split(key)
+    low_limit = jnp.clip(limit, 1, 2**15)
+    high = jax.random.randint(key_high, (), 0, jnp.maximum((limit + low_limit - 1) // low_limit, 1))
+    value = high * low_limit + jax.random.randint(key_low, (), 0, low_limit)
+    # The last of the blocks may reach beyond the limit, at most by one in 30 000 of a second's nanoseconds.
+    return jnp.where(value < limit, value, value % jnp.maximum(limit, 1))

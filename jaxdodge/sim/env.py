@@ -18,8 +18,7 @@ from gymnax.environments.environment import Environment
 from jaxdodge.config import OBSERVATION_MODES, GameConfig
 from jaxdodge.render.topdown import draw
 from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size, movement
-from jaxdodge.sim.draws import draw_uniform
-from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
+from jaxdodge.sim.draws import draw_duration, draw_uniform
 from jaxdodge.sim.frame import frame, reset_where
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import (
@@ -123,9 +122,8 @@ class DodgeEnv(Environment):
         throws, throw_of_reset = self._throws(key, params)
         after, published = self._advance(throws, state, action, params)
         done = published.terminated | published.truncated
-        # Select the state, then observe: an image is drawn once, not once per candidate. The barrier keeps
-        # the compiler from computing the whole step again for every number of the observation.
-        selected = jax.lax.optimization_barrier(self._restart_where(done, throw_of_reset, after, params))
+        # Select the state, then observe: an image is drawn once, not once per candidate.
+        selected = self._restart_where(done, throw_of_reset, after, params)
         info = {
             **self._info(after, published),
             "terminated": published.terminated,
@@ -150,7 +148,7 @@ class DodgeEnv(Environment):
             params, config.projectile_slots, config.thrower_slots if self._with_thrower else 1
         )
         state = EnvState(
-            game=_carried(game.replace(spawn_timer=_uniform(key_phase, params.spawn_interval))),
+            game=_carried(game.replace(spawn_timer=draw_duration(key_phase, params.spawn_interval))),
             time=jnp.int32(0),
             action=jnp.int32(0) if self._discrete else jnp.zeros(self.num_actions, jnp.float32),
             history=None,
@@ -248,10 +246,7 @@ class DodgeEnv(Environment):
         )
 
     def _throws(self, key, params: GameParams):
-        """x and y of the throws of a step's frames, each (frames_per_step,), and of a reset's frame.
-
-        A loop, because its result is stored: XLA would compute sine and cosine again for every use.
-        """
+        """x and y of the throws of a step's frames, each (frames_per_step,), and of a reset's frame."""
         draws = draw_uniform(key, self.config.frames_per_step + 1)
         throws = spawn_position(draws, self._static(params))
         return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[-1], throws)
@@ -320,29 +315,6 @@ def _carried(game: State) -> State:
     """What a step leaves to the next: without what every call brings along, or what is over by then."""
     projectiles = game.projectiles.replace(cleared=None)
     return game.replace(params=None, spawn_interval=None, projectiles=projectiles, collision=None)
-
-
-def _uniform(key, duration: Duration) -> Duration:
-    """A duration uniform over the whole nanoseconds below another one."""
-    key_part, key_seconds, key_nanoseconds = jax.random.split(key, 3)
-    whole = duration.seconds.astype(jnp.float32)
-    rest = duration.nanoseconds.astype(jnp.float32) / NANOSECONDS_PER_SECOND
-    in_whole = jax.random.uniform(key_part) * (whole + rest) < whole
-    below = jnp.where(in_whole, NANOSECONDS_PER_SECOND, jnp.maximum(duration.nanoseconds, 1))
-    return Duration(
-        jnp.where(in_whole, _uniform_below(key_seconds, duration.seconds), duration.seconds),
-        _uniform_below(key_nanoseconds, below),
-    )
-
-
-def _uniform_below(key, limit: jax.Array) -> jax.Array:
-    """A whole number from 0 to limit - 1, int32; `jax.random.randint` is biased for large limits."""
-    key_high, key_low = jax.random.split(key)
-    low_limit = jnp.clip(limit, 1, 2**15)
-    high = jax.random.randint(key_high, (), 0, jnp.maximum((limit + low_limit - 1) // low_limit, 1))
-    value = high * low_limit + jax.random.randint(key_low, (), 0, low_limit)
-    # The last of the blocks may reach beyond the limit, at most by one in 30 000 of a second's nanoseconds.
-    return jnp.where(value < limit, value, value % jnp.maximum(limit, 1))
 
 
 def _from_fields(**fields: Any) -> DodgeEnv:

@@ -90,7 +90,9 @@ def assert_only_changed(before: State, after: State, *parts: str) -> None:
     [
         (1.0, 0.0, FRAME, (1.0, 0.0, True)),
         (1.0, 7.0, FRAME, None),
-        (3.3, -2.1, FRAME, None),
+        # A fused product and sum would round otherwise: the height, the speed.
+        (1.7, 6.7, FRAME, None),
+        (3.3, 0.3, FRAME, None),
         (1.5, -7.0, 100_000_000, (1.0, 0.0, True)),
         (1.0, 0.0, 0, (1.0, 0.0, True)),
         (2.0, 3.0, 0, (2.0, 3.0, False)),
@@ -121,7 +123,8 @@ def test_gravity_lands_the_player_at_the_start_height(height, speed, dt, after):
 @pytest.mark.parametrize(
     ("position", "velocity", "after"),
     [
-        ((1.1, 0.7), (3.3, -9.1), (f32(1.1) + f32(3.3) * DT, f32(0.7) + f32(-9.1) * DT)),
+        # A fused product and sum would round otherwise.
+        ((0.2, -0.2), (-8.3, 7.7), (f32(0.2) + f32(-8.3) * DT, f32(-0.2) + f32(7.7) * DT)),
         ((4.9, 3.9), (15, 15), (5, 4)),
         ((-4.9, -3.9), (-15, -15), (-5, -4)),
         ((4.9, -3.9), (5, -5), (f32(4.9) + f32(5) * DT, f32(-3.9) + f32(-5) * DT)),
@@ -152,13 +155,22 @@ def moved_by_hand(position, velocity, dt):
 @pytest.mark.parametrize(
     ("position", "velocity", "bounces"),
     [
-        ((0.1, 19.9, 1.5), (1.3, -25.1, 3.3), False),
+        # A fused product and sum would round otherwise: the position, the speed.
+        ((-0.1, 1.7, 0.8), (5.5, -17.2, 3.0), False),
+        ((0.1, 9.9, 1.5), (1.3, -5.1, 0.2), False),
         ((-3.1, 2.3, 0.31), (1.7, -5.3, -1.1), True),
         ((-3.1, 2.3, 0.3), (1.7, -5.3, 0.1), True),
         ((-3.1, 2.3, 0.1), (1.7, -5.3, 2.0), False),
         ((3.1, 2.3, -4.9), (1.7, -5.3, -2.0), True),
     ],
-    ids=["flies", "falls to the ground", "starts to fall on it", "rises below it", "falls below it"],
+    ids=[
+        "flies",
+        "begins to fall",
+        "falls to the ground",
+        "starts to fall on it",
+        "rises below it",
+        "falls below it",
+    ],
 )
 def test_projectiles_fly_and_bounce(position, velocity, bounces):
     state = with_projectiles(server(), (9, 9, 9, 1, 1, 1), (*position, *velocity))

@@ -1,0 +1,224 @@
+"""The simulator is the real game: recordings replay with equal bits, and one changed bit is found."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdodge.parity import replay
+from jaxdodge.parity.check import check
+from jaxdodge.parity.recording import COMPARED
+from jaxdodge.sim import systems
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.name for path in (ROOT / "parity" / "recordings").glob("*.npz"))
+# Several indicators pending, jumps, projectiles that bounce, a collision.
+BUSY = ("thrower_odd_delay", 256)
+CONTENT = {"published_truncated": ("truncation", 1280), "image": ("image_32_gray", 256)}
+FIELDS = [*COMPARED, "image"]
+
+
+def command(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "jaxdodge.parity", "check", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+def test_all_recordings_are_equal(tmp_path):
+    report = tmp_path / "report.md"
+    done = command("--report", report)
+    assert (done.returncode, done.stderr) == (0, "")
+    header, *rows, summary = done.stdout.splitlines()
+    assert header.split() == ["recording", "frames", "values", "images", "spawn", "ulp", "seconds", "result"]
+    assert [row.split()[0] for row in rows] == NAMES
+    assert all(row.endswith("  equal") for row in rows)
+    assert summary.startswith("30 of 30 equal: 45250 frames, ")
+    lines = report.read_text().splitlines()
+    table = [line.strip("|").split("|") for line in lines if line.startswith("| ")][1:]
+    assert [cells[0].strip() for cells in table] == NAMES
+    assert {cells[-1].strip() for cells in table} == {"equal"}
+
+
+def middle(array: np.ndarray) -> tuple[int, ...]:
+    """A place in the middle of what is not zero."""
+    places = np.argwhere(array)
+    assert len(places), "the array has no content to change"
+    return tuple(map(int, places[len(places) // 2]))
+
+
+def flip_lowest_bit(array: np.ndarray, place: tuple[int, ...]) -> None:
+    array.view({1: np.uint8, 4: np.uint32, 8: np.uint64}[array.itemsize])[place] ^= 1
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_one_changed_bit_is_named(copy_of, field):
+    name, frames = CONTENT.get(field, BUSY)
+    expected = []
+
+    def change(arrays, meta):
+        array = arrays[field]
+        place = middle(array)
+        before = array[place]
+        flip_lowest_bit(array, place)
+        frame = arrays["image_frame"][place[0]] if field == "image" else place[0]
+        slot = "".join(f"[{number}]" for number in place[1:])
+        expected.append(f"frame {frame}, {field}{slot}: recorded {array[place]!s}, simulated {before!s}")
+
+    assert check(copy_of(name, frames, change)).difference == expected[0]
+
+
+@pytest.mark.parametrize("name", [BUSY, *CONTENT.values()])
+def test_the_copies_are_equal_as_long_as_nothing_is_changed(copy_of, name):
+    result = check(copy_of(*name))
+    assert (result.difference, result.covered, result.frames) == ("", True, name[1])
+    assert result.values > 50 * result.frames
+    assert (result.images > 0) is name[0].startswith("image")
+
+
+def test_slots_beyond_the_count_are_compared_too(copy_of):
+    def change(arrays, meta):
+        assert arrays["projectile_count"][200] < arrays["projectile_position"].shape[1]
+        flip_lowest_bit(arrays["projectile_position"], (200, -1, 2))
+
+    assert check(copy_of(*BUSY, change)).difference.startswith("frame 200, projectile_position[7][2]: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "difference"),
+    [
+        ("player_vertical_velocity", -0.0, "recorded -0.0, simulated 0.0"),
+        ("published_reward", np.nan, "recorded nan, simulated 1.0"),
+    ],
+)
+def test_negative_zero_and_nan_are_other_values(copy_of, field, value, difference):
+    def change(arrays, meta):
+        arrays[field][5] = value
+
+    assert check(copy_of("level2_discrete", 256, change)).difference == f"frame 5, {field}: {difference}"
+
+
+def test_the_first_of_several_differences_is_named(copy_of):
+    def change(arrays, meta):
+        for frame, field in ((90, "player_position"), (80, "published_reward"), (85, "game_over")):
+            flip_lowest_bit(arrays[field], (frame, 0) if field == "player_position" else (frame,))
+
+    assert check(copy_of(*BUSY, change)).difference.startswith("frame 80, published_reward: ")
+
+
+def test_the_command_exits_1_on_a_difference(copy_of):
+    good = copy_of(*BUSY, file="good.npz")
+    bad = copy_of(*BUSY, lambda arrays, meta: flip_lowest_bit(arrays["episode_steps"], (7,)), file="bad.npz")
+    done = command(bad, good)
+    assert (done.returncode, done.stderr) == (1, "")
+    _, of_bad, of_good, summary = done.stdout.splitlines()
+    assert of_bad.startswith("bad.npz ")
+    assert of_bad.endswith("  frame 7, episode_steps: recorded 2, simulated 3")
+    assert of_good.endswith("  equal")
+    assert summary.startswith("1 of 2 equal: 512 frames, ")
+
+
+# The sampling formula
+
+
+@pytest.mark.parametrize("name", ["level2_360", "level1_discrete"])
+def test_draws_off_the_sampling_formula_are_reported(copy_of, name):
+    frames = []
+
+    def change(arrays, meta):
+        frames.append(int(np.flatnonzero(~np.isnan(arrays["spawn_u"]))[1]))
+        arrays["spawn_u"][frames[0]] += np.float32(2**-16)
+
+    result = check(copy_of(name, 256, change))
+    assert result.difference.startswith(f"frame {frames[0]}, spawn_position: recorded [")
+    assert "formula [" in result.difference
+    assert result.spawn_ulp > 2
+    assert check(copy_of(name)).spawn_ulp <= 2
+
+
+# The order of the systems
+
+
+def shuffled(arrays, meta):
+    generator = np.random.default_rng(0)
+    arrays["order"] = generator.permuted(arrays["order"], axis=1)
+
+
+def exchanged(first: str, second: str):
+    """Two systems change places in the order of every frame."""
+
+    def change(arrays, meta):
+        one, other = meta["systems"].index(first), meta["systems"].index(second)
+        order = arrays["order"].copy()
+        arrays["order"][order == one], arrays["order"][order == other] = other, one
+
+    return change
+
+
+def renamed(arrays, meta):
+    """The same recording, its systems counted in another order."""
+    new = np.random.default_rng(1).permutation(13)
+    meta["systems"] = [meta["systems"][place] for place in np.argsort(new)]
+    arrays["order"] = new.astype(np.uint8)[arrays["order"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "equal"),
+    [
+        (renamed, True),
+        (exchanged("apply_tilt", "check_out_of_bounds"), True),
+        (exchanged("move_projectiles", "publish_state"), False),
+        (exchanged("handle_commands", "publish_state"), False),
+        (shuffled, False),
+    ],
+    ids=["renamed", "unobservable", "projectiles", "commands", "shuffled"],
+)
+def test_the_order_is_data_and_matters(copy_of, change, equal):
+    check(copy_of(*BUSY))
+    compiled = replay._frames._cache_size()
+    assert (check(copy_of(*BUSY, change)).difference == "") is equal
+    assert replay._frames._cache_size() == compiled, "another order must not compile again"
+
+
+def test_recordings_of_similar_sizes_share_a_compilation(copy_of):
+    check(copy_of(*BUSY))
+    compiled = replay._frames._cache_size()
+    for name in ("level2_discrete", "level1_basic3d_circle", "thrower_odd_delay"):
+        assert check(copy_of(name)).difference == ""
+    assert replay._frames._cache_size() == compiled
+
+
+# Another game
+
+
+@pytest.fixture
+def other_game(monkeypatch):
+    def change(constant: str, value: float) -> None:
+        monkeypatch.setattr(systems, constant, np.float32(value))
+        jax.clear_caches()
+
+    yield change
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("constant", "value", "field"),
+    [
+        ("PROJECTILE_GRAVITY", 9.81, "thrower_velocity[0][2]"),
+        ("RESTITUTION", 0.69, "projectile_velocity[0][2]"),
+        ("FRICTION", 1.0, "projectile_velocity[0][0]"),
+        ("JUMP_SPEED", np.nextafter(np.float32(7), np.float32(8)), "player_vertical_velocity"),
+    ],
+)
+def test_another_game_is_noticed(copy_of, other_game, constant, value, field):
+    other_game(constant, value)
+    assert f", {field}: recorded " in check(copy_of(*BUSY)).difference

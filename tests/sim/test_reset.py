@@ -1,0 +1,145 @@
+"""Resets: the server's reset command, and an arena's first state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from arenas import DENSE, FRAME, assert_same, inputs_of, key_of, states_of_play
+
+import jaxdodge
+from jaxdodge.sim.duration import Duration
+from jaxdodge.sim.frame import frame, reset_where
+from jaxdodge.sim.state import Vector
+from jaxdodge.sim.systems import Command
+
+
+def random_vector(generator, largest: float, *shape: int) -> Vector:
+    return Vector(*(jnp.asarray(generator.uniform(-largest, largest, shape), jnp.float32) for _ in range(3)))
+
+
+def test_reset_where_is_the_frame_that_begins_with_a_reset(dense):
+    """Bit for bit, for states with removals and throws pending; slots that are not in use do not count."""
+    env, params = dense
+    arenas, slots = 256, env.config.projectile_slots
+    generator = np.random.default_rng(0)
+    states = states_of_play(env, params, arenas, 130)
+    game = states.game
+    in_use = jnp.arange(slots) < game.projectiles.count[:, None]
+    due, condition = (jnp.asarray(generator.random(arenas) < 0.5) for _ in range(2))
+    outside = jnp.asarray(generator.random((arenas, slots)) < 0.2) & in_use
+    game = game.replace(
+        projectiles=game.projectiles.replace(outside=outside),
+        spawned_projectile=game.spawned_projectile.replace(
+            due=due,
+            position=random_vector(generator, 5, arenas),
+            velocity=random_vector(generator, 9, arenas),
+        ),
+    )
+    states = states.replace(game=game)
+    collision = jnp.asarray(generator.random(arenas) < 0.5)
+    draws = jnp.asarray(generator.random(arenas), jnp.float32)
+
+    def both(condition, state, collision, draw):
+        game = env.arena(state, params).replace(collision=collision)
+        inputs = inputs_of(draw, params, Command(reset=True))
+        return game, frame(game, inputs, False), reset_where(condition, game, inputs, False)
+
+    before, after, selected = jax.jit(jax.vmap(both))(condition, states, collision, draws)
+
+    def used(game, condition):
+        """With zeros in the slots that are not in use, and nothing where the condition does not hold."""
+        table = game.projectiles
+        unused = jnp.arange(slots) >= table.count[:, None]
+        hidden = {
+            name: jax.tree.map(lambda array: jnp.where(unused, 0, array), getattr(table, name))
+            for name in ("position", "velocity", "outside")
+        }
+        game = game.replace(projectiles=table.replace(**hidden))
+        return jax.tree.map(lambda array: np.asarray(array)[np.asarray(condition)], game)
+
+    np.testing.assert_array_equal(selected.projectiles.count[condition], due[condition])
+    assert_same(used(selected, condition), used(after, condition))
+    assert_same(used(selected, ~condition), used(before, ~condition))
+    assert selected.game_over.any()
+    assert game.projectiles.count.min() > 3
+
+
+@pytest.mark.parametrize("mode", ["standard", "with_thrower"])
+def test_restart_keeps_the_timers_phase_and_a_pending_throw(mode):
+    """Also while a projectile that the reset removes has just left the world."""
+    env, params = jaxdodge.make(**DENSE, observation_mode=mode)
+    _, state = env.reset(key_of(0), params)
+    slots = env.config.projectile_slots
+    spawn = state.game.spawned_projectile.replace(
+        due=jnp.asarray(True),
+        position=Vector(*jnp.float32([3, 9, 1.5])),
+        velocity=Vector(*jnp.float32([1, -2, 3])),
+    )
+    game = state.game.replace(
+        spawn_timer=Duration.from_nanoseconds(30_000_000),
+        spawned_projectile=spawn,
+        projectiles=state.game.projectiles.replace(
+            count=jnp.int32(3), outside=jnp.zeros(slots, bool).at[1].set(True)
+        ),
+        game_over=jnp.asarray(True),
+        episode_steps=jnp.int32(7),
+        player=state.game.player.replace(position=Vector(*jnp.float32([2, 1, 1.4])), velocity=Vector.zeros()),
+    )
+    observation, after = jax.jit(env.restart)(key_of(1), state.replace(game=game), params)
+    timer = after.game.spawn_timer
+    assert (int(timer.seconds), int(timer.nanoseconds)) == (0, 30_000_000 + FRAME)
+    assert (int(after.game.episode_steps), bool(after.game.game_over), int(after.time)) == (0, False, 0)
+    assert int(after.game.projectiles.count) == 1
+    np.testing.assert_array_equal(observation[:5], [0, 0, 1, 0, 0])
+    falling = 3 - 9.8 / 60
+    np.testing.assert_allclose(
+        observation[5:11], [3 + 1 / 60, 9 - 2 / 60, 1.5 + falling / 60, 1, -2, falling], rtol=1e-6
+    )
+    np.testing.assert_array_equal(observation[11:], 0)
+
+
+@pytest.mark.parametrize("mode", ["standard", "with_thrower"])
+def test_restart_removes_also_what_has_just_left_the_world(mode):
+    """Two systems then ask for the same removal."""
+    env, params = jaxdodge.make(**DENSE, observation_mode=mode)
+    _, state = env.reset(key_of(0), params)
+    table = state.game.projectiles
+    table = table.replace(count=jnp.int32(3), outside=table.outside.at[1].set(True))
+    game = state.game.replace(projectiles=table, spawn_timer=Duration.from_nanoseconds(0))
+    _, after = jax.jit(env.restart)(key_of(1), state.replace(game=game), params)
+    assert int(after.game.projectiles.count) == 0
+
+
+def test_restart_keeps_pending_indicators(with_thrower):
+    env, params = with_thrower
+    arenas = 8
+    states = states_of_play(env, params, arenas, 40)
+    restart = jax.jit(jax.vmap(env.restart, in_axes=(0, 0, None)))
+    _, after = restart(jax.random.split(key_of(0), arenas), states, params)
+    before, throwers = jax.device_get((states.game.throwers, after.game.throwers))
+    kept = 0
+    for arena in range(arenas):
+        for slot in range(before.count[arena]):
+            elapsed = before.elapsed.nanoseconds[arena, slot]
+            if elapsed < 300_000_000 - 2 * FRAME:
+                kept += 1
+                same = throwers.position.x[arena] == before.position.x[arena, slot]
+                same &= throwers.elapsed.nanoseconds[arena] == elapsed + FRAME
+                assert same[: throwers.count[arena]].any()
+    assert kept > 8
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.6, 2.0])
+def test_reset_draws_the_spawn_timers_phase_uniformly(dense, seconds):
+    env, params = dense
+    interval = round(seconds * 1e9)
+    params = params.replace(spawn_interval=Duration.from_nanoseconds(interval))
+    arenas = 4000
+    _, states = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key_of(3), arenas), params)
+    timer = states.game.spawn_timer
+    phase = np.asarray(timer.seconds, np.int64) * 10**9 + np.asarray(timer.nanoseconds)
+    assert phase.min() >= 0
+    assert phase.max() < interval
+    counts, _ = np.histogram(phase, 10, (0, interval))
+    # Chi-squared with 9 degrees of freedom: above 27.9 in one of a thousand samples.
+    assert ((counts - arenas / 10) ** 2 / (arenas / 10)).sum() < 27.9
