@@ -42,7 +42,7 @@ def bench_env(options: Env) -> int:
     """Measure and print; returns the exit status."""
     for name in ("num_envs", "num_images", "steps", "repeats"):
         values = getattr(options, name)
-        if min(values if isinstance(values, tuple) else (values,)) < 1:
+        if min(values if isinstance(values, tuple) else (values,), default=0) < 1:
             raise ConfigError(f"{name}: {values} is refused; accepted: whole numbers from 1")
     if options.out is not None:
         options.out.touch()

@@ -23,7 +23,11 @@ Config = TypeVar("Config")
 
 
 def _refuse(name: str, value: Any, accepted: str) -> ConfigError:
-    return ConfigError(f"{name}: {value!r} is refused; accepted: {accepted}")
+    return ConfigError(f"{name}: {_one_line(repr(value))} is refused; accepted: {accepted}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Number:
     note: str = ""
 
     def accepted(self) -> str:
-        low = "" if self.low == -math.inf else f"{self.low:g} {'<' if self.above_low else '<='} "
-        high = "" if self.high == math.inf else f" <= {self.high:g}"
+        low = "" if self.low == -math.inf else f"{self.low:.10g} {'<' if self.above_low else '<='} "
+        high = "" if self.high == math.inf else f" <= {self.high:.10g}"
         noun = "whole number" if self.kind is int else "number"
         text = f"a {noun}" + (f", {low}value{high}" if low or high else "")
         return text + (f" ({self.note})" if self.note else "")
@@ -52,7 +56,8 @@ class Number:
         if not (whole or (real and self.kind is float)):
             raise _refuse(name, value, self.accepted())
         try:
-            judged = float(np.float32(value)) if self.kind is float else value
+            with np.errstate(over="ignore"):
+                judged = float(np.float32(value)) if self.kind is float else value
         except OverflowError:
             raise _refuse(name, value, self.accepted()) from None
         above = judged > self.low if self.above_low else judged >= self.low
@@ -98,7 +103,7 @@ class Name:
     def check(self, name: str, value: Any) -> str:
         """The canonical name; raises ConfigError."""
         key = value.lower() if isinstance(value, str) else value
-        key = self.aliases.get(key, key) if isinstance(key, str) else key
+        key = self.aliases.get(key, key) if isinstance(key, str) else None
         if key not in self.names:
             raise _refuse(name, value, self.accepted())
         return key
@@ -145,7 +150,9 @@ def check_names(mapping: Mapping[str, Any], known: Mapping[str, str], what: str)
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{name}: no such field of {what}{hint} (accepted: {', '.join(known)})")
+            raise ConfigError(
+                f"{_one_line(str(name))}: no such field of {what}{hint} (accepted: {', '.join(known)})"
+            )
         if known[name]:
             raise ConfigError(f"{name}: {known[name]}")
 
@@ -162,7 +169,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, or no UTF-8
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must be a YAML mapping of names to values, not {type(loaded).__name__}")

@@ -80,7 +80,7 @@ def test_the_summary_is_printed_and_follows_from_the_rows(measured):
         (("env", "--steps", "0"), "steps: 0 is refused"),
         (("env", "--repeats", "-1"), "repeats: -1 is refused"),
         (("env", "--num-envs", "16", "0"), "num_envs: (16, 0) is refused"),
-        (("env", "--num-envs"), "num-envs"),
+        (("env", "--num-envs"), "num_envs"),
         (("env", "--steps", "many"), "many"),
         (("env", "--stesp", "7"), "--stesp"),
         (("env", "--out", "no/such/folder/file.json"), "no/such/folder/file.json: No such file or directory"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxdodge.config import ACTION_SPACES, GameConfig
-from jaxdodge.fields import ConfigError
+from jaxdodge.fields import ConfigError, Number
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
 
 FORMAT = 1
@@ -124,7 +124,7 @@ def read_recording(path: Path) -> FrameRecording | SessionRecording:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RecordingError(f"{path}: not a readable npz file: {reason}") from None
-    except AttributeError:  # np.load of a plain .npy gives an array, which is no context manager
+    except (AttributeError, TypeError):  # np.load of a plain array gives no archive
         raise RecordingError(f"{path}: not an npz archive") from None
     try:
         meta = json.loads(str(arrays["meta"]))
@@ -172,7 +172,7 @@ def read_recording(path: Path) -> FrameRecording | SessionRecording:
     image, image_frame = arrays.get("image"), arrays.get("image_frame", np.zeros(0, np.int32))
     if image is not None:
         valid = image.dtype == np.uint8 and image.ndim == 4 and image.shape[3] in (1, 3)
-        if not valid or len(image) != len(image_frame) or image_frame.dtype != np.int32:
+        if not valid or image_frame.shape != (len(image),) or image_frame.dtype != np.int32:
             raise damaged("image must be uint8[K, h, w, 1 or 3] with an int32 image_frame[K]")
         if len(image_frame) and not (image_frame.min() >= 0 and image_frame.max() < sizes["F"]):
             raise damaged("image_frame names frames that are not there")
@@ -199,11 +199,13 @@ def _commands(recorded: list[Any], frames: int) -> list[list[RecordedCommand]]:
             restart = "level" in fields or "projectile_spawn_interval" in fields
             by_frame[frame].append(RecordedCommand("configure", config, restart))
         elif kind == "discrete":
-            vx, vy = DISCRETE_DIRECTIONS[command["action"]]
+            action = Number(int, 0, len(DISCRETE_DIRECTIONS) - 1).check("action", command["action"])
+            vx, vy = DISCRETE_DIRECTIONS[action].tolist()
             by_frame[frame].append(RecordedCommand("action", config, movement=(vx, vy, -1.0, -1.0)))
         elif kind == "continuous":
             names = COMPONENTS[ACTION_SPACES.check("space", command["space"])]
-            value = dict(zip(names, command["action"], strict=True))
+            numbers = [Number(float, -1, 1).check("action", number) for number in command["action"]]
+            value = dict(zip(names, numbers, strict=True))
             move = (value["vx"], value["vy"], value["sprint"], value.get("jump", -1.0))
             by_frame[frame].append(RecordedCommand("action", config, movement=move))
         else:
