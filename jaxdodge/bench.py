@@ -6,8 +6,6 @@ the scan's carry, so it is really written to memory. Compilation is timed apart;
 
 import dataclasses
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -17,6 +15,7 @@ from typing import Any
 
 from jaxdodge.cli import run_command
 from jaxdodge.fields import ConfigError
+from jaxdodge.hardware import hardware
 
 # Takes a carry and returns the next one.
 Run = Callable[[Any], Any]
@@ -76,7 +75,7 @@ def bench_env(options: Env) -> int:
     for line in summary:
         print(line)
     if options.out is not None:
-        document = {"hardware": _hardware(), "rows": rows, "summary": summary}
+        document = {"hardware": hardware(), "rows": rows, "summary": summary}
         options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -222,23 +221,6 @@ def _summary(rows: Sequence[dict[str, Any]]) -> list[str]:
         share = best(name) / best(MEMORY + name)
         lines.append(f"{name}: {best(name) * size / 1e9:.1f} GB/s, {share:.0%} of memory written")
     return lines
-
-
-def _hardware() -> dict[str, Any]:
-    import jax
-
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        model = models[0] if models else model
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def main() -> int:

@@ -32,11 +32,14 @@ def _one_line(boxed: str) -> str:
 
 
 def guarded(command: Callable[..., int], *arguments: Any) -> int:
-    """Run a command; a refusal or an unusable file is one line on standard error and status 2."""
+    """Run a command; a refusal or an unusable file is one line on standard error and status 2, Ctrl-C 130."""
     try:
         return command(*arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), file=sys.stderr)
     return 2

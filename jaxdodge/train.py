@@ -12,10 +12,11 @@ from typing import Any
 
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.options import parse_options
-from jaxdodge.agents.runs import Log, Run, hardware, split
+from jaxdodge.agents.runs import Log, Run, split
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import read_yaml
+from jaxdodge.hardware import hardware
 
 # The timing that the original project really trained with: an action every 7 frames, and the answer to one
 # shows the arena just before it is applied.

@@ -10,11 +10,8 @@ summary.json                hardware, versions, times, counts, best and final ev
 import dataclasses
 import json
 import os
-import platform
-import re
 import shutil
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +108,6 @@ class Run:
     def save_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         _write(self.folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
-
-
-def hardware() -> dict[str, Any]:
-    """Names of the machine's parts and versions of the packages that a measurement depends on."""
-    import flax
-    import jax
-    import optax
-
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = names[0] if names else model
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "jaxdodge": metadata.version("jaxdodge"),
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "optax": optax.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _write(path: Path, content: bytes) -> None:
