@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,8 +53,11 @@ def draw(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
             raise ValueError(
                 f"{name} must be an integer from {SMALLEST_SIDE} to {LARGEST_SIDE}, got {value!r}"
             )
+    batch = jnp.shape(scene.player)[:-1]
+    chex.assert_shape(scene.player, (*batch, 2))
+    chex.assert_shape(scene.projectiles, (*batch, 2, None))
     draw_scenes = partial(_draw_scene, width=int(width), height=int(height), grayscale=bool(grayscale))
-    for _ in range(jnp.ndim(scene.player) - 1):
+    for _ in batch:
         draw_scenes = jax.vmap(draw_scenes)
     return draw_scenes(scene)
 

@@ -7,6 +7,7 @@ decisions in `docs/design.md`.
 from functools import partial
 from typing import Any
 
+import chex
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -117,6 +118,9 @@ class DodgeEnv(Environment):
             observation, state, reward float32, terminated bool, truncated bool, info. After an episode's end
             the observation is the first of the next episode and `info["final_observation"]` the last of
             the old one.
+
+        Raises:
+            AssertionError: an action of another shape.
         """
         params = self.default_params if params is None else params
         throws, throw_of_reset = self._throws(key, params)
@@ -254,6 +258,7 @@ class DodgeEnv(Environment):
     def _advance(self, throws, state: EnvState, action, params) -> tuple[EnvState, Published]:
         """From a response to the next one; a throw per frame, in the order of the frames."""
         frames, response = self.config.frames_per_step, self.config.response_frame
+        chex.assert_shape(action, self.action_space(params).shape)
         if self._discrete:
             action = jnp.asarray(action, jnp.int32)
         else:

@@ -243,3 +243,10 @@ def test_continuous_actions_are_clipped(dense):
         env.step(key_of(1), state, jnp.float32([3, -7, -2]), params),
         env.step(key_of(1), state, jnp.float32([1, -1, -1]), params),
     )
+
+
+def test_an_action_of_another_shape_is_refused(dense):
+    env, params = dense
+    _, state = env.reset(key_of(0), params)
+    with pytest.raises(AssertionError, match="shape"):
+        env.step(key_of(1), state, jnp.zeros(4), params)
