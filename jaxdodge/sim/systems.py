@@ -30,7 +30,8 @@ SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE = np.float32(2.5), np.float32(2.0)
 class Command(struct.PyTreeNode):
     """One command of a client, as data. Several kinds may be off: then it does nothing.
 
-    `params` is the configuration that holds after a `configure` or `set_level`, None where there is none.
+    `params` is the configuration that holds once the command is handled: a new one after `configure` and
+    `set_level`, else the same; None where there are no such commands.
     """
 
     move: Movement | None = None
