@@ -16,7 +16,7 @@ class TrainConfig:
 
     seed: int = checked(Number(int, 0, 2**32 - 1), 0)
     """Seed of everything random in the run."""
-    total_timesteps: int = checked(Number(int, 1), 3_500_000)
+    total_timesteps: int = checked(Number(int, 1), 4_000_000)
     """Environment steps of the run, rounded up to 25 of every arena."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Arenas that step together."""
@@ -40,7 +40,7 @@ class TrainConfig:
     """The entropy's weight at the start; it is then learned."""
     reward_scale: float = checked(Number(float, 0, 1000, above_low=True), 0.1)
     """Factor on the rewards that the critics learn from."""
-    policy_averaging: float = checked(Number(float, 0, 1, above_low=True), 0.002)
+    policy_averaging: float = checked(Number(float, 0, 1, above_low=True), 0.0003)
     """Share of the actor that enters the averaged actor, which is evaluated and saved, per update."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.15)
     """Each arena's frames last up to this share longer or shorter than the configuration says."""
@@ -48,7 +48,7 @@ class TrainConfig:
     """Each arena cuts its episodes between this share of max_episode_steps and all of it, log-uniformly."""
     eval_freq: int = checked(Number(int, 1), 250_000)
     """Environment steps between evaluations."""
-    n_eval_episodes: int = checked(Number(int, 1, 100_000), 128)
+    n_eval_episodes: int = checked(Number(int, 1, 100_000), 512)
     """Episodes of an evaluation."""
 
     def __post_init__(self) -> None:
