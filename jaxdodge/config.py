@@ -71,7 +71,6 @@ NOT_SETTABLE = {
     "projectile_spawn_distance": "not settable (always 20)",
     "random_spawn_position": "not settable on its own; level 1 has it off, level 2 on",
 }
-LONGEST_FRAME_NANOSECONDS = 250_000_000
 
 
 @dataclasses.dataclass(frozen=True)

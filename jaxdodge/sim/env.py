@@ -16,6 +16,7 @@ from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 
+from jaxdodge import ENVIRONMENT_ID
 from jaxdodge.config import OBSERVATION_MODES, GameConfig
 from jaxdodge.render.topdown import draw
 from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size, movement
@@ -30,7 +31,7 @@ from jaxdodge.sim.publish import (
     publish_state,
     scene,
 )
-from jaxdodge.sim.state import NOT_ASKED, State, server_start
+from jaxdodge.sim.state import NOT_ASKED, State, select, server_start
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
 SERVER_BOUND = 100.0
@@ -72,7 +73,7 @@ class DodgeEnv(Environment):
     @property
     def name(self) -> str:
         """The registered name."""
-        return "jaxdodge/Dodge-v0"
+        return ENVIRONMENT_ID
 
     @property
     def num_actions(self) -> int:
@@ -129,7 +130,7 @@ class DodgeEnv(Environment):
         # Select the state, then observe: an image is drawn once, not once per candidate.
         selected = self._restart_where(done, throw_of_reset, after, params)
         info = {
-            **self._info(after, published),
+            **self.counts(after),
             "terminated": published.terminated,
             "truncated": published.truncated,
             "final_observation": self.observe(None, after, None, params),
@@ -142,7 +143,7 @@ class DodgeEnv(Environment):
         throws, _ = self._throws(key, params)
         after, published = self._advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
-        return observation, after, published.reward, published.terminated, self._info(after, published)
+        return observation, after, published.reward, published.terminated, self.counts(after)
 
     def reset_env(self, key, params: GameParams):
         """A long-running server's first episode: its spawn timer is anywhere in its period."""
@@ -234,10 +235,11 @@ class DodgeEnv(Environment):
         game = self.arena(state, params)
         return scene(game) if self._image else observe_vector(game, self._with_thrower)
 
-    def _info(self, state: EnvState, published: Published) -> dict[str, jax.Array]:
+    def counts(self, state: EnvState) -> dict[str, jax.Array]:
+        """What `info` holds of a state, int32: steps, projectiles, and what found no free slot."""
         return {
-            "episode_steps": published.episode_steps,
-            "projectile_count": published.projectile_count,
+            "episode_steps": state.game.episode_steps,
+            "projectile_count": state.game.projectiles.count,
             "dropped_projectiles": state.game.dropped_projectiles,
             "dropped_throwers": state.game.dropped_throwers,
         }
@@ -271,7 +273,7 @@ class DodgeEnv(Environment):
             if response < frames:
                 waiting = jax.tree.map(lambda array: array[: frames - response], throws)
                 later = self._run(game, waiting, params, action, False)
-                game = jax.tree.map(lambda old, new: jnp.where(fresh, old, new), game, later)
+                game = select(fresh, game, later)
             throws = jax.tree.map(lambda array: array[frames - response :], throws)
             game = self._run(game, throws, params, action, True)
         published = publish_state(game)
@@ -327,5 +329,5 @@ def _from_fields(**fields: Any) -> DodgeEnv:
 
 
 # gymnax refuses a second registration, which a reload of this module would be.
-if "jaxdodge/Dodge-v0" not in gymnax.registered_envs:
-    gymnax.register("jaxdodge/Dodge-v0", _from_fields)
+if ENVIRONMENT_ID not in gymnax.registered_envs:
+    gymnax.register(ENVIRONMENT_ID, _from_fields)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdodge.sim import systems
-from jaxdodge.sim.state import NOT_ASKED, Projectiles, Spawn, State, Throwers
+from jaxdodge.sim.state import NOT_ASKED, Projectiles, Spawn, State, Throwers, select
 from jaxdodge.sim.systems import Inputs
 
 System = Callable[[State, Inputs], State]
@@ -68,7 +68,7 @@ def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower
     """
     if with_thrower:
         # Several projectiles may appear at once, in an order that depends on what is removed.
-        return _where(condition, frame(state, inputs, with_thrower), state)
+        return select(condition, frame(state, inputs, with_thrower), state)
     # Everything seen is removed, so only a throw of the last frame is left: one slot is enough.
     before = state.projectiles
     emptied = jax.tree.map(lambda array: array[:1], before.replace(count=jnp.zeros(1, jnp.int32)))
@@ -86,11 +86,7 @@ def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower
         # What lies beyond the count is never read, but it must not ask to be removed.
         outside=jnp.where(condition, False, before.outside),
     )
-    return _where(condition, after.replace(projectiles=projectiles), state.replace(projectiles=projectiles))
-
-
-def _where(condition, when_true, when_false):
-    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false)
+    return select(condition, after.replace(projectiles=projectiles), state.replace(projectiles=projectiles))
 
 
 def _append(table: Projectiles | Throwers, row: dict, due: jax.Array):

@@ -10,7 +10,6 @@ from typing import Any
 
 import gymnasium
 import jax
-import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
@@ -26,6 +25,7 @@ from jaxdodge.sim.env import DodgeEnv, EnvState
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.publish import scene
 from jaxdodge.sim.refusals import checked_actions
+from jaxdodge.sim.state import select
 
 RENDER_MODES = ["rgb_array"]
 
@@ -68,13 +68,7 @@ class _Arena:
         return key, state, self._see(state, params), flags
 
     def _see(self, state: EnvState, params: GameParams):
-        counts = {
-            "episode_steps": state.game.episode_steps,
-            "projectile_count": state.game.projectiles.count,
-            "dropped_projectiles": state.game.dropped_projectiles,
-            "dropped_throwers": state.game.dropped_throwers,
-        }
-        return self.env.observe(None, state, None, params), counts
+        return self.env.observe(None, state, None, params), self.env.counts(state)
 
     def _render(self, state: EnvState) -> jax.Array:
         size = {"width": self.env.config.image_obs_width, "height": self.env.config.image_obs_height}
@@ -84,7 +78,7 @@ class _Arena:
         """Begin if `fresh`, else restart if `again`, else leave the arena as it is."""
         began = self._begin(words, params)[:2]
         restarted = self._restart(key, state, params)[:2]
-        key, state = _select(fresh, began, _select(again, restarted, (key, state)))
+        key, state = select(fresh, began, select(again, restarted, (key, state)))
         return key, state, self._see(state, params)
 
     def _step_and_restart(self, key, state: EnvState, action, params: GameParams):
@@ -92,12 +86,8 @@ class _Arena:
         key, after, _, (reward, terminated, truncated) = self._step(key, state, action, params)
         restarted = self._restart(key, after, params)[:2]
         # Select the state, then observe: an image is drawn once, not once per candidate.
-        key, state = _select(terminated | truncated, restarted, (key, after))
+        key, state = select(terminated | truncated, restarted, (key, after))
         return key, state, self._see(state, params), (reward, terminated, truncated), after
-
-
-def _select(condition, when_true, when_false):
-    return jax.tree.map(functools.partial(jnp.where, condition), when_true, when_false)
 
 
 @functools.lru_cache(maxsize=16)

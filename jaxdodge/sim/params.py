@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdodge.config import LONGEST_FRAME_NANOSECONDS, OBSERVATION_MODES, GameConfig, nanoseconds
+from jaxdodge.config import OBSERVATION_MODES, GameConfig, nanoseconds
 from jaxdodge.sim.duration import Duration
 
 PLAYER_START_HEIGHT = np.float32(1.0)
@@ -52,7 +52,6 @@ def frame_seconds(frame_nanoseconds: int | np.ndarray) -> np.ndarray:
 
 def game_params(config: GameConfig) -> GameParams:
     """The traced numbers of a configuration."""
-    frame = min(config.frame_nanoseconds, LONGEST_FRAME_NANOSECONDS)
     return GameParams(
         player_speed=jnp.float32(config.player_speed),
         sprint_multiplier=jnp.float32(config.sprint_multiplier),
@@ -66,7 +65,7 @@ def game_params(config: GameConfig) -> GameParams:
         dodge_bonus_multiplier=jnp.float32(config.dodge_bonus_multiplier),
         random_spawn_position=jnp.asarray(config.random_spawn_position),
         observation_mode=jnp.int32(OBSERVATION_MODES.names.index(config.observation_mode)),
-        frame_nanoseconds=jnp.int32(frame),
-        frame_seconds=jnp.float32(frame_seconds(frame)),
+        frame_nanoseconds=jnp.int32(config.frame_nanoseconds),
+        frame_seconds=jnp.float32(frame_seconds(config.frame_nanoseconds)),
         max_episode_steps=jnp.int32(config.max_episode_steps),
     )

@@ -151,3 +151,8 @@ def server_start(params: GameParams, projectile_slots: int, thrower_slots: int) 
 def player_start() -> Vector:
     """Where a player stands after a reset."""
     return Vector(jnp.float32(0), jnp.float32(0), jnp.float32(PLAYER_START_HEIGHT))
+
+
+def select(condition: jax.Array | bool, when_true, when_false):
+    """One of two trees of the same structure, leaf by leaf; what both share is left as it is."""
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false)

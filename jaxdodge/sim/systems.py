@@ -13,7 +13,7 @@ from jaxdodge.sim.actions import Movement, horizontal_velocity, wants_jump
 from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
 from jaxdodge.sim.exact import divide, product
 from jaxdodge.sim.params import PLAYER_START_HEIGHT, SPAWN_DISTANCE, WITH_THROWER, GameParams
-from jaxdodge.sim.state import NOT_ASKED, Spawn, State, Vector, player_start
+from jaxdodge.sim.state import NOT_ASKED, Spawn, State, Vector, player_start, select
 
 PLAYER_RADIUS = np.float32(0.5)
 PROJECTILE_RADIUS = np.float32(0.3)
@@ -73,8 +73,8 @@ def _configure(state: State, command: Command) -> State:
     zero = Duration(jnp.int32(0), jnp.int32(0))
     return state.replace(
         params=command.params,
-        spawn_timer=_select(command.restart_timer, zero, state.spawn_timer),
-        spawn_interval=_select(command.restart_timer, command.params.spawn_interval, state.spawn_interval),
+        spawn_timer=select(command.restart_timer, zero, state.spawn_timer),
+        spawn_interval=select(command.restart_timer, command.params.spawn_interval, state.spawn_interval),
     )
 
 
@@ -91,7 +91,7 @@ def _reset(state: State, command: Command) -> State:
         game_over=jnp.asarray(False),
         episode_steps=jnp.int32(0),
     )
-    return _select(command.reset, after, state)
+    return select(command.reset, after, state)
 
 
 def _step(state: State, command: Command) -> State:
@@ -103,13 +103,7 @@ def _step(state: State, command: Command) -> State:
     vz = jnp.where(jumps, JUMP_SPEED, state.player.velocity.z)
     player = state.player.replace(velocity=Vector(vx, vy, vz))
     after = state.replace(player=player, episode_steps=state.episode_steps + 1)
-    return _select(command.step, after, state)
-
-
-def _select(condition, when_true, when_false):
-    if condition is True:
-        return when_true
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), when_true, when_false)
+    return select(command.step, after, state)
 
 
 def apply_gravity(state: State, inputs: Inputs) -> State:
@@ -141,14 +135,14 @@ def apply_velocity(state: State, inputs: Inputs) -> State:
 def spawn_projectiles(state: State, inputs: Inputs) -> State:
     """Modes standard and topdown: throw when the spawn timer fires. Deferred: the new projectile."""
     state, thrown = _throw(state, inputs, state.params.observation_mode != WITH_THROWER)
-    return state.replace(spawned_projectile=_select(thrown.due, thrown, state.spawned_projectile))
+    return state.replace(spawned_projectile=select(thrown.due, thrown, state.spawned_projectile))
 
 
 def spawn_thrower_indicators(state: State, inputs: Inputs) -> State:
     """Mode with_thrower: announce when the spawn timer fires. Deferred: the new indicator."""
     state, thrown = _throw(state, inputs, state.params.observation_mode == WITH_THROWER)
     announced = thrown.replace(delay=state.params.thrower_delay)
-    return state.replace(spawned_thrower=_select(thrown.due, announced, state.spawned_thrower))
+    return state.replace(spawned_thrower=select(thrown.due, announced, state.spawned_thrower))
 
 
 def _throw(state: State, inputs: Inputs, active: jax.Array) -> tuple[State, Spawn]:
@@ -176,7 +170,7 @@ def _throw(state: State, inputs: Inputs, active: jax.Array) -> tuple[State, Spaw
         ),
         due=fired & active,
     )
-    return state.replace(spawn_timer=_select(active, ticked, state.spawn_timer)), spawn
+    return state.replace(spawn_timer=select(active, ticked, state.spawn_timer)), spawn
 
 
 def spawn_position(draw: jax.Array, params: GameParams) -> tuple[jax.Array, jax.Array]:
@@ -211,7 +205,7 @@ def move_projectiles(state: State, inputs: Inputs) -> State:
     return state.replace(
         projectiles=projectiles.replace(
             position=position.replace(z=jnp.where(bounces, PROJECTILE_RADIUS, position.z)),
-            velocity=_select(bounces, bounced, velocity),
+            velocity=select(bounces, bounced, velocity),
         )
     )
 
