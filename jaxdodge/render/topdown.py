@@ -40,6 +40,18 @@ class Scene(NamedTuple):
     thrower_pending: Array  # bool [...]: whether there is one to draw
 
 
+class Discs(NamedTuple):
+    """Where the discs of an image of one size are: all that the image depends on, in a few bytes.
+
+    int16 columns and rows of their centres, `_FAR_AWAY` where there is no disc. All fields may have the same
+    leading batch dimensions `...`.
+    """
+
+    player: Array  # int16 [..., 2, 1]: a row of columns and a row of rows
+    projectiles: Array  # int16 [..., 2, slots]
+    thrower: Array  # int16 [..., 2, 1]
+
+
 def draw(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
     """Draws scenes as the game does (specification: the top-down image).
 
@@ -48,6 +60,11 @@ def draw(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
     else three (red, green, blue), where `...` are the leading dimensions of the scene. Row 0 is the far side
     (largest y).
     """
+    return paint(locate(scene, width=width, height=height), width=width, height=height, grayscale=grayscale)
+
+
+def locate(scene: Scene, *, width: int, height: int) -> Discs:
+    """The discs of scenes in images of a size; see `draw` for sizes and positions."""
     for name, value in (("width", width), ("height", height)):
         if not isinstance(value, int | np.integer) or not SMALLEST_SIDE <= value <= LARGEST_SIDE:
             raise ValueError(
@@ -56,22 +73,38 @@ def draw(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
     batch = jnp.shape(scene.player)[:-1]
     chex.assert_shape(scene.player, (*batch, 2))
     chex.assert_shape(scene.projectiles, (*batch, 2, None))
-    draw_scenes = partial(_draw_scene, width=int(width), height=int(height), grayscale=bool(grayscale))
-    for _ in batch:
-        draw_scenes = jax.vmap(draw_scenes)
-    return draw_scenes(scene)
 
+    def centres(positions: Array, visible: Any) -> Array:
+        pixels = _image_position(positions[..., 0, :], positions[..., 1, :], width, height, exact.divide)
+        # Where the conversion of larger numbers ends depends on the platform.
+        column, row = (jnp.clip(pixel, -_FAR_AWAY, _FAR_AWAY).astype(jnp.int16) for pixel in pixels)
+        return jnp.stack([jnp.where(visible, axis, jnp.int16(_FAR_AWAY)) for axis in (column, row)], axis=-2)
 
-def _draw_scene(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
-    image = jnp.asarray(_background(width, height, grayscale))
-    in_use = jnp.arange(scene.projectiles.shape[-1]) < scene.projectile_count
-    layers = (
-        (scene.thrower[:, None], scene.thrower_pending[None], THROWER_RADIUS, THROWER),
-        (scene.projectiles, in_use, PROJECTILE_RADIUS, PROJECTILE),
-        (scene.player[:, None], jnp.ones(1, bool), PLAYER_RADIUS, PLAYER),
+    slots = jnp.arange(scene.projectiles.shape[-1])
+    return Discs(
+        player=centres(scene.player[..., None], True),
+        projectiles=centres(scene.projectiles, slots < jnp.asarray(scene.projectile_count)[..., None]),
+        thrower=centres(scene.thrower[..., None], jnp.asarray(scene.thrower_pending)[..., None]),
     )
-    for centres, visible, radius, colour in layers:
-        rows, columns = _disc_pixels(centres, visible, radius, width, height)
+
+
+def paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
+    """The images of discs, which were located for this width and height; returns what `draw` does."""
+    paint_discs = partial(_paint_discs, width=int(width), height=int(height), grayscale=bool(grayscale))
+    for _ in jnp.shape(discs.player)[:-2]:
+        paint_discs = jax.vmap(paint_discs)
+    return paint_discs(discs)
+
+
+def _paint_discs(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
+    image = jnp.asarray(_background(width, height, grayscale))
+    layers = (
+        (discs.thrower, THROWER_RADIUS, THROWER),
+        (discs.projectiles, PROJECTILE_RADIUS, PROJECTILE),
+        (discs.player, PLAYER_RADIUS, PLAYER),
+    )
+    for centres, radius, colour in layers:
+        rows, columns = _disc_pixels(centres.astype(jnp.int32), radius, width)
         # Discs of a layer overlap, but in one colour: the order in which a scatter writes does not matter.
         image = image.at[rows, columns].set(
             _pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
@@ -79,24 +112,16 @@ def _draw_scene(scene: Scene, *, width: int, height: int, grayscale: bool) -> Ar
     return image
 
 
-def _disc_pixels(
-    centres: Array, visible: Array, radius: float, width: int, height: int
-) -> tuple[Array, Array]:
+def _disc_pixels(centres: Array, radius: float, width: int) -> tuple[Array, Array]:
     """Rows and columns, int32 [discs, pixels of a disc], some of them outside the image.
 
-    centres: float32 [2, discs], metres; radius: metres; visible: bool [discs], the others are moved away.
+    centres: int32 [2, discs], columns and rows; radius: metres.
     """
-    column, row = (
-        # Where the conversion of larger numbers ends depends on the platform.
-        jnp.clip(position, -_FAR_AWAY, _FAR_AWAY).astype(jnp.int32)
-        for position in _image_position(centres[0], centres[1], width, height, exact.divide)
-    )
-    row = jnp.where(visible, row, _FAR_AWAY)
     # The width alone sets the scale, also of the rows.
     reach = int(np.float32(radius) * (np.float32(width) / np.float32(ARENA_SIDE)))
     offsets = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).astype(np.int32)
     row_offsets, column_offsets = offsets[:, (offsets**2).sum(axis=0) <= reach**2]
-    return row[:, None] + row_offsets, column[:, None] + column_offsets
+    return centres[1][:, None] + row_offsets, centres[0][:, None] + column_offsets
 
 
 def _image_position(

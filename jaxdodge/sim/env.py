@@ -18,7 +18,7 @@ from gymnax.environments.environment import Environment
 
 from jaxdodge import ENVIRONMENT_ID
 from jaxdodge.config import OBSERVATION_MODES, GameConfig
-from jaxdodge.render.topdown import draw
+from jaxdodge.render.topdown import locate, paint
 from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size, movement
 from jaxdodge.sim.draws import draw_duration, draw_uniform
 from jaxdodge.sim.frame import frame, reset_where
@@ -162,7 +162,7 @@ class DodgeEnv(Environment):
         if config.frame_stack > 1:
             history = jax.tree.map(
                 lambda entry: jnp.zeros((config.frame_stack - 1, *entry.shape), entry.dtype),
-                jax.eval_shape(self._entry, state, params),
+                jax.eval_shape(self.entry, state, params),
             )
         throw = spawn_position(draw_uniform(key_draw, 1)[0], self._static(params))
         state = self._restart_where(True, throw, state.replace(history=history), params)
@@ -188,30 +188,45 @@ class DodgeEnv(Environment):
 
     def observe(self, key, state: EnvState, action, params: GameParams | None = None):
         """The observation of a state; key and action are not used."""
-        config = self.config
         params = self.default_params if params is None else params
-        current = self._entry(state, params)
-        entries = jax.tree.map(lambda array: array[None], current)
-        if config.frame_stack > 1:
+        entries = jax.tree.map(lambda array: array[None], self.entry(state, params))
+        if self.config.frame_stack > 1:
             entries = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), state.history, entries)
-        if self._image:
-            images = draw(
-                entries,
-                width=config.image_obs_width,
-                height=config.image_obs_height,
-                grayscale=config.image_grayscale,
-            )
-            if config.frame_stack > 1:
-                real = jnp.arange(config.frame_stack) >= config.frame_stack - 1 - state.time
-                images = jnp.where(real[:, None, None, None], images, jnp.uint8(0))
-            observation = jnp.concatenate(list(images), axis=-1)
-            if not config.observe_previous_action:
-                return observation
-            return {"image": observation, "previous_action": self._previous_action(state)}
-        observation = entries.reshape(-1)
-        if not config.observe_previous_action:
-            return observation
-        return jnp.concatenate([observation, self._previous_action(state)])
+        return self.assemble(entries, state.time, state.action)
+
+    def entry(self, state: EnvState, params: GameParams):
+        """The part of an observation that is the arena's, small enough to be kept by the million.
+
+        float32 (65,) or (69,), or the `Discs` of an image.
+        """
+        game, config = self.arena(state, params), self.config
+        if not self._image:
+            return observe_vector(game, self._with_thrower)
+        return locate(scene(game), width=config.image_obs_width, height=config.image_obs_height)
+
+    def assemble(self, entries, time, previous_action):
+        """The observation that a stack of entries stands for.
+
+        Args:
+            entries: of consecutive steps, leading axis (frame_stack,), oldest first.
+            time: int32 steps since the reset, of the last entry; those before the reset count as zeros.
+            previous_action: as `EnvState.action` has it.
+        """
+        config = self.config
+        if config.observe_previous_action and self._discrete:
+            one_hot = jax.nn.one_hot(previous_action, self.num_actions, dtype=jnp.float32)
+            previous_action = jnp.where(time > 0, one_hot, 0)
+        real = jnp.arange(config.frame_stack) >= config.frame_stack - 1 - time
+        if not self._image:
+            vector = jnp.where(real[:, None], entries, 0).reshape(-1)
+            return jnp.concatenate([vector, previous_action]) if config.observe_previous_action else vector
+        size = {"width": config.image_obs_width, "height": config.image_obs_height}
+        images = paint(entries, **size, grayscale=config.image_grayscale)
+        images = jnp.where(real[:, None, None, None], images, jnp.uint8(0))
+        image = jnp.concatenate(list(images), axis=-1)
+        return (
+            {"image": image, "previous_action": previous_action} if config.observe_previous_action else image
+        )
 
     def arena(self, state: EnvState, params: GameParams | None = None) -> State:
         """The whole state that the systems run on, from what an environment's state keeps of it."""
@@ -223,17 +238,6 @@ class DodgeEnv(Environment):
             projectiles=state.game.projectiles.replace(cleared=nobody),
             collision=jnp.asarray(False),
         )
-
-    def _previous_action(self, state: EnvState) -> jax.Array:
-        if not self._discrete:
-            return state.action
-        one_hot = jax.nn.one_hot(state.action, self.num_actions, dtype=jnp.float32)
-        return jnp.where(state.time > 0, one_hot, 0)
-
-    def _entry(self, state: EnvState, params: GameParams):
-        """What one entry of the stack is made of: a vector, or the scene of an image."""
-        game = self.arena(state, params)
-        return scene(game) if self._image else observe_vector(game, self._with_thrower)
 
     def counts(self, state: EnvState) -> dict[str, jax.Array]:
         """What `info` holds of a state, int32: steps, projectiles, and what found no free slot."""
@@ -280,7 +284,7 @@ class DodgeEnv(Environment):
         history = state.history
         if history is not None:
             history = jax.tree.map(
-                lambda old, new: jnp.concatenate([old[1:], new[None]]), history, self._entry(state, params)
+                lambda old, new: jnp.concatenate([old[1:], new[None]]), history, self.entry(state, params)
             )
         after = EnvState(_carried(game), state.time + 1, action, history)
         return after, published
