@@ -1,42 +1,90 @@
-"""`python -m jaxdodge.evaluate RUN`: play a run's policy deterministically, also in other games.
+"""`python -m jaxdodge.evaluate RUN`: play a run's policy, also in other games, with intervals.
 
-Exit status: 0 played, 2 bad input.
+Exit status: 0 played, 2 bad input, 130 stopped by Ctrl-C (the CSV file has what was played until then).
 """
 
+import contextlib
+import csv
 import dataclasses
 import itertools
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 import yaml
 
+from jaxdodge.agents.config import Jitter, TrainConfig
 from jaxdodge.agents.options import parse_options
 from jaxdodge.agents.runs import POLICIES, Run
+from jaxdodge.agents.statistics import histogram
+from jaxdodge.agents.tables import FIGURES, figures, line, matrix, over_seeds
 from jaxdodge.cli import guarded
 from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
 from jaxdodge.fields import ConfigError, Name, Number, check_names
 
+if TYPE_CHECKING:
+    from jaxdodge.agents.evaluation import Episodes
+
+# Columns of the CSV file after those of the setting.
+OUTCOMES = ["episode", "return", "responses", "survived"]
+# What `--robustness` draws anew for every episode.
+ROBUSTNESS = {
+    "nothing": Jitter(),
+    "frame time 5 %": Jitter(frame_time_jitter=0.05),
+    "frame time 15 %": Jitter(frame_time_jitter=0.15),
+    "frames per step 1": Jitter(frames_per_step_jitter=1),
+    "response frame 1": Jitter(response_frame_jitter=1),
+    "spawn interval 10 %": Jitter(spawn_interval_jitter=0.1),
+    "spawn angle 10 %": Jitter(spawn_angle_jitter=0.1),
+    "all of these": Jitter(
+        frame_time_jitter=0.15,
+        frames_per_step_jitter=1,
+        response_frame_jitter=1,
+        spawn_interval_jitter=0.1,
+        spawn_angle_jitter=0.1,
+    ),
+}
+# What gives actions and observations their shapes.
+SEEN = (
+    "action_space_type",
+    "observation_mode",
+    "frame_stack",
+    "observe_previous_action",
+    "image_obs_width",
+    "image_obs_height",
+    "image_grayscale",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Play episodes with the policy of a run and print mean, standard deviation and survival rate.
+    """Play episodes with the policy of a run; print return, interquartile mean (IQM) and survival rate.
 
-    The options of the game change it for the evaluation; without them it is the one of the training.
+    Intervals are 95 % ones: the IQM's by bootstrap, the survival rate's by Wilson's formula. The options of
+    the game change it for the evaluation; without them it is the one of the training.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run, results/NAME/TIME."""
+    """Folder of the run, results/NAME/TIME. If it holds seed_0, seed_1 and so on, all of them are played."""
     episodes: int = 128
     """Episodes to play, all at once."""
     policy: str = "best"
     """best or final."""
+    sampled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Draw the actions from the policy's distribution, instead of taking its mean."""
     seed: int = 0
-    """Seed of the throws."""
+    """Seed of the throws, and of drawn actions."""
     grid: tuple[str, ...] = ()
     """Settings to play in all combinations, such as frames_per_step=6,7,8 response_frame=0,full."""
+    robustness: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Play under other numbers in every episode too: frame time, frames per step, response frame, throws."""
+    csv: Path | None = None
+    """CSV file to write or replace, with a row for each episode in each setting."""
 
     def __post_init__(self) -> None:
         Number(int, 1, 1_000_000).check("episodes", self.episodes)
@@ -47,42 +95,89 @@ class Evaluate:
 def evaluate(arguments: list[str]) -> int:
     """Parse, play, print, and return the exit status."""
     options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge.evaluate", arguments, {})
-    run = Run.open(options.run)
-    trained, config = run.config()
-    settings = [given | combination for combination in _combinations(options.grid)]
-    games = [_changed(trained, setting) for setting in settings]
-    path = run.policy_path(options.policy)
-
-    import jax
-
-    from jaxdodge.agents.evaluation import evaluate as play
-    from jaxdodge.agents.game import make_sac
-
-    print(f"{path}: {options.episodes} episodes each, deterministic", flush=True)
-    for setting, game in zip(settings, games, strict=True):
-        sac = make_sac(game, config)
-        weights = run.load_policy(options.policy, sac.actor_shapes())
-        key = jax.random.key(options.seed)
-        summary = play(sac.env, sac.policy, weights, sac.env.default_params, key, options.episodes).summary()
-        changes = ", ".join(f"{name} {getattr(game, name)}" for name in setting)
-        print(
-            f"return {summary['mean']:7.1f} ± {summary['std']:5.1f}  survival {summary['survival']:6.1%}  "
-            f"responses {summary['length']:6.1f}  {changes}".rstrip(),
-            flush=True,
-        )
+    runs = _runs(options.run)
+    trained, config = _common_config(runs)
+    axes = _axes(options.grid)
+    combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    varied = ROBUSTNESS if options.robustness else {"nothing": Jitter()}
+    conditions = [
+        (_changed(trained, given | combination), name) for combination in combinations for name in varied
+    ]
+    for run in runs:
+        run.policy_path(options.policy)
+    folders = [{"folder": run.folder.name} if run.folder != options.run else {} for run in runs]
+    names = [*(given | axes)]
+    # Of each condition, of each run: what tells it from the others.
+    labels = [
+        [
+            {name: getattr(game, name) for name in names}
+            | ({"varied": what} if options.robustness else {})
+            | folder
+            for folder in folders
+        ]
+        for game, what in conditions
+    ]
+    widths = {
+        name: max(len(name), *(len(str(row[name])) for rows in labels for row in rows))
+        for name in [*axes, *(["varied"] if options.robustness else []), *folders[0]]
+    }
+    summaries = []
+    with _csv_file(options.csv, [*labels[0][0], *OUTCOMES]) as add_rows:
+        how = "sampled" if options.sampled else "deterministic"
+        constant = [f"{name} {getattr(conditions[0][0], name)}" for name in given if name not in axes]
+        what = f"{options.run}: {options.policy} policy" + (f" of {len(runs)} seeds" if folders[0] else "")
+        print(", ".join([what, f"{options.episodes} episodes each", how, *constant]))
+        print(line({name: name for name in widths}, widths, FIGURES), flush=True)
+        played = _play(options, runs, trained, config, conditions)
+        for rows, outcomes in zip(labels, played, strict=True):
+            add_rows(_csv_rows(rows, outcomes))
+            summaries.append([episodes.summary() for episodes in outcomes])
+            for row, summary in zip(rows, summaries[-1], strict=True):
+                print(line(row, widths, figures(summary)), flush=True)
+            if folders[0]:
+                print(over_seeds(summaries[-1]), flush=True)
+    if len(conditions) == 1 and not folders[0]:
+        print(f"\nmedian return {summaries[0][0]['median']:.1f}; returns:")
+        print(*histogram(outcomes[0].returns), sep="\n")
+    if len(axes) == 2 and not options.robustness:
+        for title, name, form in (("IQM", "iqm", ".1f"), ("survival", "survival", ".1%")):
+            cells = [f"{np.mean([summary[name] for summary in of_runs]):{form}}" for of_runs in summaries]
+            print(*matrix(title, axes, cells), sep="\n")
     return 0
 
 
-def _combinations(grid: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Every combination of the values of NAME=VALUE,VALUE ...; raises ConfigError."""
-    axes = {}
+def _runs(folder: Path) -> list[Run]:
+    """The run in a folder, or those of its seeds in the order of their numbers; raises ConfigError."""
+    if not (folder / "seed_0" / "config.yaml").is_file():
+        return [Run.open(folder)]
+    numbers = [path.name.removeprefix("seed_") for path in folder.glob("seed_*")]
+    return [Run.open(folder / f"seed_{number}") for number in sorted(filter(str.isdecimal, numbers), key=int)]
+
+
+def _common_config(runs: list[Run]) -> tuple[GameConfig, TrainConfig]:
+    """The configuration of all runs; raises ConfigError where more than the seed differs."""
+    game, config = runs[0].config()
+    for run in runs[1:]:
+        other_game, other = run.config()
+        if (other_game, dataclasses.replace(other, seed=config.seed)) != (game, config):
+            raise ConfigError(f"{run.folder}: differs from {runs[0].folder} in more than the seed")
+    return game, config
+
+
+def _axes(grid: tuple[str, ...]) -> dict[str, list[Any]]:
+    """The values of each NAME=VALUE,VALUE ... by name; raises ConfigError."""
+    axes: dict[str, list[Any]] = {}
     for axis in grid:
         name, equals, values = axis.partition("=")
-        if not equals:
-            raise ConfigError(f"grid: {axis!r} is refused; accepted: NAME=VALUE,VALUE ...")
-        axes[name.replace("-", "_")] = [yaml.safe_load(value) for value in values.split(",")]
+        name = name.replace("-", "_")
+        if not equals or name in axes:
+            raise ConfigError(f"grid: {axis!r} is refused; accepted: NAME=VALUE,VALUE ..., each name once")
+        try:
+            axes[name] = [yaml.safe_load(value) for value in values.split(",")]
+        except yaml.YAMLError:
+            raise ConfigError(f"grid: {axis!r} is refused; its values are not valid YAML") from None
     check_names(axes, GAME_FIELDS, "the game")
-    return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+    return axes
 
 
 def _changed(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
@@ -92,13 +187,93 @@ def _changed(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
     if setting.get("response_frame") == "full":
         setting = setting | {"response_frame": None}
     game = GameConfig(**kept | setting)
-    for name in ("action_space_type", "observation_mode", "frame_stack", "observe_previous_action"):
+    for name in SEEN:
         if getattr(game, name) != getattr(trained, name):
             raise ConfigError(
                 f"{name}: {getattr(game, name)!r} is refused; accepted: {getattr(trained, name)!r}, "
                 "which the policy was trained with"
             )
     return game
+
+
+def _play(
+    options: Evaluate,
+    runs: list[Run],
+    trained: GameConfig,
+    config: TrainConfig,
+    conditions: list[tuple[GameConfig, str]],
+) -> Iterator[list["Episodes"]]:
+    """For one condition after the other, the episodes of each run; raises ConfigError before the first."""
+    import jax
+
+    from jaxdodge.agents.evaluation import evaluate as play
+    from jaxdodge.agents.game import make_sac
+    from jaxdodge.agents.randomization import draw_params, randomized_env
+
+    # What the networks see is that of the training: a policy does not know what game it is put into.
+    sac = make_sac(trained, config)
+    policy = sac.sampled_policy if options.sampled else sac.policy
+    policies = [run.load_policy(options.policy, sac.policy_shapes()) for run in runs]
+    key = jax.random.key(options.seed)
+    for game, name in conditions:
+        jitter = ROBUSTNESS[name]
+        env = randomized_env(game, jitter)
+        draw = None if jitter == Jitter() else partial(draw_params, jitter=jitter)
+        yield [
+            play(env, policy, weights, env.default_params, key, options.episodes, options.sampled, draw)
+            for weights in policies
+        ]
+
+
+@contextlib.contextmanager
+def _csv_file(path: Path | None, header: list[str]) -> Iterator[Callable[[list[list[Any]]], None]]:
+    """A function that adds rows to a CSV file, or drops them if there is none.
+
+    The file appears, or is replaced, when the block ends, also by an interruption; but not without rows.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    if path is None:
+        yield lambda rows: None
+        return
+    # Replacing a device such as /dev/null would be the end of it.
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: cannot be written (not a regular file)")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        file = partial.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+    with file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        start = file.tell()
+        try:
+            yield writer.writerows
+        finally:
+            empty = file.tell() == start
+            file.close()
+            if empty:
+                partial.unlink()
+            else:
+                os.replace(partial, path)
+
+
+def _csv_rows(labels: list[dict[str, Any]], outcomes: list["Episodes"]) -> list[list[Any]]:
+    """A row for each episode of each run."""
+    return [
+        [*row.values(), index, *outcome]
+        for row, episodes in zip(labels, outcomes, strict=True)
+        for index, outcome in enumerate(
+            zip(
+                np.asarray(episodes.returns),
+                np.asarray(episodes.lengths),
+                np.asarray(episodes.survived, int),
+                strict=True,
+            )
+        )
+    ]
 
 
 if __name__ == "__main__":

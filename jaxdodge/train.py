@@ -1,22 +1,22 @@
 """`python -m jaxdodge.train`: train an agent. Without arguments: level 2, angle 30, at the original's timing.
 
-Exit status: 0 finished, 130 stopped by Ctrl-C (what was learned is saved), 2 bad input.
+Exit status: 0 finished, 1 the training diverged, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM
+(everything is saved).
 """
 
 import dataclasses
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.options import parse_options
-from jaxdodge.agents.runs import Log, Run, split
+from jaxdodge.agents.original import ignored_line, is_original, translate
+from jaxdodge.agents.runs import Run, check_place, split
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
-from jaxdodge.fields import read_yaml
-from jaxdodge.hardware import hardware
+from jaxdodge.fields import ConfigError, read_yaml
 
 # The timing that the original project really trained with: an action every 7 frames, and the answer to one
 # shows the arena just before it is applied.
@@ -27,108 +27,110 @@ DEFAULTS = {
     "frames_per_step": 7,
     "response_frame": 0,
 }
-# Steps of all arenas per jitted call: about a second, so that Ctrl-C and the progress bar respond.
-STEPS_PER_EPOCH = 25
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Train a SAC agent. Results go to RESULTS/<name of the configuration file, or "default">/<time>/.
 
-    Ctrl-C saves what was learned and ends with status 130.
+    Ctrl-C and SIGTERM save everything and end with status 130 and 143; --resume goes on from there, and also
+    after a crash, with the same bits as a run that was never stopped.
     """
 
     config: Path | None = None
-    """YAML file, a flat mapping of the options below; the command line wins over it."""
+    """YAML file, a flat mapping of the options below, or a training file of the original project; the command
+    line wins over it."""
     results: Path = Path("results")
     """Folder for the folders of runs."""
+    resume: str | None = None
+    """Folder of a run to go on with; or of one of its checkpoints, from which a new run branches off; or auto
+    for the newest unfinished run of the same configuration, if there is one."""
 
 
 class Interrupt:
-    """The first Ctrl-C asks for an orderly end; a second one ends at once."""
+    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self.requested = False
-        signal.signal(signal.SIGINT, self._request)
+        self.signal: signal.Signals | None = None
+        for number in self.SIGNALS:
+            signal.signal(number, self._request)
 
-    def _request(self, *_: Any) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        print("\nCtrl-C: saving and stopping", file=sys.stderr, flush=True)
+    def reason(self) -> str | None:
+        """What asked for the end, if anything did."""
+        if self.signal is None:
+            return None
+        return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
+
+    def _request(self, number: int, _: Any) -> None:
+        self.signal = signal.Signals(number)
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        # A terminal shows ^C where the line would begin.
+        start = "\n" if sys.stderr.isatty() else ""
+        print(f"{start}{self.reason()}: saving and stopping", file=sys.stderr, flush=True)
 
 
 def train(arguments: list[str]) -> int:
     """Parse, train, and return the exit status."""
     options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge.train", arguments, DEFAULTS)
     from_file = read_yaml(options.config) if options.config else {}
+    ignored: list[str] = []
+    if is_original(from_file):
+        from_file, ignored = translate(from_file)
+    name = options.config.stem if options.config else "default"
     game, config = split({**DEFAULTS, **from_file, **given})
-    run = Run.create(options.results, options.config.stem if options.config else "default", game, config)
+    if ignored:
+        print(ignored_line(ignored))
+    source = checkpoint = None
+    if options.resume == "auto":
+        source = Run.newest(options.results, name, game, config)
+    elif options.resume is not None:
+        if given or options.config:
+            raise ConfigError("resume: a run goes on with its own configuration; accepted: no other options")
+        source, checkpoint = _to_resume(Path(options.resume))
+        game, config = source.config()
+        name = source.folder.resolve().parent.name
+        if checkpoint is None and source.finished():
+            print(f"{source.folder}: finished already")
+            return 0
+    goes_on = source is not None and checkpoint is None
+    if not goes_on:
+        check_place(options.results, name)
+
+    from jaxdodge.agents.checkpoints import Checkpoints
+    from jaxdodge.agents.training import DivergedError, Training
+
     interrupt = Interrupt()
+    training = Training(game, config)
+    if source and Checkpoints(source.checkpoints).steps():
+        training.resume(source, checkpoint)
+    else:
+        training.start()
+    run = source if source and goes_on else Run.create(options.results, name, game, config)
+    if source and not goes_on:
+        run.copy_logs(source, config)
     print(f"run: {run.folder}", flush=True)
-    log = Log(run)
+    if training.timesteps:
+        print(f"resumed at {training.timesteps:,} steps", flush=True)
     try:
-        summary = learn(run, log, game, config, interrupt)
-    finally:
-        log.close()
-    run.save_summary(summary)
-    return 130 if interrupt.requested else 0
+        stopped = training.learn(run, interrupt.reason)
+    except DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 128 + interrupt.signal if stopped and interrupt.signal else 0
 
 
-def learn(run: Run, log: Log, game: GameConfig, config: TrainConfig, interrupt: Interrupt) -> dict[str, Any]:
-    """Alternate epochs and evaluations until the budget is spent; returns the run's summary."""
-    start = time.perf_counter()
-    import jax
-
-    from jaxdodge.agents.evaluation import evaluate
-    from jaxdodge.agents.game import arena_params, make_sac
-    from jaxdodge.agents.progress import TrainingProgress
-
-    steps_per_epoch = STEPS_PER_EPOCH * config.num_envs
-    epochs = -(-config.total_timesteps // steps_per_epoch)
-    epochs_per_evaluation = max(1, config.eval_freq // steps_per_epoch)
-    best: dict[str, float] = {}
-    epoch = 0
-    with TrainingProgress(epochs * steps_per_epoch) as progress:
-        sac = make_sac(game, config)
-        game_params = sac.env.default_params
-        key_arenas, key_state, key_evaluations = jax.random.split(jax.random.key(config.seed), 3)
-        params = arena_params(key_arenas, game_params, config)
-        state = sac.init(key_state, params)
-        while True:
-            epoch += 1
-            epoch_start = time.perf_counter()
-            state, metrics = sac.epoch(state, params, STEPS_PER_EPOCH)
-            metrics = {f"training/{name}": float(value) for name, value in metrics.items()}
-            rate = STEPS_PER_EPOCH / (time.perf_counter() - epoch_start)
-            rates = {
-                "steps_per_second": rate * config.num_envs,
-                "updates_per_second": rate * config.gradient_steps * metrics["training/learning"],
-            }
-            progress.advance(steps_per_epoch, rates)
-            last = epoch == epochs or interrupt.requested
-            if epoch % epochs_per_evaluation and not last:
-                continue
-            weights = state.learner.average_actor
-            key = jax.random.fold_in(key_evaluations, epoch)
-            episodes = evaluate(sac.env, sac.policy, weights, game_params, key, config.n_eval_episodes)
-            latest = {"timesteps": epoch * steps_per_epoch, **episodes.summary()}
-            progress.evaluation(latest, rates)
-            log.write(latest, metrics | rates)
-            if not best or latest["mean"] > best["mean"]:
-                best = latest
-                run.save_policy("best", weights)
-            if last:
-                break
-    run.save_policy("final", state.learner.average_actor)
-    return {
-        "hardware": hardware(),
-        "wall_seconds": time.perf_counter() - start,
-        "timesteps": epoch * steps_per_epoch,
-        "updates": int(state.learner.updates),
-        "best_evaluation": best,
-        "final_evaluation": latest,
-        "stopped_early": interrupt.requested,
-    }
+def _to_resume(path: Path) -> tuple[Run, int | None]:
+    """The run of a folder; or the run of a checkpoint in it, with its environment steps."""
+    whole = path.resolve()
+    if whole.parent.name == "checkpoints" and whole.name.isdigit() and whole.is_dir():
+        return Run.open(whole.parents[2]), int(whole.name)
+    run = Run.open(path)
+    if whole.name.startswith("seed_") and (whole.parent / "config.yaml").is_file():
+        raise ConfigError(f"{path}: one seed of a run; accepted: {path.parent}, to go on with all of them")
+    return run, None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Deterministic evaluation: many episodes at once."""
+"""Evaluation: many episodes at once, and what they say of a policy."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+
+from jaxdodge.agents.statistics import bootstrap_interval, interquartile_mean, wilson_interval
 
 
 @struct.dataclass
@@ -22,43 +24,64 @@ class Episodes:
     """bool: truncated, not terminated."""
 
     def summary(self) -> dict[str, float]:
-        """Mean, standard deviation, survival rate and mean length."""
+        """Figures of the episodes; `_low` and `_high` are the ends of 95 % intervals.
+
+        Of the returns `mean`, `std`, `median`, `iqm` (the interquartile mean) with `iqm_low` and `iqm_high`;
+        `survival`, the share that survived, with `survival_low` and `survival_high`; `length`, its mean.
+        """
+        returns, survived = np.asarray(self.returns, np.float64), np.asarray(self.survived)
+        iqm_low, iqm_high = bootstrap_interval(returns, interquartile_mean)
+        survival_low, survival_high = wilson_interval(int(survived.sum()), survived.size)
         return {
-            "mean": float(np.mean(self.returns)),
-            "std": float(np.std(self.returns)),
-            "survival": float(np.mean(self.survived)),
+            "mean": float(returns.mean()),
+            "std": float(returns.std()),
+            "median": float(np.median(returns)),
+            "iqm": float(interquartile_mean(returns)),
+            "iqm_low": iqm_low,
+            "iqm_high": iqm_high,
+            "survival": float(survived.mean()),
+            "survival_low": survival_low,
+            "survival_high": survival_high,
             "length": float(np.mean(self.lengths)),
         }
 
 
-@partial(jax.jit, static_argnames=("env", "policy", "episodes"))
+@partial(jax.jit, static_argnames=("env", "policy", "episodes", "sampled", "draw_params"))
 def evaluate(
     env: Any,
-    policy: Callable[[Any, Any], jax.Array],
+    policy: Callable[..., jax.Array],
     weights: Any,
     params: Any,
     key: jax.Array,
     episodes: int,
+    sampled: bool = False,
+    draw_params: Callable[[jax.Array, Any], Any] | None = None,
 ) -> Episodes:
     """Play `episodes` episodes side by side, the first one of each arena, to its end.
 
     Args:
         env: gymnax 1.0 contract.
-        policy: from `weights` and observations (episodes, ...) to actions.
+        policy: from `weights` and observations (episodes, ...), and a key if `sampled`, to actions.
         weights: of the policy.
-        params: of the environment, the same for all.
+        params: of the environment.
         key: random key.
         episodes: how many.
+        sampled: whether the policy draws its actions, and so takes a key.
+        draw_params: from a key and `params` to those of one episode; None if all have `params`.
     """
     key, key_reset = jax.random.split(key)
-    observation, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key_reset, episodes), params)
+    keys, axis = jax.random.split(key_reset, episodes), None
+    if draw_params is not None:
+        params, axis = jax.vmap(draw_params, in_axes=(0, None))(keys, params), 0
+    observation, state = jax.vmap(env.reset, in_axes=(0, axis))(keys, params)
     played = Episodes(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, bool))
 
     def step(carry: Any) -> Any:
         key, observation, state, playing, played = carry
-        key, key_step = jax.random.split(key)
-        observation, state, reward, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
-            jax.random.split(key_step, episodes), state, policy(weights, observation), params
+        key, key_step, key_action = jax.random.split(key, 3)
+        action = policy(weights, observation, *((key_action,) if sampled else ()))
+        observation, state, reward, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, axis))(
+            jax.random.split(key_step, episodes), state, action, params
         )
         played = Episodes(
             returns=played.returns + jnp.where(playing, reward, 0),

@@ -85,9 +85,11 @@ def _metavar(rule: Any) -> str:
 
 def _descriptions(config: type) -> dict[str, Any]:
     """The docstring line below each field of a dataclass; Python keeps it in the source only."""
-    definition: Any = ast.parse(inspect.getsource(config)).body[0]
+    classes = [base for base in reversed(config.__mro__) if dataclasses.is_dataclass(base)]
+    definitions: Any = [ast.parse(inspect.getsource(each)).body[0] for each in classes]
     return {
         field.target.id: text.value.value
+        for definition in definitions
         for field, text in itertools.pairwise(definition.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)

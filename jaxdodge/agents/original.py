@@ -34,10 +34,17 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "tau": 0.005,
     "net_arch": [256, 256],
     "ent_coef": "auto",
+    "n_step": 1,
     "reward_scale": 1.0,
     "policy_averaging": 1.0,
+    "normalize_observations": False,
+    "critic_observation": "same",
+    "random_shift": False,
     "frame_time_jitter": 0.0,
     "shortest_episode": 1.0,
+    "collision_penalty_factor": 1.0,
+    "policy_delay": 1,
+    "target_entropy": -1.0,
 }
 
 
@@ -99,7 +106,7 @@ def _vector_steps(train_freq: Any) -> int:
     if not isinstance(train_freq, (list, tuple)):
         return rule.check("train_freq", train_freq)
     if len(train_freq) != 2 or train_freq[1] != "step":
-        raise _refused("train_freq", train_freq, f"{rule.accepted()}, or [that number, step]")
+        raise _refused("train_freq", train_freq, f"{rule.accepted()}, or [number, step]")
     return rule.check("train_freq", train_freq[0])
 
 
@@ -108,7 +115,7 @@ def _widths(net_arch: Any) -> Any:
     if not isinstance(net_arch, dict):
         return net_arch
     if set(net_arch) != {"pi", "qf"} or net_arch["pi"] != net_arch["qf"]:
-        raise _refused("net_arch", net_arch, "a list, or the same list for pi and qf")
+        raise _refused("net_arch", net_arch, "a list, or the same for pi and qf")
     return net_arch["pi"]
 
 

@@ -1,8 +1,9 @@
 """What a training run shows: a progress bar on a terminal, and a line per evaluation everywhere."""
 
-import time
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -10,10 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 class TrainingProgress:
     """Context manager; the bar shows steps/s, updates/s, the latest evaluation and the time left."""
 
-    def __init__(self, total: int):
-        """total: environment steps of the run."""
+    def __init__(self, total: int, done: int, seconds: Callable[[], float]):
+        """total: environment steps of the run; done: those so far; seconds: tells how long it has run."""
         # Without a terminal there is nothing to fit a line into; it must not be broken.
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=None),
@@ -24,8 +25,8 @@ class TrainingProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, rates="compiling", evaluation="")
-        self._start = time.perf_counter()
+        self._task = self._bar.add_task("", total=total, completed=done, rates="compiling", evaluation="")
+        self._seconds = seconds
 
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()
@@ -34,17 +35,25 @@ class TrainingProgress:
     def __exit__(self, *_: Any) -> None:
         self._bar.stop()
 
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(line)
+
     def advance(self, steps: int, rates: dict[str, float]) -> None:
         """Show that environment steps were done, and the present rates per second."""
         text = f"{rates['steps_per_second']:,.0f} steps/s  {rates['updates_per_second']:,.0f} updates/s"
         self._bar.update(self._task, advance=steps, rates=text)
 
-    def evaluation(self, evaluation: dict[str, float], rates: dict[str, float]) -> None:
-        """Print an evaluation, with the environment steps before it as `timesteps`."""
-        self._bar.update(self._task, evaluation=f"return {evaluation['mean']:.1f}")
-        self._console.print(
-            f"{time.perf_counter() - self._start:6.1f} s  {evaluation['timesteps']:>11,} steps  "
-            f"{rates['steps_per_second']:>9,.0f} steps/s  {rates['updates_per_second']:>7,.0f} updates/s  "
-            f"return {evaluation['mean']:7.1f} ± {evaluation['std']:5.1f}  "
-            f"survival {evaluation['survival']:6.1%}"
+    def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
+        """Print the evaluations of all seeds, with the environment steps before them as `timesteps`."""
+        mean, std, survival = (
+            float(np.mean([evaluation[name] for evaluation in evaluations]))
+            for name in ("mean", "std", "survival")
         )
+        speed = f"{rates['steps_per_second']:>9,.0f} steps/s  {rates['updates_per_second']:>7,.0f} updates/s"
+        text = f"return {mean:7.1f} ± {std:5.1f}  survival {survival:6.1%}"
+        if len(evaluations) > 1:
+            each = " ".join(f"{evaluation['mean']:.1f}" for evaluation in evaluations)
+            text = f"return {mean:7.1f}  survival {survival:6.1%}  seeds: {each}"
+        self._bar.update(self._task, evaluation=f"return {mean:.1f}")
+        self.say(f"{self._seconds():6.1f} s  {evaluations[0]['timesteps']:>11,} steps  {speed}  {text}")

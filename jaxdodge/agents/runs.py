@@ -1,10 +1,12 @@
-"""A run on disk: `results/<config name>/<YYYYMMDD_HHMMSS>/`, all it takes to play its policy again.
+"""A run on disk: `results/<config name>/<YYYYMMDD_HHMMSS>/`, all it takes to play its policy or to go on.
 
 config.yaml                 the full configuration of game and training
-models/best, models/final   the averaged actor (flax msgpack)
+models/best, models/final   the averaged policy (flax msgpack)
+models/checkpoints/         the whole training state, see checkpoints.py
 logs/                       TensorBoard, and metrics.jsonl with the same figures
 plots/learning_curves.png
 summary.json                hardware, versions, times, counts, best and final evaluation
+seed_0/ seed_1/ ...         with several seeds: a folder like this one each, without checkpoints of its own
 """
 
 import dataclasses
@@ -15,12 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from jaxdodge.agents.config import TrainConfig, refuse_untrainable
+from jaxdodge.agents.config import TrainConfig, check_trainable
 from jaxdodge.config import GAME_FIELDS, GameConfig
-from jaxdodge.fields import ConfigError, check_names, read_yaml
+from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
 
 # Parameters, logs and plot of a run take a few megabytes.
 NEEDED_BYTES = 50_000_000
@@ -32,8 +33,21 @@ def split(values: dict[str, Any]) -> tuple[GameConfig, TrainConfig]:
     training = {field.name: "" for field in dataclasses.fields(TrainConfig)}
     check_names(values, GAME_FIELDS | training, "the game or the training")
     game = GameConfig(**{name: value for name, value in values.items() if name not in training})
-    refuse_untrainable(game)
-    return game, TrainConfig(**{name: value for name, value in values.items() if name in training})
+    train = TrainConfig(**{name: value for name, value in values.items() if name in training})
+    check_trainable(game, train)
+    Number(int, 1, 2**32 - train.seed).check("seeds", train.seeds)
+    return game, train
+
+
+def check_place(results: Path, name: str) -> None:
+    """Refuse where no new run could be written; raises ConfigError."""
+    folder = results / name
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{folder}: cannot be written")
+    free = shutil.disk_usage(existing).free
+    if free < NEEDED_BYTES:
+        raise ConfigError(f"{folder}: {free / 1e6:.0f} MB free; a run needs {NEEDED_BYTES / 1e6:.0f} MB")
 
 
 class Run:
@@ -44,22 +58,39 @@ class Run:
 
     @classmethod
     def create(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run":
-        """A new folder `results/name/<now>` with the configuration in it.
+        """A new folder `results/name/<now>` with the configuration in it, and one in it for each seed.
 
         Raises:
-            ConfigError: the disk is nearly full.
-            OSError: the folder cannot be written.
+            ConfigError: no run can be written there.
         """
-        folder = results / name / time.strftime("%Y%m%d_%H%M%S")
-        for part in ("models", "logs", "plots"):
-            (folder / part).mkdir(parents=True)
-        free = shutil.disk_usage(folder).free
-        if free < NEEDED_BYTES:
-            raise ConfigError(f"{folder}: {free / 1e6:.0f} MB free; a run needs {NEEDED_BYTES / 1e6:.0f} MB")
+        check_place(results, name)
+        (results / name).mkdir(parents=True, exist_ok=True)
+        run = cls(_new_folder(results / name))
+        for part in run.parts(train):
+            for folder in ("models", "logs", "plots"):
+                (part.folder / folder).mkdir(parents=True)
+        (run.folder / "plots").mkdir(exist_ok=True)
+        for index, part in enumerate(run.parts(train)):
+            part._write_config(game, dataclasses.replace(train, seed=train.seed + index, seeds=1))
+        # Last, because with it the folder counts as a run.
+        run._write_config(game, train)
+        return run
+
+    def parts(self, train: TrainConfig) -> list["Run"]:
+        """The runs of the seeds: their folders, or only this run itself."""
+        if train.seeds == 1:
+            return [self]
+        return [Run(self.folder / f"seed_{index}") for index in range(train.seeds)]
+
+    def copy_logs(self, source: "Run", train: TrainConfig) -> None:
+        """Take over what another run has logged, from which this one branches off."""
+        for part, other in zip(self.parts(train), source.parts(train), strict=True):
+            shutil.copytree(other.folder / "logs", part.folder / "logs", dirs_exist_ok=True)
+
+    def _write_config(self, game: GameConfig, train: TrainConfig) -> None:
         values = dataclasses.asdict(game) | dataclasses.asdict(train)
         values["net_arch"] = list(train.net_arch)
-        _write(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False).encode())
-        return cls(folder)
+        _write(self.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False).encode())
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -67,6 +98,31 @@ class Run:
         if not (folder / "config.yaml").is_file():
             raise ConfigError(f"{folder}: not a run folder (no config.yaml in it)")
         return cls(folder)
+
+    @classmethod
+    def newest(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run | None":
+        """The newest run of a configuration that is not finished, if there is one."""
+        for folder in sorted((results / name).glob("*/"), reverse=True):
+            try:
+                run = cls.open(folder)
+                if run.config() == (game, train) and not run.finished():
+                    return run
+            except ConfigError:  # not a run, or of another version
+                pass
+        return None
+
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        try:
+            summary = json.loads((self.folder / "summary.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return summary.get("stopped") is None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "models" / "checkpoints"
 
     def config(self) -> tuple[GameConfig, TrainConfig]:
         """The configuration it was trained with; raises ConfigError."""
@@ -82,7 +138,7 @@ class Run:
         """Where a saved policy lies; raises ConfigError if there is none."""
         path = self.folder / "models" / name
         if not path.is_file():
-            raise ConfigError(f"{path}: no such file; the run ended before its first evaluation")
+            raise ConfigError(f"{path}: no such file; the run has not come to its first evaluation")
         return path
 
     def load_policy(self, name: str, shapes: Any) -> Any:
@@ -110,56 +166,19 @@ class Run:
         _write(self.folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
 
 
+def _new_folder(parent: Path) -> Path:
+    """A new folder named by the time; waits for the next second if that is taken."""
+    while True:
+        folder = parent / time.strftime("%Y%m%d_%H%M%S")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            time.sleep(0.1)
+
+
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)
-
-
-class Log:
-    """The figures of a run: TensorBoard and JSON lines in `logs/`, and a plot of the evaluations."""
-
-    def __init__(self, run: Run):
-        from tensorboardX import SummaryWriter
-
-        self._run = run
-        self._tensorboard = SummaryWriter(str(run.folder / "logs"))
-        self._lines = (run.folder / "logs" / "metrics.jsonl").open("a", encoding="utf-8")
-        self._evaluations: list[dict[str, float]] = []
-
-    def write(self, evaluation: dict[str, float], figures: dict[str, float]) -> None:
-        """Add an evaluation, with the environment steps before it as `timesteps`, and other figures."""
-        self._evaluations.append(evaluation)
-        named = {f"evaluation/{name}": value for name, value in evaluation.items() if name != "timesteps"}
-        for name, value in (named | figures).items():
-            self._tensorboard.add_scalar(name, value, evaluation["timesteps"])
-        self._lines.write(json.dumps({"timesteps": evaluation["timesteps"]} | named | figures) + "\n")
-        self._lines.flush()
-
-    def close(self) -> None:
-        """Finish the files and draw the learning curve."""
-        self._tensorboard.close()
-        self._lines.close()
-        if self._evaluations:
-            self._plot()
-
-    def _plot(self) -> None:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-
-        steps, mean, std = (
-            np.array([evaluation[name] for evaluation in self._evaluations])
-            for name in ("timesteps", "mean", "std")
-        )
-        figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-        axes.fill_between(steps, mean - std, mean + std, alpha=0.2, linewidth=0)
-        axes.plot(steps, mean, marker="o")
-        axes.set(
-            xlabel="environment steps", ylabel="return (mean and standard deviation)", title="Evaluation"
-        )
-        axes.grid(alpha=0.3)
-        figure.savefig(self._run.folder / "plots" / "learning_curves.png", dpi=120)
-        plt.close(figure)

@@ -1,42 +1,20 @@
-"""Soft actor-critic on many arenas at once.
-
-Source: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905), where the
-equations named below are. Everything that happens between two evaluations is one jitted epoch.
-"""
+"""Soft actor-critic on many arenas at once: everything between two evaluations is one jitted epoch."""
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.networks import Actor, critic_ensemble, sample_action
-from jaxdodge.agents.replay import Replay, Transition, add, empty_replay, sample
-
-Params = Any
-Metrics = dict[str, jax.Array]
-
-
-@struct.dataclass
-class Learner:
-    """What updates change; everything that a learned policy consists of."""
-
-    actor: Params
-    average_actor: Params
-    """Exponential average of `actor`, which is what gets evaluated and deployed."""
-    critics: Params
-    target_critics: Params
-    log_temperature: jax.Array
-    """float32: logarithm of the entropy's weight."""
-    actor_optimizer: optax.OptState
-    critics_optimizer: optax.OptState
-    temperature_optimizer: optax.OptState
-    updates: jax.Array
-    """int32: updates so far."""
+from jaxdodge.agents.config import TrainConfig, rows_needed
+from jaxdodge.agents.learner import Batch, Learner, Metrics, Policy, Updates
+from jaxdodge.agents.networks import random_shift, sample_action
+from jaxdodge.agents.normalization import include
+from jaxdodge.agents.replay import Row, Stack, add, empty_replay, sample
+from jaxdodge.sim.state import select
 
 
 @struct.dataclass
@@ -44,224 +22,291 @@ class TrainState:
     """Everything that an epoch changes."""
 
     learner: Learner
-    replay: Replay
+    replay: Row
     env_state: Any
     """Of all arenas."""
-    observation: jax.Array
-    """float32 (arenas, features): of `env_state`."""
+    params: Any
+    """Of the environment in the present episodes, leading axis (arenas,)."""
+    ended: jax.Array
+    """bool (arenas,): the episode of `env_state` is over."""
     key: jax.Array
+
+
+@struct.dataclass
+class EpochMetrics:
+    """Figures of an epoch, leading axis (steps,)."""
+
+    collected: Metrics
+    """Of every step of all arenas."""
+    learned: Metrics
+    """Means over the updates of a step; 0 in a step without any."""
+    learning: jax.Array
+    """bool: whether the step had updates."""
+
+
+class View:
+    """What a network sees of an arena: entries are kept, stacks of them become its inputs.
+
+    Args:
+        env: with `entry` and `assemble`, see `DodgeEnv`.
+        features: from an observation of `env`, batched or not, to the inputs of the networks.
+    """
+
+    def __init__(self, env: Any, features: Callable[[Any], Any]):
+        self.env = env
+        self.features = features
+
+    def inputs(self, stacks: Stack) -> Any:
+        """Of a batch of stacks, which may be longer than this view's."""
+        frames = self.env.config.frame_stack
+        entries = jax.tree.map(lambda array: array[:, -frames:], stacks.entries)
+        return self.features(jax.vmap(self.env.assemble)(entries, stacks.time, stacks.previous_action))
 
 
 class SAC:
     """The algorithm for one environment and configuration.
 
     Args:
-        env: continuous actions in [-1, 1]; gymnax 1.0 contract with `info["final_observation"]`.
-        features: from an observation of `env`, batched or not, to what the networks see.
+        env: continuous actions in [-1, 1]; methods of `DodgeEnv`.
+        features: from an observation of `env`, batched or not, to the inputs of the networks.
         config: of the training.
+        draw_params: from a key and the environment's parameters to those of one episode.
+        critic_view: what the critics see; None for what the actor sees.
+        seeds: independent runs in one program; then all arrays of a state have that leading axis.
     """
 
-    def __init__(self, env: Any, features: Callable[[jax.Array], jax.Array], config: TrainConfig):
+    def __init__(
+        self,
+        env: Any,
+        features: Callable[[Any], Any],
+        config: TrainConfig,
+        draw_params: Callable[[jax.Array, Any], Any] = lambda key, params: params,
+        critic_view: View | None = None,
+        seeds: int | None = None,
+    ):
         self.env = env
-        self.features = features
+        self.view = View(env, features)
+        self.critic_view = critic_view
         self.config = config
-        self.actor: Any = Actor(config.net_arch, env.num_actions)
-        self.critics: Any = critic_ensemble(config.net_arch)
-        updates = config.total_timesteps // config.num_envs * config.gradient_steps
-        # With steps of one size to the end the return would swing.
-        self.optimizer = optax.adam(optax.linear_schedule(config.learning_rate, 0, updates))
-        self.target_entropy = -float(env.num_actions)
-        self.epoch = jax.jit(self._epoch, static_argnames=("steps",), donate_argnames=("state",))
+        self.draw_params = draw_params
+        steps = config.total_timesteps // config.num_envs
+        total = steps // config.train_freq * config.gradient_steps
+        self.updates = Updates(config, env.num_actions, total)
+        init, epoch = self._init, self._epoch
+        if seeds is not None:
+            init = jax.vmap(init, in_axes=(0, None))
 
-    def policy(self, actor: Params, observation: jax.Array) -> jax.Array:
+            def epoch(state: TrainState, params: Any, first_step: jax.Array, steps: int) -> Any:
+                one = partial(self._epoch, steps=steps)
+                return jax.vmap(one, in_axes=(0, None, None))(state, params, first_step)
+
+        self.init = jax.jit(init)
+        self.epoch = jax.jit(epoch, static_argnames=("steps",), donate_argnames=("state",))
+
+    def policy(self, policy: Policy, observation: Any) -> jax.Array:
         """The deterministic action for an observation of the environment, batched or not."""
-        return jnp.tanh(self.actor.apply(actor, self.features(observation))[0])
+        return jnp.tanh(self.updates.distribution(policy, self.view.features(observation))[0])
 
-    def actor_shapes(self) -> Params:
-        """Shapes and dtypes of the actor's parameters."""
-        return jax.eval_shape(self._init_actor, jax.random.key(0))
+    def sampled_policy(self, policy: Policy, observation: Any, key: jax.Array) -> jax.Array:
+        """An action as it is drawn while training."""
+        return sample_action(key, *self.updates.distribution(policy, self.view.features(observation)))[0]
 
-    def _init_actor(self, key: jax.Array) -> Params:
-        space = self.env.observation_space(self.env.default_params)
-        return self.actor.init(key, self.features(jnp.zeros(space.shape)))
+    def policy_shapes(self) -> Policy:
+        """Shapes and dtypes of a policy."""
 
-    def init(self, key: jax.Array, params: Any) -> TrainState:
+        def init(key: jax.Array) -> Policy:
+            observation, _ = self.env.reset(key, self.env.default_params)
+            return self.updates.init_policy(key, self.view.features(observation))
+
+        return jax.eval_shape(init, jax.random.key(0))
+
+    def _init(self, key: jax.Array, params: Any) -> TrainState:
         """The state before the first epoch.
 
         Args:
             key: random key; everything random in the run follows from it.
-            params: of the environment, leading axis (num_envs,).
+            params: of the environment.
         """
-        key, key_env, key_learner = jax.random.split(key, 3)
-        reset = jax.jit(jax.vmap(self.env.reset))
-        observation, env_state = reset(jax.random.split(key_env, self.config.num_envs), params)
-        observation = self.features(observation)
-        action = jnp.zeros(self.env.num_actions)
-        zero = jnp.float32(0)
-        example = Transition(observation[0], action, zero, zero, observation[0])
-        rows = self.config.buffer_size // self.config.num_envs
+        key, key_params, key_env, key_learner = jax.random.split(key, 4)
+        arenas = self.config.num_envs
+        episode_params = self._draw(key_params, params)
+        observation, env_state = jax.vmap(self.env.reset)(jax.random.split(key_env, arenas), episode_params)
+        inputs = self.view.features(jax.tree.map(lambda leaf: leaf[0], observation))
+        entries = self._entries(env_state, episode_params)
+        entry = jax.tree.map(lambda leaf: leaf[0], entries)
+        critic_inputs = None
+        if self.critic_view:
+            action = jnp.zeros((1, self.env.num_actions))
+            alone = Stack(jax.tree.map(lambda leaf: leaf[None, None], entry["critic"]), jnp.zeros(1), action)
+            critic_inputs = self.critic_view.inputs(alone)[0]
+        example = Row(
+            entry, jnp.zeros(self.env.num_actions), jnp.float32(0), jnp.asarray(False), jnp.asarray(False)
+        )
         return TrainState(
-            learner=self._init_learner(key_learner, observation[0], action),
-            replay=empty_replay(rows, self.config.num_envs, example),
+            learner=self.updates.init(key_learner, inputs, critic_inputs),
+            replay=empty_replay(self.config.buffer_size // arenas, arenas, example),
             env_state=env_state,
-            observation=observation,
+            params=episode_params,
+            ended=jnp.zeros(arenas, bool),
             key=key,
         )
 
-    def _init_learner(self, key: jax.Array, features: jax.Array, action: jax.Array) -> Learner:
-        key_actor, key_critics = jax.random.split(key)
-        actor = self._init_actor(key_actor)
-        critics = self.critics.init(key_critics, features, action)
-        log_temperature = jnp.log(jnp.float32(self.config.init_temperature))
-        return Learner(
-            actor=actor,
-            # Copies, because a buffer can be donated only once.
-            average_actor=jax.tree.map(jnp.copy, actor),
-            critics=critics,
-            target_critics=jax.tree.map(jnp.copy, critics),
-            log_temperature=log_temperature,
-            actor_optimizer=self.optimizer.init(actor),
-            critics_optimizer=self.optimizer.init(critics),
-            temperature_optimizer=self.optimizer.init(log_temperature),
-            updates=jnp.int32(0),
-        )
+    def _draw(self, key: jax.Array, params: Any) -> Any:
+        """Parameters of an episode for every arena."""
+        keys = jax.random.split(key, self.config.num_envs)
+        return jax.vmap(self.draw_params, in_axes=(0, None))(keys, params)
 
-    def critics_loss(
-        self, critics: Params, learner: Learner, batch: Transition, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Squared Bellman error of all critics, equations 5 and 6; and their mean value."""
-        next_action, log_density = sample_action(
-            key, *self.actor.apply(learner.actor, batch.next_observation)
-        )
-        next_values = self.critics.apply(learner.target_critics, batch.next_observation, next_action)
-        next_value = next_values.min(axis=0) - jnp.exp(learner.log_temperature) * log_density
-        target = self.config.reward_scale * batch.reward + self.config.gamma * batch.discount * next_value
-        values = self.critics.apply(critics, batch.observation, batch.action)
-        return 0.5 * jnp.mean((values - jax.lax.stop_gradient(target)) ** 2, axis=-1).sum(), values.mean()
+    def _entries(self, env_state: Any, params: Any) -> dict[str, Any]:
+        """What is kept of all arenas for the actor, and for critics with a view of their own."""
+        entries = {"actor": jax.vmap(self.env.entry)(env_state, params)}
+        if self.critic_view:
+            entries["critic"] = jax.vmap(self.critic_view.env.entry)(env_state, params)
+        return entries
 
-    def actor_loss(
-        self, actor: Params, learner: Learner, batch: Transition, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Equation 9; and the policy's entropy."""
-        action, log_density = sample_action(key, *self.actor.apply(actor, batch.observation))
-        value = self.critics.apply(learner.critics, batch.observation, action).min(axis=0)
-        temperature = jnp.exp(learner.log_temperature)
-        return jnp.mean(temperature * log_density - value), -log_density.mean()
-
-    def temperature_loss(self, log_temperature: jax.Array, entropy: jax.Array) -> jax.Array:
-        """Equation 18: the temperature rises while the policy's entropy is below its target."""
-        return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - self.target_entropy)
-
-    def update(self, learner: Learner, batch: Transition, key: jax.Array) -> tuple[Learner, Metrics]:
-        """One step of critics, actor, temperature, target critics and averaged actor.
+    def _epoch(
+        self, state: TrainState, params: Any, first_step: jax.Array, steps: int
+    ) -> tuple[TrainState, EpochMetrics]:
+        """Steps of all arenas, each followed by its updates.
 
         Args:
-            learner: before the update.
-            batch: leading axis (batch_size,).
-            key: random key.
+            state: donated.
+            params: of the environment, as `init` got them.
+            first_step: int32, steps of all arenas before.
+            steps: how many; static.
         """
-        key_critics, key_actor = jax.random.split(key)
-        (critics_loss, value), gradient = jax.value_and_grad(self.critics_loss, has_aux=True)(
-            learner.critics, learner, batch, key_critics
-        )
-        critics, critics_optimizer = self._descend(gradient, learner.critics_optimizer, learner.critics)
-        learner = dataclasses.replace(
-            learner,
-            critics=critics,
-            critics_optimizer=critics_optimizer,
-            target_critics=optax.incremental_update(critics, learner.target_critics, self.config.tau),
-        )
-        (actor_loss, entropy), gradient = jax.value_and_grad(self.actor_loss, has_aux=True)(
-            learner.actor, learner, batch, key_actor
-        )
-        actor, actor_optimizer = self._descend(gradient, learner.actor_optimizer, learner.actor)
-        gradient = jax.grad(self.temperature_loss)(learner.log_temperature, entropy)
-        log_temperature, temperature_optimizer = self._descend(
-            gradient, learner.temperature_optimizer, learner.log_temperature
-        )
-        learner = dataclasses.replace(
-            learner,
-            actor=actor,
-            actor_optimizer=actor_optimizer,
-            average_actor=optax.incremental_update(
-                actor, learner.average_actor, self.config.policy_averaging
-            ),
-            log_temperature=log_temperature,
-            temperature_optimizer=temperature_optimizer,
-            updates=learner.updates + 1,
-        )
-        return learner, {
-            "critics_loss": critics_loss,
-            "actor_loss": actor_loss,
-            "value": value,
-            "entropy": entropy,
-            "temperature": jnp.exp(log_temperature),
-        }
+        config = self.config
+        needed = rows_needed(self._frame_stack(), config.n_step)
 
-    def _descend(
-        self, gradient: Params, optimizer_state: optax.OptState, params: Params
-    ) -> tuple[Params, optax.OptState]:
-        changes, optimizer_state = self.optimizer.update(gradient, optimizer_state)
-        return optax.apply_updates(params, changes), optimizer_state
-
-    def _epoch(self, state: TrainState, params: Any, steps: int) -> tuple[TrainState, Metrics]:
-        """`steps` steps of all arenas, each followed by the updates; means of the metrics over all steps."""
-
-        def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-            started = state.replay.steps * self.config.num_envs >= self.config.learning_starts
-            state, collected = self._collect(state, params, started)
+        def step(state: TrainState, index: jax.Array) -> tuple[TrainState, EpochMetrics]:
+            done = index + 1
+            started = (done * config.num_envs >= config.learning_starts) & (done >= needed)
+            state, collected = self._collect(state, params, index, started)
             key, key_learn = jax.random.split(state.key)
-            shapes = jax.eval_shape(self._learn, state.learner, state.replay, key_learn)[1]
-            zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            shapes = jax.eval_shape(self._learn, state.learner, state.replay, done, key_learn)[1]
+            nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            learning = started & (done % config.train_freq == 0)
             learner, learned = jax.lax.cond(
-                started,
+                learning,
                 self._learn,
-                lambda learner, *_: (learner, zeros),
+                lambda learner, *_: (learner, nothing),
                 state.learner,
                 state.replay,
+                done,
                 key_learn,
             )
-            learned["learning"] = started.astype(jnp.float32)
-            return dataclasses.replace(state, learner=learner, key=key), collected | learned
+            metrics = EpochMetrics(collected, learned, learning)
+            return dataclasses.replace(state, learner=learner, key=key), metrics
 
-        state, metrics = jax.lax.scan(step, state, None, length=steps)
-        return state, jax.tree.map(jnp.mean, metrics)
+        return jax.lax.scan(step, state, first_step + jnp.arange(steps))
 
-    def _collect(self, state: TrainState, params: Any, started: jax.Array) -> tuple[TrainState, Metrics]:
-        """One step of all arenas, into the replay; with uniform actions before learning has started."""
-        key, key_uniform, key_action, key_step = jax.random.split(state.key, 4)
-        arenas = self.config.num_envs
-        uniform = jax.random.uniform(key_uniform, (arenas, self.env.num_actions), minval=-1, maxval=1)
-        sampled, _ = sample_action(key_action, *self.actor.apply(state.learner.actor, state.observation))
-        action = jnp.where(started, sampled, uniform)
-        observation, env_state, reward, terminated, _, info = jax.vmap(self.env.step)(
-            jax.random.split(key_step, arenas), state.env_state, action, params
+    def _frame_stack(self) -> int:
+        return self.env.config.frame_stack
+
+    def _collect(
+        self, state: TrainState, params: Any, index: jax.Array, started: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        """One step of all arenas, into the replay; with uniform actions before learning has started.
+
+        Where an episode is over, the next one begins instead.
+        """
+        key, key_uniform, key_action, key_step, key_params = jax.random.split(state.key, 5)
+        arenas, learner, ended = self.config.num_envs, state.learner, state.ended
+        observation = jax.vmap(partial(self.env.observe, None, action=None))(
+            state=state.env_state, params=state.params
         )
-        row = Transition(
-            observation=state.observation,
+        inputs = self.view.features(observation)
+        if learner.policy.statistics is not None:
+            statistics = include(learner.policy.statistics, inputs)
+            learner = dataclasses.replace(
+                learner, policy=dataclasses.replace(learner.policy, statistics=statistics)
+            )
+        uniform = jax.random.uniform(key_uniform, (arenas, self.env.num_actions), minval=-1, maxval=1)
+        sampled, _ = sample_action(key_action, *self.updates.distribution(learner.policy, inputs))
+        action = jnp.where(started, sampled, uniform)
+
+        next_params = jax.vmap(select)(ended, self._draw(key_params, params), state.params)
+        keys = jax.random.split(key_step, arenas)
+        _, after, reward, terminated, _ = jax.vmap(self.env.step_env)(
+            keys, state.env_state, action, state.params
+        )
+        truncated = jax.vmap(self.env.is_truncated)(after, state.params)
+        _, restarted = jax.vmap(self.env.restart)(keys, state.env_state, next_params)
+        row = Row(
+            entry=self._entries(state.env_state, state.params),
             action=action,
             reward=reward,
-            discount=1 - terminated.astype(jnp.float32),
-            next_observation=self.features(info["final_observation"]),
+            terminated=terminated,
+            ended=ended,
         )
-        state = dataclasses.replace(
-            state,
-            replay=add(state.replay, row),
-            env_state=env_state,
-            observation=self.features(observation),
+        state = TrainState(
+            learner=learner,
+            replay=add(state.replay, row, index),
+            env_state=jax.vmap(select)(ended, restarted, after),
+            params=next_params,
+            ended=(terminated | truncated) & ~ended,
             key=key,
         )
-        return state, {"reward": reward.mean(), "terminated": terminated.astype(jnp.float32).mean()}
+        plays = (~ended).astype(jnp.float32)
+        playing = jnp.maximum(plays.sum(), 1)
+        return state, {
+            "reward": (reward * plays).sum() / playing,
+            "terminated": (terminated * plays).sum() / playing,
+        }
 
-    def _learn(self, learner: Learner, replay: Replay, key: jax.Array) -> tuple[Learner, Metrics]:
-        """The updates of one step, on transitions drawn together."""
-        key_sample, key_updates = jax.random.split(key)
-        updates, size = self.config.gradient_steps, self.config.batch_size
-        drawn = sample(key_sample, replay, updates * size)
-        batches = jax.tree.map(lambda leaf: leaf.reshape(updates, size, *leaf.shape[1:]), drawn)
-        learner, metrics = jax.lax.scan(
-            lambda learner, inputs: self.update(learner, *inputs),
-            learner,
-            (batches, jax.random.split(key_updates, updates)),
-        )
+    def _learn(
+        self, learner: Learner, replay: Row, step: jax.Array, key: jax.Array
+    ) -> tuple[Learner, Metrics]:
+        """The updates of one step, each on transitions of its own; means of their metrics."""
+        updates, delay = self.updates, self.config.policy_delay
+
+        def update(learner: Learner, inputs: tuple[jax.Array, jax.Array]) -> tuple[Learner, Metrics]:
+            index, key = inputs
+            key_batch, key_critics, key_actor = jax.random.split(key, 3)
+            batch = self.draw_batch(key_batch, replay, step)
+            learner, seen, metrics = updates.update_critics(learner, batch, key_critics)
+            shapes = jax.eval_shape(updates.update_actor, learner, batch, seen, key_actor)[1]
+            nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            learner, actor_metrics = jax.lax.cond(
+                (index + 1) % delay == 0,
+                lambda learner: updates.update_actor(learner, batch, seen, key_actor),
+                lambda learner: (learner, nothing),
+                learner,
+            )
+            # Means over all updates, of what happened in one of `delay`.
+            return learner, metrics | {name: delay * value for name, value in actor_metrics.items()}
+
+        count = self.config.gradient_steps
+        learner, metrics = jax.lax.scan(update, learner, (jnp.arange(count), jax.random.split(key, count)))
         return learner, jax.tree.map(jnp.mean, metrics)
+
+    def draw_batch(self, key: jax.Array, replay: Row, step: jax.Array) -> Batch:
+        """A batch of transitions from the replay after `step` steps, images shifted if so configured."""
+        config = self.config
+        key_sample, key_shift, key_next = jax.random.split(key, 3)
+        drawn = sample(
+            key_sample,
+            replay,
+            step,
+            config.batch_size,
+            frame_stack=self._frame_stack(),
+            n_step=config.n_step,
+            gamma=config.gamma,
+        )
+
+        def of(view: View | None, name: str, stack: Stack) -> Any:
+            return view and view.inputs(dataclasses.replace(stack, entries=stack.entries[name]))
+
+        def shifted(key: jax.Array, inputs: Any) -> Any:
+            if not (isinstance(inputs, dict) and config.random_shift):
+                return inputs
+            return inputs | {"image": random_shift(key, inputs["image"])}
+
+        return Batch(
+            inputs=shifted(key_shift, of(self.view, "actor", drawn.stack)),
+            critic_inputs=of(self.critic_view, "critic", drawn.stack),
+            action=drawn.action,
+            reward=drawn.reward,
+            discount=drawn.discount,
+            next_inputs=shifted(key_next, of(self.view, "actor", drawn.next_stack)),
+            next_critic_inputs=of(self.critic_view, "critic", drawn.next_stack),
+        )

@@ -11,7 +11,6 @@ import chex
 import gymnax
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
@@ -19,22 +18,15 @@ from gymnax.environments.environment import Environment
 from jaxdodge import ENVIRONMENT_ID
 from jaxdodge.config import OBSERVATION_MODES, GameConfig
 from jaxdodge.render.topdown import locate, paint
-from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size, movement
+from jaxdodge.sim.actions import action_size
 from jaxdodge.sim.draws import draw_duration, draw_uniform
-from jaxdodge.sim.frame import frame, reset_where
+from jaxdodge.sim.frame import reset_where
 from jaxdodge.sim.params import GameParams, game_params
-from jaxdodge.sim.publish import (
-    STANDARD_SIZE,
-    WITH_THROWER_SIZE,
-    Published,
-    observe_vector,
-    publish_state,
-    scene,
-)
-from jaxdodge.sim.state import NOT_ASKED, State, select, server_start
-from jaxdodge.sim.systems import Command, Inputs, spawn_position
-
-SERVER_BOUND = 100.0
+from jaxdodge.sim.publish import Published, observe_vector, publish_state, scene
+from jaxdodge.sim.spaces import action_space, observation_space
+from jaxdodge.sim.state import NOT_ASKED, State, server_start
+from jaxdodge.sim.systems import Command, spawn_position
+from jaxdodge.sim.timing import Timing, frame_inputs, phase_within
 
 
 class EnvState(struct.PyTreeNode):
@@ -63,9 +55,25 @@ class DodgeEnv(Environment):
     then with the last action as `{"image", "previous_action"}`.
     """
 
-    def __init__(self, config: GameConfig):
+    def __init__(
+        self,
+        config: GameConfig,
+        most_frames_per_step: int | None = None,
+        thrower_slots: int | None = None,
+    ):
+        """The environment of a configuration.
+
+        Args:
+            config: of the game.
+            most_frames_per_step: if given, `frames_per_step` and `response_frame` too come from `params`:
+                1 <= frames_per_step <= this, 0 <= response_frame <= frames_per_step.
+            thrower_slots: indicators that an arena can hold in the mode with_thrower, default as many as the
+                configuration needs; for `params` with a shorter interval.
+        """
         super().__init__()
         self.config = config
+        self._thrower_slots = config.thrower_slots if thrower_slots is None else thrower_slots
+        self._timing = Timing(config, most_frames_per_step)
         self._image = config.observation_mode == "topdown"
         self._with_thrower = config.observation_mode == "with_thrower"
         self._discrete = config.action_space_type == "discrete"
@@ -87,23 +95,11 @@ class DodgeEnv(Environment):
 
     def action_space(self, params: GameParams | None = None) -> spaces.Space:
         """Discrete(5) or Box(-1, 1, (components,))."""
-        if self._discrete:
-            return spaces.Discrete(len(DISCRETE_DIRECTIONS))
-        return spaces.Box(-1.0, 1.0, (self.num_actions,), jnp.float32)
+        return action_space(self.config)
 
     def observation_space(self, params: GameParams | None = None) -> spaces.Space:
         """The server's Box(-100, 100), wider only if the configured speeds leave it; images Box(0, 255)."""
-        config, previous = self.config, spaces.Box(-1.0, 1.0, (self.num_actions,), jnp.float32)
-        if self._image:
-            channels = (1 if config.image_grayscale else 3) * config.frame_stack
-            image = spaces.Box(0, 255, (config.image_obs_height, config.image_obs_width, channels), jnp.uint8)
-            both = {"image": image, "previous_action": previous}
-            return spaces.Dict(both) if config.observe_previous_action else image
-        size = (WITH_THROWER_SIZE if self._with_thrower else STANDARD_SIZE) * config.frame_stack
-        size += self.num_actions * config.observe_previous_action
-        fastest = config.player_speed * (1 + config.sprint_multiplier)
-        bound = max(SERVER_BOUND, float(np.nextafter(np.float32(fastest), np.float32(np.inf))))
-        return spaces.Box(-bound if fastest > SERVER_BOUND else -SERVER_BOUND, bound, (size,), jnp.float32)
+        return observation_space(self.config)
 
     @partial(jax.jit, static_argnames=("self",))
     def step(self, key, state: EnvState, action, params: GameParams | None = None):
@@ -124,7 +120,7 @@ class DodgeEnv(Environment):
             AssertionError: an action of another shape.
         """
         params = self.default_params if params is None else params
-        throws, throw_of_reset = self._throws(key, params)
+        throws, throw_of_reset = self._timing.throws(key, self._static(params))
         after, published = self._advance(throws, state, action, params)
         done = published.terminated | published.truncated
         # Select the state, then observe: an image is drawn once, not once per candidate.
@@ -140,7 +136,7 @@ class DodgeEnv(Environment):
 
     def step_env(self, key, state: EnvState, action, params: GameParams):
         """One step without reset: observation, state, reward, terminated, info."""
-        throws, _ = self._throws(key, params)
+        throws, _ = self._timing.throws(key, self._static(params))
         after, published = self._advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
         return observation, after, published.reward, published.terminated, self.counts(after)
@@ -149,9 +145,7 @@ class DodgeEnv(Environment):
         """A long-running server's first episode: its spawn timer is anywhere in its period."""
         key_phase, key_draw = jax.random.split(key)
         config = self.config
-        game = server_start(
-            params, config.projectile_slots, config.thrower_slots if self._with_thrower else 1
-        )
+        game = server_start(params, config.projectile_slots, self._thrower_slots if self._with_thrower else 1)
         state = EnvState(
             game=_carried(game.replace(spawn_timer=draw_duration(key_phase, params.spawn_interval))),
             time=jnp.int32(0),
@@ -172,9 +166,13 @@ class DodgeEnv(Environment):
         """The server's reset command: observation and state, as `reset` returns them.
 
         Keeps the spawn timer's phase, pending indicators and on_ground; a throw of the last frame survives.
+        `params` may be others than so far: a spawn timer beyond their interval is drawn anew.
         """
         params = self.default_params if params is None else params
-        throw = spawn_position(draw_uniform(key, 1)[0], self._static(params))
+        draws = draw_uniform(key, 2)
+        throw = spawn_position(draws[0], self._static(params))
+        phase = phase_within(state.game.spawn_timer, params.spawn_interval, draws[1])
+        state = state.replace(game=state.game.replace(spawn_timer=phase))
         state = self._restart_where(True, throw, state, params)
         return self.observe(None, state, None, params), state
 
@@ -255,31 +253,15 @@ class DodgeEnv(Environment):
             random_spawn_position=jnp.asarray(self.config.random_spawn_position),
         )
 
-    def _throws(self, key, params: GameParams):
-        """x and y of the throws of a step's frames, each (frames_per_step,), and of a reset's frame."""
-        draws = draw_uniform(key, self.config.frames_per_step + 1)
-        throws = spawn_position(draws, self._static(params))
-        return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[-1], throws)
-
     def _advance(self, throws, state: EnvState, action, params) -> tuple[EnvState, Published]:
         """From a response to the next one; a throw per frame, in the order of the frames."""
-        frames, response = self.config.frames_per_step, self.config.response_frame
         chex.assert_shape(action, self.action_space(params).shape)
         if self._discrete:
             action = jnp.asarray(action, jnp.int32)
         else:
             action = jnp.clip(jnp.asarray(action, jnp.float32), -1, 1)
         game, fresh = self.arena(state, params), state.time == 0
-        if response == 0:
-            # The action of the last step is applied only now; after a reset there is none.
-            game = self._run(game, throws, params, state.action, ~fresh)
-        else:
-            if response < frames:
-                waiting = jax.tree.map(lambda array: array[: frames - response], throws)
-                later = self._run(game, waiting, params, action, False)
-                game = select(fresh, game, later)
-            throws = jax.tree.map(lambda array: array[frames - response :], throws)
-            game = self._run(game, throws, params, action, True)
+        game = self._timing.advance(game, throws, state.action, action, fresh)
         published = publish_state(game)
         history = state.history
         if history is not None:
@@ -289,23 +271,9 @@ class DodgeEnv(Environment):
         after = EnvState(_carried(game), state.time + 1, action, history)
         return after, published
 
-    def _run(self, game: State, throws, params: GameParams, action, apply) -> State:
-        """Run a frame per throw; the first applies the action, where `apply` holds."""
-        move = movement(action, self.config.action_space_type)
-
-        def one(game: State, throw, apply) -> State:
-            inputs = self._inputs(throw, params, Command(step=apply, move=move))
-            return frame(game, inputs, self._with_thrower)
-
-        count = len(throws[0])
-        if count == 1:
-            return one(game, jax.tree.map(lambda array: array[0], throws), apply)
-        applies = jnp.zeros(count, bool).at[0].set(apply)
-        return jax.lax.scan(lambda game, x: (one(game, *x), None), game, (throws, applies))[0]
-
     def _restart_where(self, condition, throw, state: EnvState, params: GameParams) -> EnvState:
         """The reset command and its frame where the condition holds."""
-        inputs = self._inputs(throw, params, Command(reset=True))
+        inputs = frame_inputs(throw, params, Command(reset=True))
         game = reset_where(condition, self.arena(state, params), inputs, self._with_thrower)
 
         def cleared(array: jax.Array) -> jax.Array:
@@ -317,9 +285,6 @@ class DodgeEnv(Environment):
             action=cleared(state.action),
             history=jax.tree.map(cleared, state.history),
         )
-
-    def _inputs(self, throw, params: GameParams, command: Command) -> Inputs:
-        return Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))
 
 
 def _carried(game: State) -> State:

@@ -40,6 +40,10 @@ class GameParams(struct.PyTreeNode):
     frame_nanoseconds: jax.Array
     """int32."""
     frame_seconds: jax.Array
+    frames_per_step: jax.Array
+    """int32; read only by an environment with `most_frames_per_step`."""
+    response_frame: jax.Array
+    """int32; likewise."""
     max_episode_steps: jax.Array
     """int32."""
 
@@ -67,5 +71,7 @@ def game_params(config: GameConfig) -> GameParams:
         observation_mode=jnp.int32(OBSERVATION_MODES.names.index(config.observation_mode)),
         frame_nanoseconds=jnp.int32(config.frame_nanoseconds),
         frame_seconds=jnp.float32(frame_seconds(config.frame_nanoseconds)),
+        frames_per_step=jnp.int32(config.frames_per_step),
+        response_frame=jnp.int32(config.response_frame),
         max_episode_steps=jnp.int32(config.max_episode_steps),
     )

@@ -1,4 +1,4 @@
-"""What the networks see, and their shapes."""
+"""Networks: shapes, images, the density of an action, random shifts."""
 
 import jax
 import jax.numpy as jnp
@@ -6,97 +6,156 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
-from jaxdodge.agents.networks import CRITICS, Actor, critic_ensemble, sample_action, vector_features
-from jaxdodge.config import GameConfig
-from jaxdodge.sim.env import DodgeEnv
-
-SLOTS = 10
-
-
-def _observation(count: int, rng: np.random.Generator) -> np.ndarray:
-    """A standard observation with projectiles in the first `count` slots."""
-    observation = np.zeros(65, np.float32)
-    observation[:5] = rng.normal(size=5)
-    observation[5 : 5 + 6 * count] = rng.normal(scale=8, size=6 * count)
-    return observation
-
-
-def _permuted(observation: np.ndarray, order: list[int]) -> np.ndarray:
-    slots = observation[5:65].reshape(SLOTS, 6)
-    return np.concatenate([observation[:5], slots[order].reshape(-1), observation[65:]])
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.permutations(range(SLOTS)), st.integers(0, SLOTS), st.integers(0, 1000))
-def test_the_order_of_the_table_is_invisible(order, count, seed):
-    observation = _observation(count, np.random.default_rng(seed))
-    config = GameConfig()
-    seen, permuted = (
-        vector_features(jnp.asarray(o), config) for o in (observation, _permuted(observation, order))
-    )
-    np.testing.assert_array_equal(seen, permuted)
-
-
-def test_projectiles_are_relative_flagged_and_nearest_first():
-    observation = np.zeros(65, np.float32)
-    observation[:3] = 1, 2, 1
-    observation[5:11] = 1, 12, 1, 0, -10, 0
-    observation[11:17] = 1, 7, 1, 0, -20, 0
-    features = vector_features(jnp.asarray(observation), GameConfig())
-    slots = features[5:].reshape(SLOTS, 7)
-    np.testing.assert_allclose(slots[0], [0, 0.5, 0, 0, -2, 0, 1], atol=1e-6)
-    np.testing.assert_allclose(slots[1], [0, 1.0, 0, 0, -1, 0, 1], atol=1e-6)
-    assert not slots[2:].any()
-
-
-@pytest.mark.parametrize(
-    ("fields", "size"),
-    [
-        ({}, 75),
-        ({"observation_mode": "with_thrower"}, 80),
-        ({"frame_stack": 3}, 225),
-        ({"frames_per_step": 7, "response_frame": 0}, 80),
-        (
-            {"frames_per_step": 7, "response_frame": 0, "frame_stack": 2, "observation_mode": "with_thrower"},
-            165,
-        ),
-    ],
+from jaxdodge.agents.networks import (
+    CRITICS,
+    Actor,
+    ImageEncoder,
+    critic_ensemble,
+    random_shift,
+    sample_action,
+    shift_pixels,
 )
-def test_features_of_every_kind_of_observation(fields, size):
-    config = GameConfig(level=2, **fields)
-    shape = DodgeEnv(config).observation_space().shape
-    batch = np.random.default_rng(0).normal(scale=5, size=(2, 3, *shape)).astype(np.float32)
-    features = vector_features(jnp.asarray(batch), config)
-    assert features.shape == (2, 3, size)
-    if config.observe_previous_action:
-        np.testing.assert_array_equal(features[..., -5:], batch[..., -5:])
-    np.testing.assert_allclose(features[1, 2], vector_features(jnp.asarray(batch[1, 2]), config), rtol=1e-6)
+
+KEY = jax.random.key(0)
 
 
-def test_features_of_play_are_about_one():
-    config = GameConfig(
-        level=2, observation_mode="with_thrower", spawn_angle_degrees=180.0, frames_per_step=7
-    )
-    env = DodgeEnv(config)
-    _, state = env.reset(jax.random.key(0))
-    for step in range(60):
-        action = jnp.sin(step + jnp.arange(5.0))
-        observation, state, *_ = env.step(jax.random.key(step), state, action)
-        assert np.abs(vector_features(observation, config)).max() < 4
+def random_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def initialized(module, *inputs):
+    """Its parameters; in one program, which compiles faster than many small ones."""
+    return jax.jit(module.init)(KEY, *inputs)
+
+
+def applied(module, params, *inputs):
+    return jax.jit(module.apply)(params, *inputs)
 
 
 def test_critics_have_parameters_of_their_own():
     critics = critic_ensemble((16,))
-    params = critics.init(jax.random.key(0), jnp.zeros(4), jnp.zeros(2))
-    values = critics.apply(params, jnp.ones((7, 4)), jnp.ones((7, 2)))
+    params = initialized(critics, jnp.zeros(4), jnp.zeros(2))
+    values = applied(critics, params, jnp.ones((7, 4)), jnp.ones((7, 2)))
     assert values.shape == (CRITICS, 7)
     assert (values[0] != values[1]).all()
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 3]
+    assert all((kernel[0] != kernel[1]).any() for kernel in kernels)
+
+
+def test_the_actor_is_wide_enough_to_explore_and_bounded():
+    actor = Actor((16,), 3)
+    mean, log_std = applied(actor, initialized(actor, jnp.zeros(4)), 1e3 * jnp.ones((5, 4)))
+    assert mean.shape == log_std.shape == (5, 3)
+    assert (log_std >= -5).all()
+    assert (log_std <= 2).all()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "features"),
+    [
+        # Nature's network: 84 -> 20 -> 9 -> 7 and 64 -> 15 -> 6 -> 4, 64 channels.
+        (84, 84, 7 * 7 * 64),
+        (64, 64, 4 * 4 * 64),
+        (84, 64, 7 * 4 * 64),
+        # Patches, the last ones of a side beyond the edge: 63 -> 16 -> 8 -> 4, 48 -> 12 -> 6 -> 3,
+        # 40 -> 10 -> 5 -> 3, 32 -> 8 -> 4 -> 2, 84 -> 21 -> 11 -> 6.
+        (63, 63, 4 * 4 * 64),
+        (48, 40, 3 * 3 * 64),
+        (32, 32, 2 * 2 * 64),
+        (84, 32, 6 * 2 * 64),
+    ],
+)
+def test_the_encoder_takes_images_of_every_size(height, width, features):
+    encoder = ImageEncoder()
+    image = jax.ShapeDtypeStruct((height, width, 4), jnp.uint8)
+    params = jax.eval_shape(encoder.init, KEY, image)
+    for batch in ((), (2, 3)):
+        encoded = jax.eval_shape(
+            encoder.apply, params, jax.ShapeDtypeStruct((*batch, *image.shape), jnp.uint8)
+        )
+        assert encoded.shape == (*batch, features)
+        assert encoded.dtype == jnp.float32
+
+
+def convolved(hidden, layer, stride: int) -> np.ndarray:
+    kernel = layer["kernel"]
+    if kernel.ndim == 2:
+        kernel = kernel.reshape(stride, stride, -1, kernel.shape[-1])
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    convolution = jax.lax.conv_general_dilated(
+        hidden, kernel, (stride, stride), "VALID", dimension_numbers=dimensions
+    )
+    return np.maximum(convolution + layer["bias"], 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "layers"),
+    [
+        (64, (("Conv_0", 4), ("Conv_1", 2), ("Conv_2", 1))),
+        (32, (("Dense_0", 4), ("Dense_1", 2), ("Dense_2", 2))),
+    ],
+)
+def test_the_encoder_is_three_convolutions_of_the_image_from_0_to_1(size, layers):
+    images = random_images(2, size, size, 2)
+    encoder = ImageEncoder()
+    params = initialized(encoder, images[0])
+    hidden = images.astype(np.float32) / 255
+    for name, stride in layers:
+        hidden = convolved(hidden, params["params"][name], stride)
+    np.testing.assert_allclose(applied(encoder, params, images), hidden.reshape(2, -1), atol=1e-5)
+
+
+def test_no_pixel_of_a_small_image_is_lost():
+    image = random_images(45, 37, 1)
+    encoder = ImageEncoder()
+    params = initialized(encoder, image)
+    images = np.stack([image, image])
+    images[1, -1, -1] = 255 - image[-1, -1]
+    encoded = applied(encoder, params, images)
+    assert (encoded[0] != encoded[1]).any()
+
+
+def test_actor_and_critics_see_the_image_and_the_previous_action():
+    seen = {"image": jnp.ones((5, 40)), "previous_action": jnp.zeros((5, 2))}
+    acted = seen | {"previous_action": jnp.ones((5, 2))}
+    shown = seen | {"image": jnp.linspace(0, 1, 200).reshape(5, 40)}
+    actor, critics, zeros = Actor((16,), 2), critic_ensemble((16,)), jnp.zeros((5, 2))
+    actor_params, critics_params = initialized(actor, seen), initialized(critics, seen, zeros)
+    act, judge = jax.jit(actor.apply), jax.jit(critics.apply)
+    values = judge(critics_params, seen, zeros)
+    assert values.shape == (CRITICS, 5)
+    for other in (acted, shown):
+        assert (act(actor_params, other)[0] != act(actor_params, seen)[0]).all()
+        assert (judge(critics_params, other, zeros) != values).all()
+    assert (judge(critics_params, seen, zeros + 1) != values).all()
+    alone = {"image": seen["image"]}
+    assert applied(actor, initialized(actor, alone), alone)[0].shape == (5, 2)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_bfloat16_keeps_parameters_and_outputs_in_float32(images):
+    encoder, actor = ImageEncoder(jnp.bfloat16), Actor((16,), 2, jnp.bfloat16)
+    critics, action = critic_ensemble((16,), jnp.bfloat16), jnp.ones((4, 2))
+    inputs, params = 30 * jax.random.normal(KEY, (4, 9)), []
+    if images:
+        pixels = random_images(4, 32, 32, 1)
+        params.append(initialized(encoder, pixels))
+        inputs = {"image": applied(encoder, params[0], pixels), "previous_action": action}
+    params += [initialized(actor, inputs), initialized(critics, inputs, action)]
+    outputs = applied(actor, params[-2], inputs), applied(critics, params[-1], inputs, action)
+    for leaf in jax.tree.leaves((params, inputs, outputs)):
+        assert leaf.dtype == jnp.float32
+        assert np.isfinite(leaf).all()
+    full = applied(Actor((16,), 2), params[-2], inputs)
+    np.testing.assert_allclose(outputs[0][0], full[0], atol=0.3)
+    assert (outputs[0][0] != full[0]).any()
 
 
 def test_density_of_sampled_actions_integrates_to_one():
     mean, log_std = jnp.array([0.3]), jnp.array([-0.5])
-    noise = jax.random.split(jax.random.key(0), 200_000)
+    noise = jax.random.split(KEY, 200_000)
     action, log_density = jax.vmap(lambda key: sample_action(key, mean, log_std))(noise)
     assert action.shape == (200_000, 1)
     # E[1 / p(a)] is the volume of the action space, of which samples cover nearly all.
@@ -104,9 +163,60 @@ def test_density_of_sampled_actions_integrates_to_one():
     assert float(jnp.mean(jnp.where(inner, jnp.exp(-log_density), 0))) == pytest.approx(1.8, abs=0.05)
 
 
-def test_the_actor_is_wide_enough_to_explore_and_bounded():
-    actor = Actor((16,), 3)
-    mean, log_std = actor.apply(actor.init(jax.random.key(0), jnp.zeros(4)), 1e3 * jnp.ones((5, 4)))
-    assert mean.shape == log_std.shape == (5, 3)
-    assert (log_std >= -5).all()
-    assert (log_std <= 2).all()
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-1.5, 1.5), st.floats(-5, 0), st.integers(0, 1000))
+def test_density_is_that_of_the_squashed_gaussian(mean, log_std, seed):
+    means, log_stds = jnp.array([mean, -mean, 0.0]), jnp.array([log_std, log_std / 2, -1.0])
+    action, log_density = sample_action(jax.random.key(seed), means, log_stds)
+    action = np.float64(action)
+    # Beyond, float32 cannot tell the action from 1, and the inverse of tanh loses its digits.
+    if np.abs(action).max() < 0.98:
+        deviations = np.exp(np.float64(log_stds))
+        expected = norm.logpdf(np.arctanh(action), np.float64(means), deviations) - np.log1p(-(action**2))
+        assert float(log_density) == pytest.approx(expected.sum(), abs=5e-3)
+
+
+def test_density_of_actions_at_the_bounds_is_finite():
+    action, log_density = sample_action(KEY, jnp.array([60.0, -60.0]), jnp.array([2.0, 2.0]))
+    assert np.isfinite(log_density)
+    assert (np.abs(action) <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels"), [((84, 84), 4), ((512, 512), 4), ((64, 64), 3), ((32, 32), 2), ((32, 512), 2)]
+)
+def test_reach_of_a_shift_grows_with_the_image(size, pixels):
+    assert shift_pixels(*size) == pixels
+
+
+def shift_of(shifted: np.ndarray, image: np.ndarray) -> tuple[int, int]:
+    """By how many rows and columns an image was moved within its repeated edge; there must be one answer."""
+    height, width, _ = image.shape
+    reach = shift_pixels(height, width)
+    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    span = range(2 * reach + 1)
+    (found,) = [
+        (down - reach, right - reach)
+        for down in span
+        for right in span
+        if (padded[down : down + height, right : right + width] == shifted).all()
+    ]
+    return found
+
+
+@pytest.mark.parametrize("size", [(84, 84), (32, 40)])
+def test_all_frames_of_a_stack_move_by_the_same_few_pixels(size):
+    images = random_images(300, *size, 4)
+    shifted = np.asarray(jax.jit(random_shift)(KEY, images))
+    assert shifted.dtype == np.uint8
+    shifts = [shift_of(new, old) for new, old in zip(shifted, images, strict=True)]
+    # Every image for itself, every shift within reach, and both axes independent.
+    reach = shift_pixels(*size)
+    for axis in zip(*shifts, strict=True):
+        assert set(axis) == set(range(-reach, reach + 1))
+    assert len(set(shifts)) > 0.8 * (2 * reach + 1) ** 2
+
+
+def test_an_image_of_one_colour_stays_as_it_is():
+    images = np.repeat(random_images(50, 1, 1, 3), 32, axis=1).repeat(32, axis=2)
+    np.testing.assert_array_equal(random_shift(KEY, images), images)

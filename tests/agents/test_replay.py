@@ -1,70 +1,160 @@
-"""The replay: what it holds after wrapping, and how episodes end in it."""
+"""The replay: which rows a transition is made of, against a plain list; and what it costs."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.game import arena_params, make_sac
-from jaxdodge.agents.replay import Transition, add, empty_replay, sample
+from jaxdodge.agents.config import TrainConfig, rows_needed
+from jaxdodge.agents.game import make_sac
+from jaxdodge.agents.replay import Row, add, empty_replay, sample
 from jaxdodge.config import GameConfig
 
-ARENAS = 3
+LENGTH, ARENAS, MOST_STEPS = 9, 2, 32
+# A half, so that discounted sums of whole rewards are exact.
+GAMMA = 0.5
+DRAWS = 1024
+STACK_AND_STEPS = [(1, 1), (1, 3), (2, 2), (3, 1), (3, 3), (4, 2)]
 
 
-def _row(step: int) -> Transition:
-    """A step whose every number says which step and arena it is of."""
-    number = 10 * step + jnp.arange(ARENAS, dtype=jnp.float32)
-    return Transition(number[:, None], -number[:, None], number, jnp.ones(ARENAS), number[:, None] + 10)
+def number_of(step, arena):
+    """What says which row it is, as its entry and its action."""
+    return 1.0 + step * ARENAS + arena
 
 
-def _filled(steps: int, length: int = 4):
-    replay = empty_replay(length, ARENAS, jax.tree.map(lambda leaf: leaf[0], _row(0)))
-    for step in range(1, steps + 1):
-        replay = add(replay, _row(step))
-    return replay
+@st.composite
+def rows(draw) -> dict[str, np.ndarray]:
+    """Steps of all arenas [time, arena]: ends of episodes anywhere, but no two in a row."""
+    flags = st.lists(st.booleans(), min_size=MOST_STEPS * ARENAS, max_size=MOST_STEPS * ARENAS)
+    ended, terminated = (np.reshape(draw(flags), (MOST_STEPS, ARENAS)) for _ in range(2))
+    ended[0] = False
+    for step in range(1, MOST_STEPS):
+        ended[step] &= ~ended[step - 1]
+    # Only an action before an end can terminate; what an end itself says of it means nothing.
+    terminated[:-1] &= ended[1:] | ended[:-1]
+    rewards = np.random.default_rng(draw(st.integers(0, 1000))).integers(-9, 10, (MOST_STEPS, ARENAS))
+    return {"ended": ended, "terminated": terminated, "reward": rewards.astype(np.float32)}
 
 
-def _numbers(first: int, last: int) -> set[float]:
-    return {10.0 * step + arena for step in range(first, last + 1) for arena in range(ARENAS)}
-
-
-def test_only_added_rows_are_drawn():
-    batch = sample(jax.random.key(0), _filled(2), 500)
-    assert set(np.asarray(batch.reward)) == _numbers(1, 2)
-
-
-def test_the_oldest_rows_are_replaced():
-    batch = sample(jax.random.key(0), _filled(11), 1000)
-    assert set(np.asarray(batch.reward)) == _numbers(8, 11)
-
-
-def test_a_transition_stays_together():
-    batch = sample(jax.random.key(0), _filled(7), 100)
-    np.testing.assert_array_equal(batch.observation[:, 0], batch.reward)
-    np.testing.assert_array_equal(batch.action[:, 0], -batch.reward)
-    np.testing.assert_array_equal(batch.next_observation[:, 0], batch.reward + 10)
-
-
-def test_episode_ends_keep_the_true_last_observation():
-    game = GameConfig(
-        level=2, action_space_type="basic_3d", frames_per_step=20, max_episode_steps=4, survival_reward=0.5
+@jax.jit
+def filled(rows: Row, steps: jax.Array) -> Row:
+    """A replay of the first `steps` rows, added one after the other."""
+    example = jax.tree.map(lambda leaf: leaf[0, 0], rows)
+    return jax.lax.fori_loop(
+        0,
+        steps,
+        lambda step, replay: add(replay, jax.tree.map(lambda leaf: leaf[step], rows), step),
+        empty_replay(LENGTH, ARENAS, example),
     )
-    config = TrainConfig(num_envs=32, buffer_size=32 * 40, learning_starts=10_000, net_arch=(8,))
-    sac = make_sac(game, config)
-    params = arena_params(jax.random.key(0), sac.env.default_params, config)
-    state, _ = sac.epoch(sac.init(jax.random.key(1), params), params, 40)
-    stored = jax.tree.map(np.asarray, state.replay.transitions)
 
-    continues = (stored.next_observation[:-1] == stored.observation[1:]).all(axis=-1)
-    died = stored.discount[:-1] == 0
-    assert died.any()
-    assert (stored.reward[:-1][died] == -100).all()
-    assert not continues[died].any()
-    # The others that do not continue were cut by the step limit: they keep their value.
-    cut = ~continues & ~died
-    assert cut.any()
-    assert (stored.discount[:-1][cut] == 1).all()
-    assert (stored.reward[:-1][cut] > 0).all()
-    # No episode goes on beyond the limit of 4 steps.
-    assert not (continues[:-3] & continues[1:-2] & continues[2:-1] & continues[3:]).any()
+
+@partial(jax.jit, static_argnames=("frame_stack", "n_step"))
+def drawn(key: jax.Array, replay: Row, steps: jax.Array, frame_stack: int, n_step: int) -> list[jax.Array]:
+    """Transitions as columns of numbers; what a stack holds from before an episode is 0."""
+    transition = sample(key, replay, steps, DRAWS, frame_stack=frame_stack, n_step=n_step, gamma=GAMMA)
+
+    def columns(stack) -> list[jax.Array]:
+        real = jnp.arange(frame_stack) >= frame_stack - 1 - stack.time[:, None]
+        return [jnp.where(real, stack.entries, 0), stack.previous_action]
+
+    scalars = [transition.action, transition.reward[:, None], transition.discount[:, None]]
+    return [*columns(transition.stack), *scalars, *columns(transition.next_stack)]
+
+
+def expected(rows, steps: int, frame_stack: int, n_step: int) -> set[tuple[float, ...]]:
+    """The same columns for every transition that can be drawn."""
+    ended, found = rows["ended"], set()
+    past = max(frame_stack - 1, 1)
+    oldest = 0 if steps <= LENGTH else steps - LENGTH + past
+
+    def columns(arena: int, start: int, now: int) -> list[float]:
+        entries = [
+            number_of(step, arena) if step >= start else 0.0 for step in range(now - frame_stack + 1, now + 1)
+        ]
+        return [*entries, number_of(now - 1, arena) if now > start else 0.0]
+
+    for arena in range(ARENAS):
+        for step in range(oldest, steps - n_step):
+            # The newest waits for a step, unless an end before it leads to it.
+            newest = step == steps - n_step - 1
+            if ended[step, arena] or (newest and not (step > oldest and ended[step - 1, arena])):
+                continue
+            start = max((end + 1 for end in range(step) if ended[end, arena]), default=0)
+            count = next((n for n in range(1, n_step) if ended[step + n, arena]), n_step)
+            reward = sum(GAMMA**n * rows["reward"][step + n, arena] for n in range(count))
+            discount = 0.0 if rows["terminated"][step + count - 1, arena] else GAMMA**count
+            found.add(
+                (
+                    *columns(arena, start, step),
+                    number_of(step, arena),
+                    float(reward),
+                    discount,
+                    *columns(arena, start, step + count),
+                )
+            )
+    return found
+
+
+@pytest.mark.parametrize(("frame_stack", "n_step"), STACK_AND_STEPS)
+def test_exactly_the_whole_transitions_of_the_newest_rows_are_drawn(frame_stack, n_step):
+    @settings(max_examples=25, deadline=None, derandomize=True)
+    @given(rows(), st.integers(rows_needed(frame_stack, n_step), MOST_STEPS), st.integers(0, 1000))
+    def check(rows, steps, seed):
+        number = number_of(np.arange(MOST_STEPS)[:, None], np.arange(ARENAS)).astype(np.float32)
+        replay = filled(Row(number, number[..., None], **rows), steps)
+        columns = drawn(jax.random.key(seed), replay, steps, frame_stack, n_step)
+        found = {tuple(row.tolist()) for row in np.concatenate(columns, axis=1)}
+        assert found == expected(rows, steps, frame_stack, n_step)
+
+    check()
+
+
+@pytest.mark.parametrize(("frame_stack", "n_step"), STACK_AND_STEPS)
+def test_the_fewest_rows_suffice_also_for_a_full_ring(frame_stack, n_step):
+    length = rows_needed(frame_stack, n_step)
+    number = number_of(np.arange(3 * length)[:, None], np.arange(ARENAS)).astype(np.float32)
+    no = np.zeros_like(number, bool)
+    replay = empty_replay(
+        length, ARENAS, Row(0.0 * number[0, 0], number[0, :1], number[0, 0], no[0, 0], no[0, 0])
+    )
+    for step in range(3 * length):
+        replay = add(replay, Row(number[step], number[step, :, None], number[step], no[step], no[step]), step)
+        if step + 1 >= length:
+            entries = drawn(jax.random.key(0), replay, step + 1, frame_stack, n_step)
+            steps = (np.concatenate([entries[0], entries[-2]], axis=1) - 1) // ARENAS
+            assert steps.max() <= step
+            assert steps.min() > step - length or step + 1 == length
+
+
+def test_every_transition_is_as_likely_as_any_other():
+    steps, draws = 5 * LENGTH, 20_000
+    number = number_of(np.arange(steps)[:, None], np.arange(ARENAS)).astype(np.float32)
+    no = np.zeros_like(number, bool)
+    replay = filled(Row(number, number[..., None], number, no, no), steps)
+    key = jax.random.key(0)
+    transition = sample(key, replay, jnp.int32(steps), draws, frame_stack=1, n_step=1, gamma=GAMMA)
+    _, counts = np.unique(transition.reward, return_counts=True)
+    # All but the newest row, the oldest, the one that waits and the one after it.
+    assert len(counts) == (LENGTH - 3) * ARENAS
+    np.testing.assert_allclose(counts / draws, 1 / len(counts), rtol=0.1)
+
+
+def test_a_million_transitions_of_images_fit_into_100_megabytes():
+    game = GameConfig(
+        level=2,
+        spawn_angle_degrees=30.0,
+        action_space_type="basic_3d",
+        observation_mode="topdown",
+        image_obs_width=84,
+        image_obs_height=84,
+        image_grayscale=True,
+        frame_stack=4,
+    )
+    sac = make_sac(game, TrainConfig(buffer_size=1_000_000, num_envs=1000))
+    replay = jax.eval_shape(sac.init, jax.random.key(0), sac.env.default_params).replay
+    assert replay.reward.shape == (1000, 1000)
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay)) <= 100e6

@@ -1,7 +1,10 @@
-"""SAC on environments whose values are known, and on the game."""
+"""SAC on environments whose values are known."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,164 +12,245 @@ import numpy as np
 import pytest
 
 from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.evaluation import evaluate
-from jaxdodge.agents.game import arena_params, make_sac
-from jaxdodge.agents.sac import SAC, Learner, TrainState
-from jaxdodge.config import GameConfig
+from jaxdodge.agents.sac import SAC, TrainState
 
 GAMMA = 0.5
 
 
 class Probe:
-    """An environment of one number, which starts at one of `starts` and does what `rule` says.
+    """Environments of one number; `params`, int32, says which of them.
 
-    rule: (observation, action) -> reward, next observation, terminated, truncated; all scalars.
+    Args:
+        rules: (observation, action) -> reward, next observation, terminated, truncated; all scalars.
+        starts: for each rule two numbers, one of which an episode starts at.
     """
 
     num_actions = 1
-    default_params = jnp.float32(0)
+    default_params = jnp.int32(0)
+    config = SimpleNamespace(frame_stack=1)
 
-    def __init__(self, rule: Callable, starts: tuple[float, ...] = (0.0,)):
-        self.rule = rule
+    def __init__(self, rules: list[Callable], starts: list[tuple[float, float]]):
+        self.rules = [self._typed(rule) for rule in rules]
         self.starts = jnp.array(starts)
 
-    def observation_space(self, params):
-        return jax.ShapeDtypeStruct((1,), jnp.float32)
+    @staticmethod
+    def _typed(rule: Callable) -> Callable:
+        def typed(observation, action):
+            reward, following, terminated, truncated = rule(observation, action)
+            state = jnp.stack([jnp.float32(following), jnp.float32(truncated)])
+            return jnp.float32(reward), state, jnp.asarray(terminated)
+
+        return typed
 
     def reset(self, key, params):
-        observation = jax.random.choice(key, self.starts)[None]
-        return observation, observation
+        state = jnp.stack([jax.random.choice(key, self.starts[params]), 0.0])
+        return state[:1], state
 
-    def step(self, key, state, action, params):
-        reward, final, terminated, truncated = self.rule(state[0], action[0])
-        final = jnp.asarray(final, jnp.float32)[None]
-        terminated, truncated = jnp.asarray(terminated), jnp.asarray(truncated)
-        state = jnp.where(terminated | truncated, self.reset(key, params)[0], final)
-        return state, state, jnp.float32(reward), terminated, truncated, {"final_observation": final}
+    def restart(self, key, state, params):
+        return self.reset(key, params)
 
+    def step_env(self, key, state, action, params):
+        reward, state, terminated = jax.lax.switch(params, self.rules, state[0], action[0])
+        return state[:1], state, reward, terminated, {}
 
-@functools.cache
-def trained(probe: Probe, epochs: int = 1) -> tuple[SAC, TrainState]:
-    config = TrainConfig(
-        num_envs=8,
-        learning_starts=80,
-        buffer_size=1600,
-        gradient_steps=8,
-        batch_size=64,
-        learning_rate=3e-3,
-        gamma=GAMMA,
-        tau=0.05,
-        total_timesteps=8 * 400,
-        net_arch=(32,),
-        init_temperature=1e-4,
-        reward_scale=1.0,
-        policy_averaging=0.01,
-    )
-    sac = SAC(probe, lambda observation: observation, config)
-    params = jnp.zeros(config.num_envs)
-    state = sac.init(jax.random.key(0), params)
-    for _ in range(epochs):
-        state, _ = sac.epoch(state, params, 150)
-    return sac, state
+    def is_truncated(self, state, params):
+        return state[1] > 0
+
+    def observe(self, key, state, action, params):
+        return state[:1]
+
+    def entry(self, state, params):
+        return state[:1]
+
+    def assemble(self, entries, time, previous_action):
+        return entries[-1]
 
 
-def value(sac: SAC, state: TrainState, observation: float) -> float:
-    """Of the deterministic action, mean of the critics."""
-    features = jnp.array([observation])
-    action = sac.policy(state.learner.average_actor, features)
-    return float(sac.critics.apply(state.learner.critics, features, action).mean())
-
-
-PROBES = {
-    "constant reward": (Probe(lambda o, a: (1.0, 0.0, True, False)), {0.0: 1.0}),
+# Rules, where their episodes start, and the values that the critics must find.
+PROBES: dict[str, tuple[Callable, tuple[float, float], dict[float, float]]] = {
+    "constant reward": (lambda o, a: (1.0, 0.0, True, False), (0.0, 0.0), {0.0: 1.0}),
     "reward that depends on the observation": (
-        Probe(lambda o, a: (o, 0.0, True, False), (-1.0, 1.0)),
+        lambda o, a: (o, 0.0, True, False),
+        (-1.0, 1.0),
         {-1.0: -1.0, 1.0: 1.0},
     ),
     "reward one step later": (
-        Probe(lambda o, a: (o, 1.0, o == 1, False)),
+        lambda o, a: (o, 1.0, o == 1, False),
+        (0.0, 0.0),
         {0.0: GAMMA, 1.0: 1.0},
     ),
-    "truncation bootstraps": (Probe(lambda o, a: (1.0, 0.0, False, True)), {0.0: 1 / (1 - GAMMA)}),
+    "reward in every of five steps": (
+        lambda o, a: (1.0, o - 0.5, o < -0.9, False),
+        (1.0, 1.0),
+        {1.0: 1.9375, 0.5: 1.875, 0.0: 1.75, -0.5: 1.5, -1.0: 1.0},
+    ),
+    "truncation bootstraps": (lambda o, a: (1.0, 0.0, False, True), (0.0, 0.0), {0.0: 1 / (1 - GAMMA)}),
     "termination does not, even where the step limit is reached too": (
-        Probe(lambda o, a: (1.0, 0.0, True, True)),
+        lambda o, a: (1.0, 0.0, True, True),
+        (0.0, 0.0),
         {0.0: 1.0},
     ),
     "truncation bootstraps from the true last observation": (
         # From 0 to 1, cut there; the next episode starts at 0 or 1. 1 pays and terminates.
-        Probe(lambda o, a: (o, 1.0, o == 1, o == 0), (0.0, 1.0)),
+        lambda o, a: (o, 1.0, o == 1, o == 0),
+        (0.0, 1.0),
         {0.0: GAMMA, 1.0: 1.0},
     ),
 }
-
-
-@pytest.mark.parametrize("name", PROBES)
-def test_critics_find_the_known_values(name):
-    probe, expected = PROBES[name]
-    sac, state = trained(probe)
-    for observation, known in expected.items():
-        assert value(sac, state, observation) == pytest.approx(known, abs=0.06)
-
-
-def test_actor_finds_the_best_action():
-    sac, state = trained(Probe(lambda o, a: (-((a - 0.5 * o) ** 2), 0.0, True, False), (-1.0, 1.0)), epochs=2)
-    for observation in (-1.0, 1.0):
-        action = sac.policy(state.learner.average_actor, jnp.array([observation]))
-        assert float(action[0]) == pytest.approx(0.5 * observation, abs=0.1)
-
-
-def test_averaged_actor_is_the_exponential_average():
-    sac, state = trained(PROBES["constant reward"][0])
-    before = jax.tree.map(np.asarray, state.learner)
-    after, _ = jax.jit(sac.update)(state.learner, _batch(), jax.random.key(1))
-    rate = sac.config.policy_averaging
-    jax.tree.map(
-        lambda new, actor, old: np.testing.assert_allclose(
-            new, old + rate * (actor - old), rtol=1e-4, atol=1e-6
-        ),
-        after.average_actor,
-        after.actor,
-        before.average_actor,
-    )
-    assert int(after.updates) == int(before.updates) + 1
-
-
-def _batch():
-    from jaxdodge.agents.replay import Transition
-
-    column = jnp.ones((4, 1))
-    return Transition(column, column, column[:, 0], column[:, 0], column)
-
-
-GAME = GameConfig(
-    level=2, spawn_angle_degrees=30.0, action_space_type="basic_3d", frames_per_step=7, response_frame=0
+# The best action is half the observation.
+QUADRATIC = (lambda o, a: (-((a - 0.5 * o) ** 2), 0.0, True, False), (-1.0, 1.0))
+NAMES = [*PROBES, "quadratic", "nan", "inf"]
+PROBE = Probe(
+    [probe[0] for probe in PROBES.values()]
+    + [QUADRATIC[0]]
+    + [lambda o, a, wrong=wrong: (wrong, 0.0, True, False) for wrong in (jnp.nan, jnp.inf)],
+    [probe[1] for probe in PROBES.values()] + [QUADRATIC[1], (0.0, 0.0), (0.0, 0.0)],
 )
+CONFIG = TrainConfig(
+    num_envs=8,
+    learning_starts=80,
+    buffer_size=1600,
+    gradient_steps=8,
+    batch_size=64,
+    learning_rate=3e-3,
+    gamma=GAMMA,
+    tau=0.05,
+    total_timesteps=8 * 400,
+    net_arch=(32,),
+    ent_coef=1e-4,
+    reward_scale=1.0,
+    policy_averaging=0.01,
+    policy_delay=2,
+)
+STEPS = 150
 
 
-def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
-    config = TrainConfig(num_envs=256, learning_starts=10_000, buffer_size=250_000, net_arch=(64, 64))
-    sac = make_sac(GAME, config)
-    params = arena_params(jax.random.key(0), sac.env.default_params, config)
+def bare(observation: Any) -> Any:
+    return observation
 
-    def run(epochs: int) -> list[Learner]:
-        state, learners = sac.init(jax.random.key(1), params), []
-        for _ in range(epochs):
-            state, _ = sac.epoch(state, params, 50)
-            learners.append(jax.tree.map(np.asarray, state.learner))
-        return learners
 
-    learners = run(10)
-    jax.tree.map(np.testing.assert_array_equal, run(2), learners[:2])
-    assert int(learners[1].updates) > 0
+@functools.cache
+def algorithm(**options: Any) -> SAC:
+    """One for all probes, so that it is compiled once."""
+    return SAC(PROBE, bare, dataclasses.replace(CONFIG, **options))
+
+
+def trained(sac: SAC, name: str, epochs: int = 1, seed: int = 0) -> tuple[TrainState, Any]:
+    """After some epochs of STEPS steps; and the last metrics."""
+    params = jnp.int32(NAMES.index(name))
+    state = sac.init(jax.random.key(seed), params)
+    for epoch in range(epochs):
+        state, metrics = sac.epoch(state, params, jnp.int32(epoch * STEPS), steps=STEPS)
+    return state, metrics
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("name", PROBES)
+def test_critics_find_the_known_values(name, n_step):
+    sac = algorithm(n_step=n_step)
+    state, _ = trained(sac, name, epochs=2)
+    observations = jnp.array([[observation] for observation in PROBES[name][2]])
+    actions = sac.policy(state.learner.average_policy, observations)
+    values = sac.updates.critics.apply(state.learner.critics, observations, actions).mean(axis=0)
+    np.testing.assert_allclose(values, list(PROBES[name][2].values()), atol=0.06)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_actor_finds_the_best_action(n_step):
+    sac = algorithm(n_step=n_step)
+    state, _ = trained(sac, "quadratic", epochs=2)
+    actions = sac.policy(state.learner.average_policy, jnp.array([[-1.0], [1.0]]))
+    np.testing.assert_allclose(actions, [[-0.5], [0.5]], atol=0.1)
+
+
+def test_a_fixed_temperature_is_the_same_after_a_run():
+    state, metrics = trained(algorithm(n_step=1), "quadratic")
+    assert float(jnp.exp(state.learner.log_temperature)) == pytest.approx(1e-4)
+    np.testing.assert_allclose(metrics.learned["temperature"][metrics.learning], 1e-4, rtol=1e-5)
+
+
+def test_a_learned_temperature_brings_the_entropy_to_its_target():
+    sac = algorithm(ent_coef="auto_0.1", target_entropy=-0.5, learning_rate_schedule="constant")
+    state, metrics = trained(sac, "quadratic", epochs=3)
+    assert metrics.learned["entropy"][-50:].mean() == pytest.approx(-0.5, abs=0.15)
+    assert 0 < float(jnp.exp(state.learner.log_temperature)) < 10
+
+
+def test_updates_come_after_enough_steps_and_then_every_so_often():
+    sac = algorithm(train_freq=3, gradient_steps=4, normalize_observations=True)
+    state, metrics = trained(sac, "reward that depends on the observation")
+    done = np.arange(1, STEPS + 1)
+    expected = (done * CONFIG.num_envs >= CONFIG.learning_starts) & (done % 3 == 0)
+    np.testing.assert_array_equal(metrics.learning, expected)
+    assert int(state.learner.updates) == 4 * expected.sum()
+    # The policy's updates are half as many, and its metrics are means over those.
+    assert int(state.learner.actor_optimizer[0].count) == 2 * expected.sum()
+    np.testing.assert_allclose(metrics.learned["temperature"][expected], 1e-4, rtol=1e-5)
+    assert all((values[~expected] == 0).all() for values in metrics.learned.values())
+    assert all(np.isfinite(values).all() for values in metrics.learned.values())
+    # The actions before are uniform, wherever the policy started.
+    first = np.asarray(state.replay.action[:9])
+    assert first.min() < -0.9
+    assert first.max() > 0.9
+
+
+def test_normalized_observations_are_all_counted():
+    sac = algorithm(train_freq=3, gradient_steps=4, normalize_observations=True)
+    state, _ = trained(sac, "reward in every of five steps")
+    seen = np.asarray(state.replay.entry["actor"][:STEPS])
+    statistics = state.learner.policy.statistics
+    assert int(statistics.count) == seen[..., 0].size
+    np.testing.assert_allclose(statistics.mean, [seen.mean()], atol=1e-5)
+    np.testing.assert_allclose(statistics.squares / statistics.count, [seen.var()], rtol=1e-4)
+
+
+def test_the_next_episode_begins_one_step_after_an_end():
+    state, _ = trained(algorithm(n_step=1), "reward in every of five steps")
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf[:STEPS]), state.replay)
+    # Five steps and the end's own row.
+    assert (rows.ended == (np.arange(STEPS) % 6 == 5)[:, None]).all()
+    played = np.arange(STEPS) % 6
+    np.testing.assert_array_equal(rows.entry["actor"][..., 0], np.repeat(1 - 0.5 * played, 8).reshape(-1, 8))
+    assert (rows.terminated[played == 4]).all()
+    assert not rows.terminated[played < 4].any()
+
+
+@pytest.mark.parametrize("name", ["nan", "inf"])
+def test_a_reward_that_is_not_finite_shows_in_the_metrics(name):
+    _, metrics = trained(algorithm(n_step=1), name)
+    assert not np.isfinite(metrics.learned["critics_loss"][metrics.learning]).any()
+    # Every other step is the end's own.
+    assert not np.isfinite(metrics.collected["reward"][::2]).any()
+    _, good = trained(algorithm(n_step=1), "constant reward")
+    assert np.isfinite(good.learned["critics_loss"]).all()
+
+
+def test_an_epoch_is_compiled_once_and_its_seed_decides_every_bit():
+    sac = algorithm(n_step=1)
+    states = [trained(sac, "quadratic", epochs=3, seed=seed)[0] for seed in (5, 5, 6)]
     assert sac.epoch._cache_size() == 1
+    first, again, other = (jax.tree.map(np.asarray, state.learner) for state in states)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert (
+        first.critics["params"]["Dense_0"]["kernel"] != other.critics["params"]["Dense_0"]["kernel"]
+    ).any()
 
-    def random(_, observation):
-        return jax.random.uniform(jax.random.key(7), (len(observation), 3), minval=-1, maxval=1)
 
-    def score(policy, weights) -> float:
-        key = jax.random.key(0)
-        return evaluate(sac.env, policy, weights, sac.env.default_params, key, 64).summary()["mean"]
-
-    guessed = score(random, None)
-    assert guessed < 20
-    assert score(sac.policy, learners[-1].average_actor) > guessed + 100
+def test_seeds_run_side_by_side_as_each_would_alone():
+    config = dataclasses.replace(CONFIG, gradient_steps=1, policy_delay=1)
+    together, alone = SAC(PROBE, bare, config, seeds=2), SAC(PROBE, bare, config)
+    params = jnp.int32(NAMES.index("quadratic"))
+    keys = jax.vmap(jax.random.key)(jnp.arange(2))
+    steps = CONFIG.learning_starts // CONFIG.num_envs
+    state = together.init(keys, params)
+    first, metrics = together.epoch(state, params, jnp.int32(0), steps=steps)
+    assert metrics.learning.shape == (2, steps)
+    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(first))
+    assert first.learner.updates.tolist() == [1, 1]
+    kernels = [leaf for leaf in jax.tree.leaves(first.learner.policy.actor) if leaf.ndim == 3]
+    assert all((kernel[0] != kernel[1]).any() for kernel in kernels)
+    for seed in range(2):
+        own, _ = alone.epoch(alone.init(keys[seed], params), params, jnp.int32(0), steps=steps)
+        for mine, its in zip(jax.tree.leaves(own.learner), jax.tree.leaves(first.learner), strict=True):
+            np.testing.assert_allclose(its[seed], mine, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(first.replay.action[seed], own.replay.action)

@@ -1,121 +1,230 @@
-"""The commands `train` and `evaluate`: from end to end, and every refusal."""
+"""The command `train`: from end to end, several seeds, divergence, and every refusal."""
 
 import json
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import yaml
+from flax import serialization
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxdodge import evaluate, train
-from jaxdodge.agents.runs import Run
+from jaxdodge.agents import training
+from jaxdodge.agents.checkpoints import Checkpoints
+from jaxdodge.agents.runs import Run, split
+from jaxdodge.agents.training import DivergedError, Training
 from jaxdodge.cli import guarded
 
+# That of test_resume, so that it is compiled once.
 TINY = {
-    "num_envs": 8,
+    "num_envs": 64,
     "net_arch": [8],
-    "buffer_size": 800,
+    "buffer_size": 2560,
     "batch_size": 16,
-    "gradient_steps": 1,
+    "gradient_steps": 2,
     "learning_starts": 8,
-    "n_eval_episodes": 4,
-    "max_episode_steps": 20,
-    "frames_per_step": 2,
+    "policy_averaging": 0.1,
+    "n_eval_episodes": 8,
+    "max_episode_steps": 80,
+    "frames_per_step": 1,
+    "fps": 10,
+    "total_timesteps": 4096,
+    "eval_freq": 512,
+    "save_freq": 1024,
 }
+ORIGINAL = Path(__file__).parents[2] / "configs" / "original" / "sac_level1_vector.yaml"
 
 
-def _command(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", f"jaxdodge.{module}", *arguments]
+@pytest.fixture(scope="module", autouse=True)
+def _compiled(tmp_path_factory):
+    """What test_resume has compiled, or will, is compiled no second time."""
+    folder = f"{tmp_path_factory.getbasetemp() / 'compiled'}"
+    changed = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: getattr(jax.config, name) for name in changed}
+    for values in (changed, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is changed:
+            yield
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, str]:
-    """The folder of a tiny run, and what the command printed."""
-    folder = tmp_path_factory.mktemp("train")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"seed": 1, "gamma": 0.9}))
-    arguments = ("--config", "tiny.yaml", "--seed", "2", "--total-timesteps", "600", "--eval_freq", "400")
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """The command with short epochs, in this process, in a folder with tiny.yaml."""
+    handlers = {number: signal.getsignal(number) for number in train.Interrupt.SIGNALS}
+    monkeypatch.setattr(training, "EPOCH_TIMESTEPS", 512)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    yield lambda *arguments: guarded(train.train, ["--config", "tiny.yaml", *map(str, arguments)])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _only_run(name: str = "tiny") -> Path:
+    (run,) = Path("results", name).iterdir()
+    return run
+
+
+def _lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
+
+
+def _summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp_path):
+    file = tmp_path / "original.yaml"
+    file.write_text(ORIGINAL.read_text() + "policy: MlpPolicy\nverbose: 1\nn_envs: 2\n")
+    tiny = {"total_timesteps": 30_000, "eval_freq": 25_600, "n_eval_episodes": 4, "max_episode_steps": 20}
+    tiny |= {"num_envs": 2560, "buffer_size": 25_600, "batch_size": 16, "net_arch": 8, "fps": 10, "seed": 2}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in tiny.items() if name != "net_arch"]
     done = subprocess.run(
-        _command("train", *arguments), cwd=folder, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    (run,) = (folder / "results" / "tiny").iterdir()
-    return run, done.stdout
-
-
-def test_a_run_leaves_everything_on_disk(finished):
-    run, printed = finished
-    assert re.fullmatch(r"\d{8}_\d{6}", run.name)
-    for name in ("config.yaml", "models/best", "models/final", "plots/learning_curves.png", "summary.json"):
-        assert (run / name).is_file(), name
-    game, config = Run.open(run).config()
-    assert (config.seed, config.gamma, config.net_arch) == (2, 0.9, (8,))
-    assert (game.level, game.spawn_angle_degrees, game.action_space_type) == (2, 30.0, "basic_3d")
-    assert (game.frames_per_step, game.response_frame, game.observe_previous_action) == (2, 0, True)
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["timesteps"] == 600
-    assert summary["updates"] == 74
-    assert not summary["stopped_early"]
-    lines = [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["timesteps"] for line in lines] == [400, 600]
-    # Not on a terminal: the folder and a line per evaluation, nothing else.
-    assert len(printed.splitlines()) == 3
-    assert "\x1b" not in printed
-
-
-def test_evaluate_plays_a_run(finished, capsys):
-    run, _ = finished
-    assert guarded(evaluate.evaluate, [str(run), "--episodes", "5"]) == 0
-    assert re.search(r"return +-?[\d.]+ ± +[\d.]+  survival +[\d.]+%", capsys.readouterr().out)
-
-
-def test_evaluate_plays_other_games(finished, capsys):
-    run, _ = finished
-    grid = ("--grid", "frames_per_step=1", "response_frame=0,full")
-    assert guarded(evaluate.evaluate, [str(run), "--episodes", "2", "--fps", "50", *grid]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split("  ")[-1] for line in lines] == [
-        f"fps 50.0, frames_per_step {frames}, response_frame {response}"
-        for frames, response in ((1, 0), (1, 1))
-    ]
-
-
-def test_ctrl_c_saves_and_ends(tmp_path):
-    tiny = tmp_path / "tiny.yaml"
-    tiny.write_text(yaml.safe_dump(TINY))
-    process = subprocess.Popen(
-        _command("train", "--config", str(tiny), "--total-timesteps", "100000000", "--eval-freq", "2000"),
+        [sys.executable, "-m", "jaxdodge.train", "--config", str(file), *options, "--net_arch", "8"],
         cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        timeout=300,
     )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr == "\nCtrl-C: saving and stopping\n"
-    (run,) = (tmp_path / "results" / "tiny").iterdir()
-    assert json.loads((run / "summary.json").read_text())["stopped_early"]
-    assert (run / "models" / "final").is_file()
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = (tmp_path / "results" / "original").iterdir()
+    assert re.fullmatch(r"\d{8}_\d{6}", run.name)
+
+    # Not on a terminal: these lines and nothing else.
+    ignored, folder, memory, *evaluations = done.stdout.splitlines()
+    assert ignored == "ignored (no effect here): policy, verbose"
+    assert folder == f"run: {run.relative_to(tmp_path)}"
+    assert re.match(r"memory: [\d,]+ MB of [\d,]+ MB available \(replay [\d,]+ MB, ", memory)
+    assert len(evaluations) == 2
+    assert all("steps/s" in line and "survival" in line for line in evaluations)
+    assert "\x1b" not in done.stdout
+
+    files = {path.relative_to(run).as_posix() for path in run.rglob("*") if "checkpoints/" not in f"{path}"}
+    assert files - {name for name in files if "tfevents" in name} == {
+        *("config.yaml", "summary.json", "models", "models/best", "models/final", "models/checkpoints"),
+        *("logs", "logs/metrics.jsonl", "plots", "plots/learning_curves.png"),
+    }
+    assert any("tfevents" in name for name in files)
+    game, config = Run.open(run).config()
+    assert (config.num_envs, config.seed, config.gamma, config.net_arch) == (2560, 2, 0.99, (8,))
+    assert (game.level, game.frames_per_step, game.response_frame) == (1, 7, 0)
+    assert [line["timesteps"] for line in _lines(run)] == [25_600, 51_200]
+    summary = _summary(run)
+    assert summary.keys() == {
+        *("hardware", "wall_seconds", "timesteps", "stopped", "updates"),
+        *("best_evaluation", "final_evaluation"),
+    }
+    assert {"cpu", "device", "python", "jax", "jaxdodge"} <= summary["hardware"].keys()
+    # Updates from the fourth of 20 steps on; before, no transition was whole.
+    assert (summary["timesteps"], summary["updates"], summary["stopped"]) == (51_200, 17, None)
+    assert summary["final_evaluation"]["timesteps"] == 51_200
+    for figures in (summary["best_evaluation"], summary["final_evaluation"]):
+        assert figures["survival_low"] <= figures["survival"] <= figures["survival_high"]
+        assert figures["iqm_low"] <= figures["iqm"] <= figures["iqm_high"]
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate"])
-@pytest.mark.parametrize(
-    ("arguments", "status"), [(("--help",), 0), (("--gamma", "2"), 2), (("--no-such", "1"), 2)]
-)
-def test_help_and_refusals_answer_at_once(module, arguments, status, tmp_path):
-    start = time.perf_counter()
-    done = subprocess.run(_command(module, *arguments), cwd=tmp_path, capture_output=True, text=True)
-    assert time.perf_counter() - start < 2
-    assert done.returncode == status
-    assert len(done.stderr.splitlines()) == (status > 0)
-    assert list(tmp_path.iterdir()) == []
+def test_wall_time_begins_before_the_compilation(command, monkeypatch):
+    started: list[Training] = []
+
+    class Watched(Training):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            started.append(self)
+            self.compiled = self.seconds
+
+    monkeypatch.setattr(training, "Training", Watched)
+    assert command("--total-timesteps", 512) == 0
+    assert 0 < started[0].compiled < _summary(_only_run())["wall_seconds"]
+
+
+def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
+    assert command("--seeds", 3, "--total-timesteps", 1024) == 0
+    run = _only_run()
+    assert {path.name for path in run.iterdir()} == {
+        *("config.yaml", "summary.json", "models", "plots", "seed_0", "seed_1", "seed_2")
+    }
+    parts = [run / f"seed_{index}" for index in range(3)]
+    assert [Run.open(part).config()[1].seed for part in parts] == [0, 1, 2]
+    assert len({(part / "models" / "final").read_bytes() for part in parts}) == 3
+    finals = [_summary(part)["final_evaluation"]["mean"] for part in parts]
+    over_seeds = _summary(run)["final_evaluation"]
+    assert over_seeds["means"] == finals
+    assert over_seeds["mean"] == pytest.approx(np.mean(finals))
+    assert min(finals) <= over_seeds["mean_low"] < over_seeds["mean"] < over_seeds["mean_high"] <= max(finals)
+    assert (run / "plots" / "learning_curves.png").is_file()
+    assert all((part / "plots" / "learning_curves.png").is_file() for part in parts)
+    assert capsys.readouterr().out.count("seeds: ") == 2
+
+    assert guarded(evaluate.evaluate, [f"{run}", "--episodes", "4"]) == 0
+    assert "mean of 3 seeds: " in capsys.readouterr().out
+
+    assert command("--seed", 1, "--total-timesteps", 1024, "--results", "alone") == 0
+    (alone,) = Path("alone", "tiny").iterdir()
+    policies = [
+        serialization.msgpack_restore((one / "models" / "final").read_bytes()) for one in (parts[1], alone)
+    ]
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4), *policies)
+    one, other = (_lines(each)[0] for each in (parts[1], alone))
+    assert one["evaluation/mean"] == pytest.approx(other["evaluation/mean"], rel=0.05)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(command, capsys):
+    assert command("--collision-penalty", "-1e30") == 1
+    run = _only_run()
+    (line,) = capsys.readouterr().err.splitlines()
+    found = re.fullmatch(
+        r"(\w+) is not finite from environment step (\d+) on; last good checkpoint: (.*)", line
+    )
+    assert found
+    assert found[1] == "critics_loss"
+    assert int(found[2]) % 64 == 0
+    summary = _summary(run)
+    assert (summary["stopped"], summary["timesteps"]) == (line, (int(found[2]) - 64) // 512 * 512)
+    assert not Run.open(run).finished()
+    good = Checkpoints(run / "models" / "checkpoints").steps()
+    assert found[3] == f"{run}/models/checkpoints/{good[-1]:012d}"
+    again = Training(*Run.open(run).config())
+    for step in good:
+        again.resume(Run.open(run), step)
+        assert all(
+            np.isfinite(leaf).all()
+            for leaf in jax.tree.leaves((again.state, again.best_policies))
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        )
+
+
+def test_parameters_that_are_not_finite_stop_the_run_though_no_loss_tells(command, tmp_path, capsys):
+    game, config = split({**train.DEFAULTS, **TINY, "learning_starts": 10_000})
+    run = Run.create(tmp_path, "name", game, config)
+    diverged = Training(game, config)
+    diverged.start()
+    critics = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), diverged.state.learner.critics)
+    diverged.state = diverged.state.replace(learner=diverged.state.learner.replace(critics=critics))
+    expected = "critics is not finite from environment step 512 on; last good checkpoint: none was saved"
+    with pytest.raises(DivergedError, match=expected):
+        diverged.learn(run, lambda: None)
+    assert diverged.checkpoints.steps() == []
+    assert not (run.folder / "models" / "final").exists()
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(command, monkeypatch, capsys):
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled"))
+    assert command("--buffer-size", 100_000_000_000) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"buffer_size: 100000000000 is refused; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
+        r"buffer_size \d+ would fit",
+        line,
+    )
+    assert not Path("results").exists()
 
 
 REFUSED = [
@@ -128,67 +237,86 @@ REFUSED = [
     (["--learning-rate", "nan"], "learning_rate: nan is refused"),
     (["--num-envs", "0"], "num_envs: 0 is refused; accepted: a whole number, 1 <= value"),
     (["--seed", "1.5"], "seed: 1.5 is refused; accepted: a whole number"),
+    (
+        ["--seed", "4294967295", "--seeds", "2"],
+        "seeds: 2 is refused; accepted: a whole number, 1 <= value <= 1",
+    ),
     (["--net-arch", "64", "0"], "net_arch: [64, 0] is refused; accepted: a list of whole numbers"),
-    (["--buffer-size", "10"], "buffer_size: 10 is refused; accepted: at least num_envs (1024)"),
+    (["--buffer-size", "10"], "buffer_size: 10 is refused; accepted: at least 4096"),
+    (["--ent-coef", "auto_0"], "ent_coef: 'auto_0' is refused; accepted: auto, auto_NUMBER"),
     (["--level", "3"], "level: 3 is refused; accepted: a whole number, 1 <= value <= 2"),
     (["--image-grayscale", "maybe"], "image_grayscale: 'maybe' is refused; accepted: true or false"),
     (["--action-space-type", "2d"], "action_space_type: '2d' is refused; accepted: discrete, basic_3d"),
     (["--action-space-type", "discrete"], "(SAC needs continuous actions)"),
-    (["--observation-mode", "topdown"], "(agents see vectors only)"),
+    (["--critic-observation", "state"], "(state is for observation_mode topdown)"),
     (["--response-frame", "8"], "response_frame: 8 is refused"),
     (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
     (["--config", "list.yaml"], "list.yaml: must be a YAML mapping"),
     (["--config", "broken.yaml"], "broken.yaml: not valid YAML"),
     (["--config", "unknown.yaml"], "gama: no such field of the game or the training; did you mean gamma?"),
     (["--config", "unsettable.yaml"], "player_start_height: not settable"),
-    (["--results", "list.yaml"], "list.yaml"),
-    (["--results", "/proc/no/such"], "/proc/no"),
+    (["--config", "ppo.yaml"], "algorithm: 'PPO' is refused; accepted: SAC"),
+    (["--config", "wrong.yaml"], "gamma: 2 is refused"),
+    (["--results", "list.yaml"], "list.yaml/default: cannot be written"),
+    (["--results", "/proc/no/such"], "/proc/no/such/default"),
+    (["--resume", "absent"], "absent: not a run folder (no config.yaml in it)"),
+    (["--resume", "."], ".: not a run folder (no config.yaml in it)"),
+    (["--resume", "absent", "--gamma", "0.9"], "resume: a run goes on with its own configuration"),
+    (["--resume", "absent", "--config", "fine.yaml"], "resume: a run goes on with its own configuration"),
+    (["--resume", "seeds/seed_0"], "seeds/seed_0: one seed of a run; accepted: seeds"),
 ]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> list[str]:
+    """The files that REFUSED is about."""
+    monkeypatch.chdir(tmp_path)
+    contents = {
+        "list": "- 1\n- 2\n",
+        "broken": "a: [1\n",
+        "unknown": "gama: 0.9\n",
+        "unsettable": "player_start_height: 2\n",
+        "ppo": "algorithm: PPO\n",
+        "wrong": "algorithm: SAC\nverbose: 1\ngamma: 2\n",
+        "fine": "gamma: 0.9\n",
+        "seeds/config": "seeds: 2\n",
+        "seeds/seed_0/config": "seed: 0\n",
+    }
+    Path("seeds", "seed_0").mkdir(parents=True)
+    for name, content in contents.items():
+        Path(f"{name}.yaml").write_text(content)
+    return sorted(map(str, tmp_path.rglob("*")))
 
 
 @pytest.mark.parametrize(("arguments", "text"), REFUSED, ids=[" ".join(case[0]) for case in REFUSED])
-def test_train_refuses_in_one_line(arguments, text, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    Path("list.yaml").write_text("- 1\n- 2\n")
-    Path("broken.yaml").write_text("a: [1\n")
-    Path("unknown.yaml").write_text("gama: 0.9\n")
-    Path("unsettable.yaml").write_text("player_start_height: 2\n")
-    _refused(train.train, arguments, text, capsys)
-    assert not Path("results").exists()
-
-
-EVALUATE_REFUSED = [
-    ([], "run"),
-    (["absent"], "absent: not a run folder"),
-    (["RUN", "--episodes", "0"], "episodes: 0 is refused; accepted: a whole number, 1 <= value"),
-    (["RUN", "--policy", "worst"], "policy: 'worst' is refused; accepted: best, final"),
-    (["RUN", "--fps", "1"], "fps: 1 is refused"),
-    (
-        ["RUN", "--action-space-type", "full_6d"],
-        "action_space_type: 'full_6d' is refused; accepted: 'basic_3d'",
-    ),
-    (["RUN", "--gamma", "0.9"], "--gamma: no such option"),
-    (["RUN", "--grid", "fps"], "grid: 'fps' is refused; accepted: NAME=VALUE,VALUE ..."),
-    (["RUN", "--grid", "speed=1,2"], "speed: no such field of the game"),
-    (["RUN", "--grid", "frames_per_step=2,0"], "frames_per_step: 0 is refused"),
-]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"), EVALUATE_REFUSED, ids=[" ".join(case[0]) for case in EVALUATE_REFUSED]
-)
-def test_evaluate_refuses_in_one_line(arguments, text, finished, capsys):
-    arguments = [str(finished[0]) if argument == "RUN" else argument for argument in arguments]
-    _refused(evaluate.evaluate, arguments, text, capsys)
-
-
-def _refused(command, arguments, text, capsys):
+def test_train_refuses_in_one_line(arguments, text, files, capsys):
     try:
-        status = guarded(command, arguments)
+        status: object = guarded(train.train, arguments)
     except SystemExit as stop:
         status = stop.code
     captured = capsys.readouterr()
-    assert status == 2
-    assert captured.out == ""
+    assert (status, captured.out) == (2, "")
     assert text in captured.err
     assert len(captured.err.splitlines()) == 1
+    assert sorted(map(str, Path.cwd().rglob("*"))) == files
+
+
+def test_help_and_refusals_answer_without_jax(files):
+    code = """
+import sys
+from jaxdodge import train
+from jaxdodge.cli import guarded
+for arguments in [["--help"], *eval(sys.argv[1])]:
+    try:
+        guarded(train.train, arguments)
+    except SystemExit:
+        pass
+assert not {"jax", "flax", "orbax", "matplotlib"} & sys.modules.keys()
+"""
+    arguments = repr([case[0] for case in REFUSED])
+    done = subprocess.run(
+        [sys.executable, "-c", code, arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--critic-observation" in done.stdout
+    assert len(done.stderr.splitlines()) == len(REFUSED)

@@ -1,0 +1,277 @@
+"""Checkpoints of a run: `models/checkpoints/<environment steps, 12 digits>/`, all it takes to go on training.
+
+arrays/       the leaves of the training state (Orbax)
+record.json   the score, the caller's record, and name, dtype and shape of every leaf
+checksums     SHA-256 of each file above, in the format of `sha256sum --check`
+
+A folder with such a name is whole: it is written under another name and renamed when all of it is on disk.
+`.partial` and `.removed` are what a killed process may leave behind; they count for nothing.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxdodge.fields import ConfigError
+
+# The newest could be damaged by what killed the run.
+NEWEST = 2
+# Orbax adds about a kilobyte for each leaf.
+SPARE_BYTES = 1_000_000
+
+WHOLE = re.compile(r"\d{12}")
+LEFTOVER = re.compile(r"\d{12}\.(partial|removed)")
+
+
+def _print_to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Checkpoints:
+    """The checkpoints in one folder, written by one process at a time.
+
+    Args:
+        folder: made by the first save.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def steps(self) -> list[int]:
+        """Environment steps of the whole checkpoints, oldest first; a later damage shows in `restore`."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if WHOLE.fullmatch(path.name))
+
+    def save(self, step: int, state: Any, record: dict[str, Any], score: float) -> None:
+        """Add a checkpoint, then delete those that are no longer needed.
+
+        Kept are the newest two, and the one with the highest score (of equal scores the newer; NaN is no
+        score). Those of later steps are deleted: saving behind them means that the run has gone back.
+
+        A checkpoint of the same step is replaced, because a resumed run arrives at it again. Killed between
+        the two renames that this takes, the run has neither, and the ones before.
+
+        `state` can be donated afterwards, also after an error.
+
+        Args:
+            step: environment steps so far.
+            state: a pytree of arrays, typed keys included.
+            record: anything that JSON can hold.
+            score: of the policy in `state`; higher is better.
+
+        Raises:
+            OSError: one line that says why it could not be written. All other checkpoints are as before.
+        """
+        leaves = _named_leaves(state)
+        arrays = {name: _to_host(leaf) for name, leaf in leaves.items() if leaf.size}
+        content = {
+            "score": float(score),
+            "record": record,
+            "leaves": {name: _description(leaf) for name, leaf in leaves.items()},
+            "keys": {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
+        }
+        text = json.dumps(content, indent=1) + "\n"
+        path = self._path(step)
+        partial = path.with_suffix(".partial")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._delete_leftovers()
+            self._refuse_full_disk(sum(array.nbytes for array in arrays.values()))
+            _write(partial, arrays, text)
+            if path.exists():
+                self._remove(step)
+            partial.rename(path)
+            _sync(self.folder)
+        except Exception as error:  # tensorstore reports a full disk as ValueError
+            raise OSError(f"{path}: not saved ({_one_line(error)})") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        self._delete_unneeded(step)
+
+    def restore(
+        self, template: Any, step: int | None = None, warn: Callable[[str], None] = _print_to_stderr
+    ) -> tuple[int, Any, dict[str, Any]]:
+        """Read the newest usable checkpoint, or that of `step`. Nothing is ever deleted.
+
+        Args:
+            template: the saved pytree with arrays or `jax.ShapeDtypeStruct`s in it.
+            step: one of `steps`.
+            warn: called with one line for each damaged checkpoint that was passed over.
+
+        Returns:
+            Its step, the state with the bits that were saved, and the record.
+
+        Raises:
+            ConfigError: there is no usable one, or its state is not like `template`.
+        """
+        steps = self.steps()
+        if step is not None and step not in steps:
+            raise ConfigError(f"{self._path(step)}: no such checkpoint; accepted steps: {steps}")
+        wanted = {name: _description(leaf) for name, leaf in _named_leaves(template).items()}
+        for candidate in [step] if step is not None else reversed(steps):
+            path = self._path(candidate)
+            try:
+                arrays, content = _read(path, wanted)
+            except ConfigError:
+                raise
+            except Exception as error:  # of what a damage causes, Orbax raises many kinds
+                line = f"{path}: damaged ({_one_line(error)})"
+                if step is not None:
+                    raise ConfigError(line) from None
+                warn(line)
+            else:
+                return candidate, _like(template, arrays, content["keys"]), content["record"]
+        raise ConfigError(f"{self.folder}: no usable checkpoint in it")
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step:012d}"
+
+    def _refuse_full_disk(self, needed: int) -> None:
+        """Orbax would fill the disk, then print hundreds of lines from threads that outlive its error."""
+        free = shutil.disk_usage(self.folder).free
+        if free < needed + SPARE_BYTES:
+            raise OSError(f"{free / 1e6:.0f} MB free, {(needed + SPARE_BYTES) / 1e6:.0f} MB needed")
+
+    def _remove(self, step: int) -> None:
+        """Make it count no longer, at once; deleting takes a while, in which the process can be killed."""
+        path = self._path(step)
+        path.rename(path.with_suffix(".removed"))
+
+    def _delete_leftovers(self) -> None:
+        for path in self.folder.iterdir():
+            if LEFTOVER.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _delete_unneeded(self, newest: int) -> None:
+        steps = self.steps()
+        past = [step for step in steps if step <= newest]
+        scores = {step: self._score(step) for step in past}
+        rated = [(score, step) for step, score in scores.items() if not math.isnan(score)]
+        needed = past[-NEWEST:] + [step for _, step in sorted(rated)[-1:]]
+        for step in set(steps) - set(needed):
+            self._remove(step)
+        self._delete_leftovers()
+
+    def _score(self, step: int) -> float:
+        try:
+            return float(json.loads((self._path(step) / "record.json").read_text())["score"])
+        except (OSError, ValueError, KeyError, TypeError):  # damaged
+            return math.nan
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _description(leaf: Any) -> list[Any]:
+    return [str(leaf.dtype), list(leaf.shape)]
+
+
+def _to_host(leaf: Any) -> np.ndarray:
+    """A copy: on CPU Orbax would read the buffers themselves, after an error even while they are donated."""
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(template: Any, arrays: dict[str, np.ndarray], keys: dict[str, str]) -> Any:
+    """The state of `template`'s structure; Orbax holds no empty arrays."""
+    leaves: list[Any] = []
+    for name, leaf in _named_leaves(template).items():
+        if name not in arrays:
+            leaves.append(jnp.empty(leaf.shape, leaf.dtype))
+        elif name in keys:
+            leaves.append(jax.random.wrap_key_data(jnp.array(arrays[name]), impl=keys[name]))
+        else:
+            leaves.append(jnp.array(arrays[name]))
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray], text: str) -> None:
+    folder.mkdir()
+    _checkpointer().save(folder.absolute() / "arrays", args=ocp.args.PyTreeSave(arrays))
+    (folder / "record.json").write_text(text)
+    (folder / "checksums").write_text(_checksums(folder))
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _read(folder: Path, wanted: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays by name, and what record.json holds.
+
+    Raises:
+        ConfigError: the saved leaves are not the wanted ones.
+        Exception: of any kind if a file is damaged.
+    """
+    # Of a flipped bit in an array Orbax notices nothing.
+    _check(folder)
+    content = json.loads((folder / "record.json").read_text())
+    saved = content["leaves"]
+    for name in wanted | saved:
+        if saved.get(name) != wanted.get(name):
+            raise ConfigError(
+                f"{folder}: of another configuration; {name} is {_readable(saved.get(name))}, "
+                f"not {_readable(wanted.get(name))}"
+            )
+    names = [name for name, (_, shape) in wanted.items() if math.prod(shape)]
+    kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+    arrays = _checkpointer().restore(
+        folder.absolute() / "arrays", args=ocp.args.PyTreeRestore(restore_args=kinds)
+    )
+    return arrays, content
+
+
+def _readable(description: list[Any] | None) -> str:
+    return f"{description[0]}{description[1]}" if description else "absent"
+
+
+def _checksums(folder: Path) -> str:
+    """What belongs into `checksums`, for the files that are there now."""
+    lines = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "checksums":
+            with path.open("rb") as file:
+                checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            lines.append(f"{checksum}  {path.relative_to(folder).as_posix()}\n")
+    return "".join(lines)
+
+
+def _check(folder: Path) -> None:
+    """Raises ValueError or OSError if any file is not as it was saved, is missing or has come."""
+    saved, present = (folder / "checksums").read_bytes().decode(errors="replace"), _checksums(folder)
+    if saved != present:
+        differing = set(saved.splitlines()) ^ set(present.splitlines())
+        names = sorted(line.partition("  ")[2] for line in differing)
+        raise ValueError(f"not as it was saved: {(names or ['checksums'])[0]}")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""What the networks see of an observation: fixed, without parameters.
+
+A projectile flies by rules that are known, so the networks need not learn them: they see when it will be
+nearest to the player, and how far it will pass. Its place in the game's table is an accident that an agent
+must not learn: it sees the next few to come, in the order in which they come.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdodge.config import GameConfig
+from jaxdodge.sim.actions import COMPONENTS
+from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, WITH_THROWER_SIZE
+from jaxdodge.sim.systems import (
+    PLAY_ZONE_X,
+    PLAY_ZONE_Y,
+    PROJECTILE_GRAVITY,
+    PROJECTILE_RADIUS,
+    RESTITUTION,
+)
+
+SEEN_PROJECTILES = 4
+# A projectile is of no more interest that long after it was nearest, s.
+PASSED_SECONDS = 0.15
+# Typical magnitudes, so that everything is about 1 (m, m/s, s).
+PLAYER_SCALE = 5.0
+DISTANCE_SCALE = 10.0
+SPEED_SCALE = 10.0
+MISS_SCALE, FARTHEST_MISS = 1.5, 4.0
+TIME_SCALE, LONGEST_TIME = 0.4, 2.0
+
+
+def vector_features(observation: jax.Array, config: GameConfig) -> jax.Array:
+    """What the networks see of a vector observation.
+
+    Everything is seen from where the player will be when the next action is applied: until then the previous
+    one goes on, which is known.
+
+    Args:
+        observation: float32 (..., n), as `DodgeEnv` gives it: frame_stack entries, then the previous action
+            if `observe_previous_action`.
+        config: of the game.
+
+    Returns:
+        float32 (..., features).
+    """
+    entry_size = WITH_THROWER_SIZE if config.observation_mode == "with_thrower" else STANDARD_SIZE
+    stacked = config.frame_stack * entry_size
+    entries, previous_action = observation[..., :stacked], observation[..., stacked:]
+    entries = entries.reshape(*observation.shape[:-1], config.frame_stack, entry_size)
+    velocity = entries[..., 3:5]
+    if config.observe_previous_action:
+        velocity = velocity.at[..., -1, :].set(_commanded_velocity(previous_action, config))
+    lag = (config.frames_per_step - config.response_frame) / config.fps
+    edge = jnp.array([PLAY_ZONE_X, PLAY_ZONE_Y])
+    ground = jnp.clip(entries[..., :2] + velocity * lag, -edge, edge)
+    position = jnp.concatenate([ground, entries[..., 2:3]], axis=-1)
+
+    fastest = config.player_speed * (1 + config.sprint_multiplier)
+    parts = [ground / PLAYER_SCALE, position[..., 2:] - 1, velocity / fastest]
+    projectiles = entries[..., 5:STANDARD_SIZE].reshape(*entries.shape[:-1], OBSERVED_PROJECTILES, 6)
+    parts.append(_projectile_features(projectiles, position, lag))
+    thrower = entries[..., STANDARD_SIZE:]
+    if thrower.shape[-1]:
+        pending = (thrower[..., :2] != 0).any(axis=-1, keepdims=True)
+        relative = jnp.where(pending, thrower[..., :3] - position, 0) / DISTANCE_SCALE
+        parts += [relative, thrower[..., 3:], pending.astype(jnp.float32)]
+    features = jnp.concatenate(parts, axis=-1)
+    return jnp.concatenate([features.reshape(*observation.shape[:-1], -1), previous_action], axis=-1)
+
+
+def _commanded_velocity(action: jax.Array, config: GameConfig) -> jax.Array:
+    """Horizontal velocity that an action of a continuous space commands, (..., components) -> (..., 2)."""
+    sprint = (action[..., COMPONENTS[config.action_space_type].index("sprint")] + 1) / 2
+    return action[..., :2] * (config.player_speed * (1 + sprint * config.sprint_multiplier))[..., None]
+
+
+def _projectile_features(projectiles: jax.Array, player: jax.Array, lag: float) -> jax.Array:
+    """(..., slots, 6) positions and velocities, (..., 3) player, s -> (..., n), next to come first."""
+    in_use = (projectiles != 0).any(axis=-1)
+    height, velocity, climb = projectiles[..., 2:3], projectiles[..., 3:5], projectiles[..., 5:]
+    relative = projectiles[..., :2] + velocity * lag - player[..., None, :2]
+    # The denominator keeps what hardly moves from being nearest in an eternity.
+    time = -(relative * velocity).sum(axis=-1, keepdims=True) / ((velocity**2).sum(-1, keepdims=True) + 1)
+    miss = relative + velocity * time
+    miss_height = _height_after(height, climb, time + lag) - player[..., None, 2:]
+    features = jnp.concatenate(
+        [
+            relative / DISTANCE_SCALE,
+            height - player[..., None, 2:],
+            velocity / SPEED_SCALE,
+            climb / SPEED_SCALE,
+            jnp.clip(time, -1, LONGEST_TIME) / TIME_SCALE,
+            jnp.clip(miss, -FARTHEST_MISS, FARTHEST_MISS) / MISS_SCALE,
+            miss_height,
+            jnp.ones_like(time),
+        ],
+        axis=-1,
+    )
+    comes = in_use & (time[..., 0] > -PASSED_SECONDS)
+    next_to_come = jnp.argsort(jnp.where(comes, time[..., 0], jnp.inf), axis=-1)[..., :SEEN_PROJECTILES]
+    features = jnp.where(comes[..., None], features, 0)
+    features = jnp.take_along_axis(features, next_to_come[..., None], axis=-2)
+    return features.reshape(*features.shape[:-2], -1)
+
+
+def _height_after(height: jax.Array, climb: jax.Array, time: jax.Array) -> jax.Array:
+    """Height of a projectile after a time, with at most one bounce; m, m/s, s."""
+    time = jnp.clip(time, 0, LONGEST_TIME)
+    fall = jnp.maximum(climb**2 + 2 * PROJECTILE_GRAVITY * (height - PROJECTILE_RADIUS), 0)
+    bounce = (climb + jnp.sqrt(fall)) / PROJECTILE_GRAVITY
+    after = time - bounce
+    climb_after = RESTITUTION * (PROJECTILE_GRAVITY * bounce - climb)
+    flying = height + climb * time - PROJECTILE_GRAVITY / 2 * time**2
+    bounced = PROJECTILE_RADIUS + climb_after * after - PROJECTILE_GRAVITY / 2 * after**2
+    return jnp.where(after < 0, flying, jnp.maximum(bounced, PROJECTILE_RADIUS))
+
+
+def image_inputs(observation: Any) -> dict[str, jax.Array]:
+    """An image observation as the networks take it: `image`, and `previous_action` if the game shows it."""
+    return observation if isinstance(observation, dict) else {"image": observation}

@@ -1,0 +1,119 @@
+"""How much memory a run takes, known before any of it is taken."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+
+from jaxdodge.agents.config import TrainConfig, rows_needed
+from jaxdodge.agents.sac import TrainState
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
+
+# A cgroup without a limit says a number near 2**63.
+NO_LIMIT = 2**60
+LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes that a run takes at its peak, on the device that trains."""
+
+    process: int
+    """What the process has taken before, compiler and libraries; 0 on a GPU."""
+    replay: int
+    other_state: int
+    """Networks, optimisers, arenas."""
+    epoch: int
+    """What an epoch needs besides."""
+    copied: bool
+    """Whether the state is copied on the same device while a checkpoint is written: on the host."""
+    available: int
+    """On the device, with what the process has taken already."""
+
+    @property
+    def working(self) -> int:
+        return max(self.epoch, self.replay + self.other_state if self.copied else 0)
+
+    @property
+    def total(self) -> int:
+        return self.process + self.replay + self.other_state + self.working
+
+    @property
+    def largest_replay(self) -> int:
+        """The largest replay with which everything else fits too; negative if there is none."""
+        room = self.available - self.process - self.other_state
+        beside_epoch, beside_copy = room - self.epoch, (room - self.other_state) // 2
+        return min(beside_epoch, beside_copy) if self.copied else beside_epoch
+
+    def __str__(self) -> str:
+        return (
+            f"memory: {_megabytes(self.total)} of {_megabytes(self.available)} available (replay "
+            f"{_megabytes(self.replay)}, networks and arenas {_megabytes(self.other_state)}, "
+            f"work {_megabytes(self.working)}, process {_megabytes(self.process)})"
+        )
+
+
+def estimate(state: TrainState, epoch: Any = None) -> Memory:
+    """What a run will take.
+
+    Args:
+        state: its shapes and dtypes.
+        epoch: compiled; without it, what an epoch needs besides is left out.
+    """
+    on_host = jax.default_backend() == "cpu"
+    replay = _bytes(state.replay)
+    other = _bytes(state) - replay
+    process = psutil.Process().memory_info().rss if on_host else 0
+    return Memory(
+        process=process,
+        replay=replay,
+        other_state=other,
+        epoch=epoch.memory_analysis().temp_size_in_bytes if epoch else 0,
+        copied=on_host,
+        available=process + _available() if on_host else _device_limit(),
+    )
+
+
+def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> None:
+    """Refuse a run that does not fit, with what would; raises ConfigError."""
+    if memory.total <= memory.available:
+        return
+    rows = config.buffer_size // config.num_envs
+    fitting = rows * memory.largest_replay // memory.replay * config.num_envs
+    smallest = rows_needed(game.frame_stack, config.n_step) * config.num_envs
+    advice = f"buffer_size {fitting} would fit" if fitting >= smallest else "fewer num_envs would take less"
+    raise ConfigError(f"buffer_size: {config.buffer_size} is refused; {memory}; {advice}")
+
+
+def _bytes(tree: Any) -> int:
+    """Of arrays or their shapes; typed keys count what they are made of."""
+    leaves = jax.tree.leaves(tree)
+    keys = [leaf for leaf in leaves if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    numbers = [leaf for leaf in leaves if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in numbers) + 8 * sum(
+        leaf.size for leaf in keys
+    )
+
+
+def _available() -> int:
+    """Bytes of host memory that can still be taken, also under a container's limit."""
+    available = psutil.virtual_memory().available
+    for path in LIMITS:
+        text = path.read_text().strip() if path.is_file() and os.access(path, os.R_OK) else "max"
+        if text.isdigit() and int(text) < NO_LIMIT:
+            available = min(available, int(text) - psutil.Process().memory_info().rss)
+    return available
+
+
+def _device_limit() -> int:
+    statistics = jax.devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit", NO_LIMIT)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

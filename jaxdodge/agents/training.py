@@ -1,0 +1,275 @@
+"""The training loop: epochs, and between them evaluations, logs and checkpoints."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdodge.agents.checkpoints import Checkpoints
+from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.evaluation import evaluate
+from jaxdodge.agents.game import make_sac
+from jaxdodge.agents.learner import Learner, Policy
+from jaxdodge.agents.logs import Log, plot
+from jaxdodge.agents.memory import estimate, refuse_too_large
+from jaxdodge.agents.progress import TrainingProgress
+from jaxdodge.agents.runs import Run
+from jaxdodge.agents.statistics import bootstrap_interval
+from jaxdodge.config import GameConfig
+from jaxdodge.hardware import hardware
+
+# Environment steps per jitted call: about a second, so that an interruption and the progress bar respond.
+EPOCH_TIMESTEPS = 25_600
+
+
+class DivergedError(Exception):
+    """A quantity is no longer finite."""
+
+
+@partial(jax.jit, static_argnames="seeds")
+def _all_finite(learner: Learner, seeds: int) -> dict[str, jax.Array]:
+    """Of each part of a learner, bool (seeds,)."""
+
+    def finite(leaf: jax.Array) -> jax.Array:
+        return jnp.isfinite(leaf.reshape(seeds, -1)).all(axis=1)
+
+    parts = {
+        field.name: jax.tree.leaves(getattr(learner, field.name)) for field in dataclasses.fields(learner)
+    }
+    return {
+        name: jnp.all(jnp.stack([*map(finite, leaves)]), axis=0) for name, leaves in parts.items() if leaves
+    }
+
+
+class Training:
+    """A run from its first epoch, or from a checkpoint, to its end. Its time begins here.
+
+    Args:
+        game, config: of the run.
+
+    Raises:
+        ConfigError: the memory does not suffice.
+    """
+
+    def __init__(self, game: GameConfig, config: TrainConfig):
+        self._began = time.perf_counter()
+        self.config = config
+        several = config.seeds > 1
+        self.sac = make_sac(game, config, config.seeds if several else None)
+        self.params = self.sac.env.default_params
+        self.steps_per_epoch = max(1, EPOCH_TIMESTEPS // config.num_envs)
+        self.timesteps_per_epoch = self.steps_per_epoch * config.num_envs
+        self.total = -(-config.total_timesteps // self.timesteps_per_epoch) * self.timesteps_per_epoch
+        seeds = range(config.seed, config.seed + config.seeds)
+        keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
+        self._key_state, self._keys_evaluation = keys[:, 0] if several else keys[0, 0], keys[:, 1]
+        self.shapes = jax.eval_shape(self.sac.init, self._key_state, self.params)
+        # What is too large even without an epoch is refused before that is compiled, which takes a while.
+        refuse_too_large(estimate(self.shapes), game, config)
+        self._epoch = self.sac.epoch.lower(
+            self.shapes, self.params, jnp.int32(0), steps=self.steps_per_epoch
+        ).compile()
+        self.memory = estimate(self.shapes, self._epoch)
+        refuse_too_large(self.memory, game, config)
+        self.timesteps = 0
+        self.best: list[dict[str, float]] = []
+        self.latest: list[dict[str, float]] = []
+        self.state: Any = None
+        self.best_policies: list[Policy] = []
+
+    @property
+    def seconds(self) -> float:
+        """What the run has taken so far, compilation included, without the time between processes."""
+        return time.perf_counter() - self._began
+
+    def start(self) -> None:
+        """Begin anew."""
+        self.state = self.sac.init(self._key_state, self.params)
+        self.best_policies = self._policies()
+
+    def resume(self, source: Run, timesteps: int | None = None) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            source: whose newest usable checkpoint, or that of `timesteps`, is the start.
+            timesteps: environment steps of a checkpoint.
+
+        Raises:
+            ConfigError: there is no such checkpoint.
+        """
+        template = self.shapes, [self.sac.policy_shapes()] * self.config.seeds
+        self.timesteps, saved, record = Checkpoints(source.checkpoints).restore(template, timesteps)
+        self.state, self.best_policies = saved
+        self.best, self.latest = record["best"], record["latest"]
+        self._began -= record["seconds"]
+
+    def learn(self, run: Run, interrupted: Callable[[], str | None]) -> str | None:
+        """Train to the end, or until `interrupted` gives a reason to stop, which is returned.
+
+        Args:
+            run: where everything is written.
+            interrupted: asked after every epoch.
+
+        Raises:
+            DivergedError: a quantity is no longer finite; no checkpoint and no policy has it.
+        """
+        self.run, self.parts = run, run.parts(self.config)
+        self.checkpoints = Checkpoints(run.checkpoints)
+        logs = [Log(part, self.timesteps) for part in self.parts]
+        if self.best:
+            # The folder may have none yet, or one that was found after the checkpoint.
+            self._save_policies("best", self.best_policies)
+        with TrainingProgress(self.total, self.timesteps, lambda: self.seconds) as progress:
+            progress.say(str(self.memory))
+            try:
+                stopped = None
+                while self.timesteps < self.total and stopped is None:
+                    metrics, rates = self._advance(progress)
+                    if self._due(self.config.eval_freq):
+                        self._evaluate(progress, logs, metrics, rates)
+                    stopped = interrupted() if self.timesteps < self.total else None
+                    if self._due(self.config.save_freq) or stopped:
+                        self._save(progress)
+            except DivergedError as error:
+                self._summarise(str(error))
+                raise
+            finally:
+                for log in logs:
+                    log.close()
+        self._save_policies("final", self._policies())
+        self._summarise(stopped)
+        return stopped
+
+    def _due(self, frequency: int) -> bool:
+        """Whether something that is done every so many environment steps is to be done now."""
+        before = self.timesteps - self.timesteps_per_epoch
+        return before // frequency < self.timesteps // frequency or self.timesteps == self.total
+
+    def _advance(self, progress: TrainingProgress) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """One epoch; the means of its metrics for each seed, and rates per second."""
+        before = self.seconds
+        first_step = jnp.int32(self.timesteps // self.config.num_envs)
+        self.state, metrics = self._epoch(self.state, self.params, first_step)
+        # Without seeds there is no such leading axis yet.
+        metrics = jax.tree.map(np.atleast_2d, metrics)
+        self._refuse_divergence(metrics.collected | metrics.learned)
+        self.timesteps += self.timesteps_per_epoch
+        runs_per_second = self.config.seeds / (self.seconds - before)
+        updates = self.config.gradient_steps * int(metrics.learning[0].sum())
+        rates = {
+            "steps_per_second": runs_per_second * self.timesteps_per_epoch,
+            "updates_per_second": runs_per_second * updates,
+        }
+        progress.advance(self.timesteps_per_epoch, rates)
+        times = np.maximum(metrics.learning.sum(axis=1), 1)
+        means = {name: values.mean(axis=1) for name, values in metrics.collected.items()}
+        means |= {name: values.sum(axis=1) / times for name, values in metrics.learned.items()}
+        seeds = range(self.config.seeds)
+        return [
+            {f"training/{name}": float(mean[seed]) for name, mean in means.items()} for seed in seeds
+        ], rates
+
+    def _refuse_divergence(self, metrics: dict[str, np.ndarray]) -> None:
+        """Raises DivergedError if a metric of the epoch, or what it has left behind, is not finite."""
+        wrong = [
+            (int(step), name, int(seed))
+            for name, values in metrics.items()
+            for seed, step in np.argwhere(~np.isfinite(values))
+        ]
+        # The losses of the last update do not tell what it has made of the networks.
+        wrong += [
+            (self.steps_per_epoch - 1, name, int(seed))
+            for name, finite in _all_finite(self.state.learner, self.config.seeds).items()
+            for seed in np.flatnonzero(~np.asarray(finite))
+        ]
+        if wrong:
+            step, name, seed = min(wrong)
+            good = self.checkpoints.steps()
+            place = self.run.checkpoints / f"{good[-1]:012d}" if good else "none was saved"
+            raise DivergedError(
+                f"{name} is not finite from environment step "
+                f"{self.timesteps + (step + 1) * self.config.num_envs} on"
+                + (f" (seed {self.config.seed + seed})" if self.config.seeds > 1 else "")
+                + f"; last good checkpoint: {place}"
+            )
+
+    def _policies(self) -> list[Policy]:
+        """The averaged policy of every seed, copied, because the state is donated."""
+        policy = jax.tree.map(np.array, self.state.learner.average_policy)
+        if self.config.seeds == 1:
+            return [policy]
+        return [jax.tree.map(lambda leaf: leaf[seed], policy) for seed in range(self.config.seeds)]  # noqa: B023
+
+    def _save_policies(self, name: str, policies: list[Policy]) -> None:
+        for part, policy in zip(self.parts, policies, strict=True):
+            part.save_policy(name, policy)
+
+    def _evaluate(
+        self,
+        progress: TrainingProgress,
+        logs: list[Log],
+        metrics: list[dict[str, float]],
+        rates: dict[str, float],
+    ) -> None:
+        self.latest, policies = [], self._policies()
+        for key, policy in zip(self._keys_evaluation, policies, strict=True):
+            key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch)
+            episodes = evaluate(
+                self.sac.env, self.sac.policy, policy, self.params, key, self.config.n_eval_episodes
+            )
+            self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
+        progress.evaluation(self.latest, rates)
+        first = not self.best
+        for seed, latest in enumerate(self.latest):
+            logs[seed].write(latest, metrics[seed] | rates)
+            # A NaN is no reason to forget the best.
+            if first or latest["mean"] > self.best[seed]["mean"]:
+                self.best[seed:] = [latest, *self.best[seed + 1 :]]
+                self.best_policies[seed] = policies[seed]
+                self.parts[seed].save_policy("best", policies[seed])
+
+    def _save(self, progress: TrainingProgress) -> None:
+        record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
+        score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
+        try:
+            self.checkpoints.save(self.timesteps, (self.state, self.best_policies), record, score)
+        except OSError as error:
+            progress.say(f"{error}; training goes on")
+
+    def _summarise(self, stopped: str | None) -> None:
+        """Write the summary of the run, and those of its seeds.
+
+        Args:
+            stopped: why it stopped before its end.
+        """
+        common = {
+            "hardware": hardware(),
+            "wall_seconds": self.seconds,
+            "timesteps": self.timesteps,
+            "stopped": stopped,
+        }
+        updates = np.atleast_1d(np.asarray(self.state.learner.updates))
+        for seed, part in enumerate(self.parts):
+            part.save_summary(
+                common
+                | {
+                    "updates": int(updates[seed]),
+                    "best_evaluation": self.best[seed] if self.best else None,
+                    "final_evaluation": self.latest[seed] if self.latest else None,
+                }
+            )
+        if self.config.seeds > 1:
+            plot(self.parts, self.run)
+            finals = [latest["mean"] for latest in self.latest]
+            over_seeds = None
+            if finals:
+                low, high = bootstrap_interval(finals)
+                mean = float(np.mean(finals))
+                over_seeds = {"means": finals, "mean": mean, "mean_low": low, "mean_high": high}
+            self.run.save_summary(common | {"updates": int(updates.sum()), "final_evaluation": over_seeds})

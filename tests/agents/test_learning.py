@@ -1,0 +1,142 @@
+"""Training: it learns, from images and in the game; an epoch is compiled once and repeats bit for bit."""
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.evaluation import evaluate
+from jaxdodge.agents.features import image_inputs
+from jaxdodge.agents.game import make_sac
+from jaxdodge.agents.sac import SAC
+from jaxdodge.config import GameConfig
+
+SMALL = TrainConfig(
+    num_envs=8,
+    learning_starts=80,
+    buffer_size=1600,
+    gradient_steps=1,
+    policy_delay=1,
+    batch_size=8,
+    gamma=0.5,
+    tau=0.05,
+    learning_rate_schedule="constant",
+    net_arch=(32,),
+    ent_coef=1e-3,
+    reward_scale=1.0,
+)
+
+
+class Sides:
+    """Images that are bright on one side; the action must point to the side that was bright a step ago."""
+
+    num_actions = 1
+    default_params = jnp.int32(0)
+    config = SimpleNamespace(frame_stack=2)
+    EPISODE = 8
+
+    def reset(self, key, params):
+        state = jnp.stack([0, jax.random.bernoulli(key).astype(jnp.int32), 0])
+        return self.observe(key, state, None, params), state
+
+    def restart(self, key, state, params):
+        return self.reset(key, params)
+
+    def step_env(self, key, state, action, params):
+        before, side, time = state
+        reward = jnp.where(time > 0, action[0] * (2 * before - 1), 0.0)
+        state = jnp.stack([side, jax.random.bernoulli(key).astype(jnp.int32), time + 1])
+        return self.observe(key, state, None, params), state, reward, jnp.asarray(False), {}
+
+    def is_truncated(self, state, params):
+        return state[2] >= self.EPISODE
+
+    def observe(self, key, state, action, params):
+        return self.assemble(state[:2], state[2], None)
+
+    def entry(self, state, params):
+        return state[1]
+
+    def assemble(self, entries, time, previous_action):
+        right = jnp.arange(32) >= 16
+        images = jnp.where(right[:, None] == (entries > 0), jnp.uint8(200), jnp.uint8(20))
+        images = jnp.where(jnp.arange(2) >= 1 - time, images, jnp.uint8(0))
+        return jnp.broadcast_to(images, (32, 32, 2))
+
+
+def test_a_policy_learns_from_images_of_the_past():
+    config = dataclasses.replace(SMALL, gradient_steps=2, batch_size=32)
+    sac, params = SAC(Sides(), image_inputs, config), jnp.int32(0)
+    state, metrics = sac.init(jax.random.key(0), params), []
+    for epoch in range(4):
+        state, figures = sac.epoch(state, params, jnp.int32(epoch * 40), steps=40)
+        metrics.append(figures)
+    assert sac.epoch._cache_size() == 1
+    before, after = (float(jnp.mean(figures.collected["reward"])) for figures in (metrics[0], metrics[-1]))
+    # The first of an episode's steps pays nothing; a random action pays 0 on average.
+    assert abs(before) < 0.2
+    assert after > 0.6
+
+
+IMAGES = GameConfig(
+    **{"level": 2, "action_space_type": "basic_3d", "observation_mode": "topdown", "frame_stack": 2},
+    **{"image_obs_width": 32, "image_obs_height": 32, "image_grayscale": True, "frames_per_step": 7},
+)
+
+
+def test_training_on_images_of_the_game_is_compiled_once_and_repeats_bit_for_bit():
+    config = dataclasses.replace(SMALL, precision="bfloat16", critic_observation="state")
+    sac = make_sac(IMAGES, config)
+    params = sac.env.default_params
+
+    def run() -> Any:
+        state = sac.init(jax.random.key(0), params)
+        for epoch in range(3):
+            state, metrics = sac.epoch(state, params, jnp.int32(epoch * 10), steps=10)
+        return jax.tree.map(np.asarray, (state.learner, metrics))
+
+    one, other = run(), run()
+    assert sac.epoch._cache_size() == 1
+    assert int(one[0].updates) > 10
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    for leaf in jax.tree.leaves(one[0]):
+        assert leaf.dtype in (np.float32, np.int32)
+        assert np.isfinite(leaf).all()
+
+
+GAME = GameConfig(
+    level=2, spawn_angle_degrees=30.0, action_space_type="basic_3d", frames_per_step=7, response_frame=0
+)
+
+
+def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
+    config = TrainConfig(num_envs=256, learning_starts=10_000, buffer_size=250_000, net_arch=(64, 64))
+    sac = make_sac(GAME, config)
+    params = sac.env.default_params
+
+    def run(epochs: int) -> list[Any]:
+        state, learners = sac.init(jax.random.key(1), params), []
+        for epoch in range(epochs):
+            state, _ = sac.epoch(state, params, jnp.int32(epoch * 50), steps=50)
+            learners.append(jax.tree.map(np.asarray, state.learner))
+        return learners
+
+    learners = run(10)
+    jax.tree.map(np.testing.assert_array_equal, run(2), learners[:2])
+    assert int(learners[1].updates) > 0
+    assert sac.epoch._cache_size() == 1
+
+    def random(_, observation):
+        return jax.random.uniform(jax.random.key(7), (len(observation), 3), minval=-1, maxval=1)
+
+    def score(policy, weights) -> float:
+        key = jax.random.key(0)
+        return evaluate(sac.env, policy, weights, params, key, 64).summary()["mean"]
+
+    guessed = score(random, None)
+    assert guessed < 20
+    assert score(sac.policy, learners[-1].average_policy) > guessed + 100

@@ -1,0 +1,116 @@
+"""Timing from the parameters: the same bits as the static timing, and parameters that change at a reset."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from arenas import DENSE, SMALL_IMAGE, assert_same, key_of
+
+from jaxdodge.config import GameConfig
+from jaxdodge.sim.duration import Duration
+from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.params import game_params
+
+STEPS, ARENAS = 220, 4
+
+
+def configuration(mode: str, frames: int, response: int) -> GameConfig:
+    return GameConfig(
+        **DENSE,
+        **SMALL_IMAGE,
+        observation_mode=mode,
+        action_space_type="basic_4d_jump",
+        frames_per_step=frames,
+        response_frame=response,
+        observe_previous_action=True,
+        frame_stack=2,
+        max_episode_steps=24,
+    )
+
+
+def play(env: DodgeEnv, params, keys):
+    """Everything that random play with auto-reset gives, (arenas, steps, ...); `params` per arena."""
+
+    def one_arena(key, params):
+        def step(state, key):
+            key_action, key_step = jax.random.split(key)
+            # Timid enough to reach the time limit now and then.
+            action = 0.3 * jax.random.uniform(key_action, (4,), minval=-1, maxval=1)
+            result = env.step(key_step, state, action, params)
+            return result[1], result
+
+        key_reset, key_steps = jax.random.split(key)
+        first = env.reset(key_reset, params)
+        return first, jax.lax.scan(step, first[1], jax.random.split(key_steps, STEPS))[1]
+
+    return jax.jit(jax.vmap(one_arena))(keys, params)
+
+
+# Pairs of frames_per_step and response_frame, which play side by side.
+@pytest.mark.parametrize(
+    ("mode", "most", "timings"),
+    [
+        ("standard", 5, [(1, 0), (1, 1), (3, 0), (3, 1), (3, 3), (5, 4)]),
+        ("with_thrower", 4, [(3, 0), (3, 1), (3, 3)]),
+        ("topdown", 4, [(4, 0), (3, 2), (1, 1)]),
+    ],
+)
+def test_timing_from_the_parameters_is_the_static_timing(mode, most, timings):
+    configs = [configuration(mode, *timing) for timing in timings]
+    params = jax.tree.map(
+        lambda *leaves: jnp.repeat(jnp.stack(leaves), ARENAS, 0), *map(game_params, configs)
+    )
+    keys = jax.random.split(key_of(1), len(timings) * ARENAS)
+    # The timing of its own configuration is none of those played.
+    varying = jax.device_get(play(DodgeEnv(configuration(mode, 2, 1), most), params, keys))
+    for number, config in enumerate(configs):
+        rows = slice(number * ARENAS, (number + 1) * ARENAS)
+        alone = play(DodgeEnv(config), *jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, keys)))
+        assert_same(jax.tree.map(lambda leaf, rows=rows: leaf[rows], varying), jax.device_get(alone))
+    terminated, truncated = varying[1][3:5]
+    assert terminated.any(axis=1).mean() > 0.5
+    assert (truncated & ~terminated).any()
+
+
+def test_static_timing_ignores_the_parameters():
+    config = configuration("standard", 2, 1)
+    params = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), game_params(config))
+    params = params.replace(frames_per_step=jnp.int32([2, 1, 9]), response_frame=jnp.int32([1, 0, 9]))
+    played = play(DodgeEnv(config), params, jnp.stack([key_of(2)] * 3))
+    for arena in (1, 2):
+        assert_same(*(jax.tree.map(lambda leaf, one=one: leaf[one], played) for one in (0, arena)))
+
+
+def test_step_without_reset_has_the_timing_of_the_parameters():
+    env = DodgeEnv(configuration("standard", 1, 1), 5)
+    params = env.default_params.replace(frames_per_step=jnp.int32(5), response_frame=jnp.int32(2))
+    static = DodgeEnv(configuration("standard", 5, 2))
+    _, state = env.reset(key_of(0), params)
+    for number in range(3):
+        arguments = key_of(1, number), state, jnp.full(4, 0.5), params
+        result = jax.jit(env.step_env)(*arguments)
+        assert_same(result, jax.jit(static.step_env)(*arguments))
+        state = result[1]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2.0, 0.3), (3.9, 1.2), (60.0, 0.01), (0.3, 2.0)])
+def test_a_restart_with_another_interval_keeps_the_spawn_timer_within_it(before, after):
+    arenas = 4000
+    env = DodgeEnv(GameConfig(level=2, projectile_spawn_interval=before, fps=1000))
+    others = game_params(GameConfig(level=2, projectile_spawn_interval=after, fps=1000))
+    keys = jax.random.split(key_of(5), arenas)
+    _, states = jax.vmap(env.reset, in_axes=(0, None))(keys, env.default_params)
+    _, restarted = jax.jit(jax.vmap(env.restart, in_axes=(0, 0, None)))(keys, states, others)
+
+    def seconds(timer: Duration) -> np.ndarray:
+        assert (timer.nanoseconds >= 0).all()
+        assert (timer.nanoseconds < 10**9).all()
+        return np.asarray(timer.seconds) + np.asarray(timer.nanoseconds) / 1e9
+
+    phase, phase_before = seconds(restarted.game.spawn_timer), seconds(states.game.spawn_timer)
+    assert (phase < after).all()
+    kept = phase_before + 0.001 < after
+    np.testing.assert_allclose(phase[kept], phase_before[kept] + 0.001, rtol=1e-6)
+    counts, _ = np.histogram(phase, 10, (0, min(before, after)))
+    # Chi-squared with 9 degrees of freedom: above 27.9 in one of a thousand samples.
+    assert ((counts - arenas / 10) ** 2 / (arenas / 10)).sum() < 27.9
