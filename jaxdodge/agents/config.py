@@ -120,7 +120,7 @@ class TrainConfig(Jitter):
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.02)
     """Episodes are cut between this share of max_episode_steps and all of it, log-uniformly."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)
-    """How much worse a collision is for the learner than for the score."""
+    """How many times worse a collision is for the learner than for the score."""
     eval_freq: int = checked(Number(int, 1), 250_000)
     """Environment steps between evaluations."""
     save_freq: int = checked(Number(int, 1), 1_000_000)
