@@ -52,7 +52,7 @@ class Jitter:
     spawn_angle_jitter: float = checked(Number(float, 0, 0.9), 0.0)
     """Share by which the half angle of throws is wider or narrower, up to 180 degrees."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 1.0)
-    """Episodes are cut between this share of max_episode_steps and all of it, log-uniformly."""
+    """Episodes are cut between this share of max_episode_steps and all of it; time played is log-uniform."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -118,7 +118,7 @@ class TrainConfig(Jitter):
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.25)
     """Share by which frames of an episode last longer or shorter, within 1 to 250 ms."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.02)
-    """Episodes are cut between this share of max_episode_steps and all of it, log-uniformly."""
+    """Episodes are cut between this share of max_episode_steps and all of it; time played is log-uniform."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)
     """How many times worse a collision is for the learner than for the score."""
     eval_freq: int = checked(Number(int, 1), 250_000)

@@ -16,6 +16,8 @@ from jaxdodge.fields import ConfigError
 
 # A cgroup without a limit says a number near 2**63.
 NO_LIMIT = 2**60
+# Our own, and two of Orbax; measured.
+CHECKPOINT_COPIES = 3
 LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -30,14 +32,14 @@ class Memory:
     """Networks, optimisers, arenas."""
     epoch: int
     """What an epoch needs besides."""
-    copied: bool
-    """Whether the state is copied on the same device while a checkpoint is written: on the host."""
+    copies: int
+    """Of the state, while a checkpoint is written; none on a GPU, because they are made on the host."""
     available: int
     """On the device, with what the process has taken already."""
 
     @property
     def working(self) -> int:
-        return max(self.epoch, self.replay + self.other_state if self.copied else 0)
+        return max(self.epoch, self.copies * (self.replay + self.other_state))
 
     @property
     def total(self) -> int:
@@ -46,9 +48,8 @@ class Memory:
     @property
     def largest_replay(self) -> int:
         """The largest replay with which everything else fits too; negative if there is none."""
-        room = self.available - self.process - self.other_state
-        beside_epoch, beside_copy = room - self.epoch, (room - self.other_state) // 2
-        return min(beside_epoch, beside_copy) if self.copied else beside_epoch
+        room = self.available - self.process
+        return min(room - self.epoch, room // (1 + self.copies)) - self.other_state
 
     def __str__(self) -> str:
         return (
@@ -74,7 +75,7 @@ def estimate(state: TrainState, epoch: Any = None) -> Memory:
         replay=replay,
         other_state=other,
         epoch=epoch.memory_analysis().temp_size_in_bytes if epoch else 0,
-        copied=on_host,
+        copies=CHECKPOINT_COPIES if on_host else 0,
         available=process + _available() if on_host else _device_limit(),
     )
 

@@ -84,7 +84,8 @@ def draw_params(key: jax.Array, params: GameParams, jitter: Jitter) -> GameParam
         wider = params.spawn_angle * _factor(angle, jitter.spawn_angle_jitter)
         drawn["spawn_angle"] = jnp.minimum(wider, WIDEST_ANGLE)
     if jitter.shortest_episode < 1:
-        share = jitter.shortest_episode**episode
+        # An episode's chance is inverse to its square, so what is played of each length is inverse to it.
+        share = 1 / (1 + episode * (1 / jitter.shortest_episode - 1))
         drawn["max_episode_steps"] = jnp.ceil(share * params.max_episode_steps).astype(jnp.int32)
     return params.replace(**drawn)
 
