@@ -76,7 +76,7 @@ def add(replay: Row, row: Row, step: jax.Array) -> Row:
 def sample(
     key: jax.Array, replay: Row, step: jax.Array, count: int, *, frame_stack: int, n_step: int, gamma: float
 ) -> Transition:
-    """Transitions drawn with replacement from all whole ones, the newest of which may have to wait for a step.
+    """Transitions drawn with replacement from all whole ones, of which the newest may wait for a step.
 
     Where the row drawn is an episode's end, the next one is taken, the first of the next episode. That
     favours first steps a little, but no outcome of a step over another.

@@ -158,11 +158,11 @@ def test_a_response_is_never_later_than_the_step():
 
 
 def test_lengths_of_episodes():
-    steps = drawn(GameConfig(max_episode_steps=1000), Jitter(shortest_episode=0.02)).max_episode_steps
-    assert steps.min() >= 20
-    assert steps.max() <= 1000
+    steps = drawn(GameConfig(max_episode_steps=1_000_000), Jitter(shortest_episode=0.02)).max_episode_steps
+    assert steps.min() >= 20_000
+    assert steps.max() <= 1_000_000
     # So that of the time played, as much goes into each octave of lengths.
-    assert_uniform(1 / steps, 1 / 1000, 1 / 20)
+    assert_uniform(1 / steps, 1 / 1_000_000, 1 / 20_000)
 
 
 def test_the_key_decides():
