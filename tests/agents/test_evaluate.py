@@ -48,7 +48,7 @@ def seeds(tmp_path_factory) -> Path:
 def fake(monkeypatch):
     """Instead of playing, returns are frames_per_step times 0, 1, 2 ...; every second episode survives."""
 
-    def play(env, policy, weights, params, key, episodes, sampled):
+    def play(env, policy, weights, params, key, episodes, sampled, draw_params):
         index = np.arange(episodes)
         return Episodes(np.float32(index * env.config.frames_per_step), index + 10, index % 2 == 0)
 
@@ -129,10 +129,20 @@ def test_a_grid_of_two_gives_a_line_each_and_two_tables(seeds, tmp_path, capsys,
     }
 
 
+def test_robustness_plays_other_numbers_in_every_episode(seeds, tmp_path, capsys):
+    path = tmp_path / "episodes.csv"
+    assert _evaluate(seeds / "seed_1", "--episodes", 3, "--robustness", "--csv", path) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    varied = list(evaluate.ROBUSTNESS)
+    assert [line[:19].strip() for line in lines] == varied
+    assert [row["varied"] for row in _table(path)] == [name for name in varied for _ in range(3)]
+    assert len({line[19:] for line in lines}) > 1
+
+
 def test_all_seeds_of_a_run_are_played(seeds, tmp_path, capsys, monkeypatch):
     returns = iter([10.0, 20.0, 60.0])
 
-    def play(env, policy, weights, params, key, episodes, sampled):
+    def play(env, policy, weights, params, key, episodes, sampled, draw_params):
         return Episodes(np.full(episodes, next(returns)), np.full(episodes, 5), np.arange(episodes) == 0)
 
     monkeypatch.setattr(evaluation, "evaluate", play)
@@ -167,7 +177,7 @@ def test_seeds_of_different_trainings_are_refused(seeds, tmp_path, capsys):
 
 
 def test_ctrl_c_keeps_the_settings_that_were_played(seeds, tmp_path, capsys, monkeypatch):
-    def play(env, policy, weights, params, key, episodes, sampled):
+    def play(env, policy, weights, params, key, episodes, sampled, draw_params):
         if env.config.frames_per_step == 7:
             raise KeyboardInterrupt
         return Episodes(np.zeros(episodes), np.zeros(episodes), np.zeros(episodes, bool))

@@ -46,6 +46,9 @@ LEFT_OUT = {
     "random_shift": False,
     "frame_time_jitter": 0.0,
     "shortest_episode": 1.0,
+    "collision_penalty_factor": 1.0,
+    "policy_delay": 1,
+    "target_entropy": -1.0,
 }
 
 
