@@ -1,8 +1,9 @@
-"""What the commands share: parsing with refusals of one line, and exit status 2 for a user's mistake."""
+"""What the commands share: parsing with refusals of one line, exit status 2 for a user's mistake, Ctrl-C."""
 
 import contextlib
 import io
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -27,8 +28,9 @@ def parse(parser: Callable[[], Options]) -> Options:
 
 
 def _one_line(boxed: str) -> str:
-    text = re.sub(r"[╭╮╰╯│─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", boxed))
-    return " ".join(text.split())
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
+    # The box's title says what its first line says again.
+    return " ".join(re.sub(r"╭[^╮]*╮|[╭╮╰╯│─]+", " ", plain).split())
 
 
 def guarded(command: Callable[..., int], *arguments: Any) -> int:
@@ -43,6 +45,31 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
     except OSError as error:
         print(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), file=sys.stderr)
     return 2
+
+
+class Interrupt:
+    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        for number in self.SIGNALS:
+            signal.signal(number, self._request)
+
+    def reason(self) -> str | None:
+        """What asked for the end, if anything did."""
+        if self.signal is None:
+            return None
+        return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
+
+    def _request(self, number: int, _: Any) -> None:
+        self.signal = signal.Signals(number)
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        # A terminal shows ^C where the line would begin.
+        start = "\n" if sys.stderr.isatty() else ""
+        print(f"{start}{self.reason()}: saving and stopping", file=sys.stderr, flush=True)
 
 
 def run_command(commands: dict[str, tuple[Callable[..., Any], Callable[[Any], int]]], program: str) -> int:

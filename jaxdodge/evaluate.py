@@ -1,6 +1,7 @@
 """`python -m jaxdodge.evaluate RUN`: play a run's policy, also in other games, with intervals.
 
-Exit status: 0 played, 2 bad input, 130 stopped by Ctrl-C (the CSV file has what was played until then).
+Exit status: 0 played, 1 the server failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM (the CSV file
+or the session has what was played until then).
 """
 
 import contextlib
@@ -20,16 +21,18 @@ import yaml
 
 from jaxdodge.agents.config import Jitter, TrainConfig
 from jaxdodge.agents.options import parse_options
-from jaxdodge.agents.runs import POLICIES, Run
+from jaxdodge.agents.runs import POLICIES, Run, changed_game
 from jaxdodge.agents.statistics import histogram
 from jaxdodge.agents.tables import FIGURES, figures, line, matrix, over_seeds
 from jaxdodge.cli import guarded
-from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
+from jaxdodge.config import GAME_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, Name, Number, check_names
+from jaxdodge.hardware import keep_compiled
 
 if TYPE_CHECKING:
     from jaxdodge.agents.evaluation import Episodes
 
+DEFAULT_EPISODES = 128
 # Columns of the CSV file after those of the setting.
 OUTCOMES = ["episode", "return", "responses", "survived"]
 # What `--robustness` draws anew for every episode.
@@ -49,16 +52,6 @@ ROBUSTNESS = {
         spawn_angle_jitter=0.1,
     ),
 }
-# What gives actions and observations their shapes.
-SEEN = (
-    "action_space_type",
-    "observation_mode",
-    "frame_stack",
-    "observe_previous_action",
-    "image_obs_width",
-    "image_obs_height",
-    "image_grayscale",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +64,8 @@ class Evaluate:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run, results/NAME/TIME. If it holds seed_0, seed_1 and so on, all of them are played."""
-    episodes: int = 128
-    """Episodes to play, all at once."""
+    episodes: int | None = None
+    """Episodes to play: 128, all at once; on a server 10, one after the other, in real time."""
     policy: str = "best"
     """best or final."""
     sampled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -85,23 +78,42 @@ class Evaluate:
     """Play under other numbers in every episode too: frame time, frames per step, response frame, throws."""
     csv: Path | None = None
     """CSV file to write or replace, with a row for each episode in each setting."""
+    server: str | None = None
+    """Play on a server, and compare with the simulator at the timing measured there: http://HOST:PORT,
+    grpc://HOST:PORT or unix:///PATH. --fps is then what the server was started with."""
+    record: Path | None = None
+    """With --server: file to write the API session to."""
+    think_seconds: float | None = None
+    """With --server: pause after each step; default: for as many frames per step as in the training."""
+    deadline: float = 30.0
+    """With --server: seconds to wait for an answer."""
 
     def __post_init__(self) -> None:
-        Number(int, 1, 1_000_000).check("episodes", self.episodes)
+        if self.episodes is not None:
+            Number(int, 1, 1_000_000).check("episodes", self.episodes)
         Number(int, 0, 2**32 - 1).check("seed", self.seed)
         Name(POLICIES).check("policy", self.policy)
+        if self.think_seconds is not None:
+            Number(float, 0).check("think_seconds", self.think_seconds)
+        if self.server is None and (self.record or self.think_seconds is not None):
+            raise ConfigError("record and think_seconds are refused without --server")
 
 
 def evaluate(arguments: list[str]) -> int:
     """Parse, play, print, and return the exit status."""
     options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge.evaluate", arguments, {})
+    if options.server is not None:
+        from jaxdodge.bevy.evaluation import evaluate_on_server
+
+        return evaluate_on_server(options, options.server, given)
+    episodes = options.episodes or DEFAULT_EPISODES
     runs = _runs(options.run)
     trained, config = _common_config(runs)
     axes = _axes(options.grid)
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     varied = ROBUSTNESS if options.robustness else {"nothing": Jitter()}
     conditions = [
-        (_changed(trained, given | combination), name) for combination in combinations for name in varied
+        (changed_game(trained, given | combination), name) for combination in combinations for name in varied
     ]
     for run in runs:
         run.policy_path(options.policy)
@@ -126,7 +138,7 @@ def evaluate(arguments: list[str]) -> int:
         how = "sampled" if options.sampled else "deterministic"
         constant = [f"{name} {getattr(conditions[0][0], name)}" for name in given if name not in axes]
         what = f"{options.run}: {options.policy} policy" + (f" of {len(runs)} seeds" if folders[0] else "")
-        print(", ".join([what, f"{options.episodes} episodes each", how, *constant]))
+        print(", ".join([what, f"{episodes} episodes each", how, *constant]))
         print(line({name: name for name in widths}, widths, FIGURES), flush=True)
         played = _play(options, runs, trained, config, conditions)
         for rows, outcomes in zip(labels, played, strict=True):
@@ -180,22 +192,6 @@ def _axes(grid: tuple[str, ...]) -> dict[str, list[Any]]:
     return axes
 
 
-def _changed(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
-    """The game of the training with other settings, with what follows from those derived anew."""
-    derived = {"projectile_slots", *(LEVELS[1] if "level" in setting else ())}
-    kept = {name: value for name, value in dataclasses.asdict(trained).items() if name not in derived}
-    if setting.get("response_frame") == "full":
-        setting = setting | {"response_frame": None}
-    game = GameConfig(**kept | setting)
-    for name in SEEN:
-        if getattr(game, name) != getattr(trained, name):
-            raise ConfigError(
-                f"{name}: {getattr(game, name)!r} is refused; accepted: {getattr(trained, name)!r}, "
-                "which the policy was trained with"
-            )
-    return game
-
-
 def _play(
     options: Evaluate,
     runs: list[Run],
@@ -220,7 +216,16 @@ def _play(
         env = randomized_env(game, jitter)
         draw = None if jitter == Jitter() else partial(draw_params, jitter=jitter)
         yield [
-            play(env, policy, weights, env.default_params, key, options.episodes, options.sampled, draw)
+            play(
+                env,
+                policy,
+                weights,
+                env.default_params,
+                key,
+                options.episodes or DEFAULT_EPISODES,
+                options.sampled,
+                draw,
+            )
             for weights in policies
         ]
 
@@ -277,4 +282,5 @@ def _csv_rows(labels: list[dict[str, Any]], outcomes: list["Episodes"]) -> list[
 
 
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(guarded(evaluate, sys.argv[1:]))

@@ -1,173 +1,149 @@
-"""Compare a replay with its recording: equality of bits, or the first difference."""
+"""`python -m jaxdodge.parity check`: compare recordings of the real game with the simulator.
+
+Exit status: 0 all equal, 1 a difference, 2 a file that is missing, damaged or of another format.
+"""
 
 import dataclasses
+import platform
+import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
-import jax
-import numpy as np
+import tyro
 
-from jaxdodge.config import GameConfig
-from jaxdodge.parity.recording import (
-    COMPARED,
-    FrameRecording,
-    RecordingError,
-    SessionRecording,
-    read_recording,
-)
-from jaxdodge.parity.replay import replay
-from jaxdodge.render.topdown import Scene, draw
-from jaxdodge.sim.params import game_params
-from jaxdodge.sim.systems import spawn_position
+DEFAULT_FOLDER = Path("parity/recordings")
 
-IMAGES_PER_CALL = 16
-LARGEST_SPAWN_ULP = 2
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Compare recordings with the simulator: of frames, every bit of a free-running replay; of sessions,
+    every response with what its rules allow.
+
+    Exits 0 if all agree, 1 on a difference, 2 on a file that is missing, damaged or of another format.
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = (
+        DEFAULT_FOLDER,
+    )
+    """Recordings, or folders of recordings."""
+    report: Path | None = None
+    """Write the table as Markdown to this file too."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a check found: `difference` is empty if all bits are equal."""
+    """What a check found: `difference` is empty if the recording and the simulator agree."""
 
     path: Path
-    frames: int = 0
-    values: int = 0
-    images: int = 0
-    spawn_ulp: int = 0
+    frames: int
+    """Frames simulated."""
+    values: int
+    """Values compared."""
+    images: int
+    agreement: str
+    """What the result is called without a difference."""
+    spawn_ulp: int | None = None
     """Largest difference of a spawn position from the sampling formula, units in the last place."""
     seconds: float = 0.0
     difference: str = ""
-    covered: bool = True
-    """False for API sessions, which are not checked yet."""
+
+
+HEADER = ("recording", "frames", "values", "images", "spawn ulp", "seconds", "result")
 
 
 def check(path: Path) -> Result:
-    """Replay one recording and compare everything it stores; raises RecordingError."""
+    """Check one recording of either kind; raises RecordingError."""
+    from jaxdodge.parity.check_frames import check_frames
+    from jaxdodge.parity.check_session import check_session
+    from jaxdodge.parity.files import load
+    from jaxdodge.parity.recording import frame_recording
+    from jaxdodge.parity.session import checked_session
+
     start = time.perf_counter()
-    recording = read_recording(path)
-    if isinstance(recording, SessionRecording):
-        return Result(path, covered=False)
-    arrays, scenes = replay(recording)
-    images = _draw_images(recording, scenes)
-    spawn_ulp, spawn_difference = _spawn_differences(recording)
-    differences = [_first_difference(recording.arrays[name], arrays[name], name) for name in COMPARED]
-    if recording.image is not None and images is not None:
-        differences.append(_first_difference(recording.image, images, "image", recording.image_frame))
-    differences.append(spawn_difference)
-    found = [difference for difference in differences if difference is not None]
-    return Result(
-        path=path,
-        frames=recording.frames,
-        values=sum(recording.arrays[name].size for name in COMPARED),
-        images=len(recording.image_frame),
-        spawn_ulp=spawn_ulp,
-        seconds=time.perf_counter() - start,
-        difference=min(found)[1] if found else "",
+    meta, arrays = load(path)
+    if meta["kind"] == "session":
+        result = check_session(checked_session(path, meta, arrays))
+    else:
+        result = check_frames(frame_recording(path, meta, arrays))
+    return dataclasses.replace(result, seconds=time.perf_counter() - start)
+
+
+def check_command(options: Check) -> int:
+    """Print a row per recording and return the exit status."""
+    from jaxdodge.parity.files import RecordingError
+
+    if options.report is not None:
+        options.report.touch()
+    status = 0
+    results: list[Result] = []
+    for path in options.paths:
+        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not files:
+            print(f"{path}: no recordings (*.npz) in this folder", file=sys.stderr)
+            status = 2
+        for file in files:
+            try:
+                result = check(file)
+            except RecordingError as error:
+                print(error, file=sys.stderr)
+                status = 2
+                continue
+            if not results:
+                _print_row(HEADER)
+            results.append(result)
+            _print_row(_row(result))
+            if result.difference:
+                status = max(status, 1)
+    _print_summary(results)
+    if options.report is not None:
+        options.report.write_text(_markdown(results), encoding="utf-8")
+    return status
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    return (
+        result.path.name,
+        f"{result.frames}",
+        f"{result.values}",
+        f"{result.images}",
+        "" if result.spawn_ulp is None else f"{result.spawn_ulp}",
+        f"{result.seconds:.1f}",
+        result.difference or result.agreement,
     )
 
 
-def _draw_images(recording: FrameRecording, scenes: Scene) -> np.ndarray | None:
-    """The images of the frames whose image was recorded, drawn from the replayed scenes."""
-    if recording.image is None:
-        return None
-    _, height, width, channels = recording.image.shape
-    for frame in recording.image_frame:
-        _refuse_other_size(recording, int(frame), height, width, channels)
-    picked = jax.tree.map(lambda array: array[recording.image_frame], scenes)
-    drawn = []
-    for start in range(0, len(recording.image_frame), IMAGES_PER_CALL):
-        part = jax.tree.map(
-            lambda array, start=start: np.resize(
-                array[start : start + IMAGES_PER_CALL], (IMAGES_PER_CALL, *array.shape[1:])
-            ),
-            picked,
-        )
-        drawn.append(np.asarray(_draw(part, width=width, height=height, grayscale=channels == 1)))
-    return np.concatenate(drawn)[: len(recording.image_frame)] if drawn else None
+def _print_row(row: tuple[str, ...]) -> None:
+    print(f"{row[0]:32}" + "".join(f"{cell:>11}" for cell in row[1:-1]) + f"  {row[-1]}", flush=True)
 
 
-_draw = jax.jit(draw, static_argnames=("width", "height", "grayscale"))
-
-
-def _refuse_other_size(recording: FrameRecording, frame: int, height: int, width: int, channels: int) -> None:
-    """An image must have the size that was configured, before or in its frame."""
-    sizes = set()
-    for at in (frame - 1, frame):
-        config = _config_after(recording, at)
-        sizes.add((config.image_obs_height, config.image_obs_width, 1 if config.image_grayscale else 3))
-    if (height, width, channels) not in sizes:
-        raise RecordingError(
-            f"{recording.path}: damaged: image of frame {frame} is {height} x {width} x {channels}, "
-            f"configured is {' x '.join(map(str, sorted(sizes)[0]))}"
+def _print_summary(results: list[Result]) -> None:
+    """A line for the recordings of frames, and one for the sessions."""
+    for of_frames, verdict in ((True, "equal"), (False, "sessions agree")):
+        checked = [result for result in results if (result.spawn_ulp is not None) is of_frames]
+        if not checked:
+            continue
+        agree = sum(not result.difference for result in checked)
+        counts = {name: sum(getattr(r, name) for r in checked) for name in ("frames", "values", "images")}
+        throws = [result.spawn_ulp for result in checked if result.spawn_ulp is not None]
+        print(
+            f"{agree} of {len(checked)} {verdict}: "
+            + ", ".join(f"{count} {name}" for name, count in counts.items())
+            + (f"; throws within {max(throws)} ulp of the sampling formula" if throws else "")
+            + f"; {sum(result.seconds for result in checked):.1f} s"
         )
 
 
-def _config_after(recording: FrameRecording, frame: int) -> GameConfig:
-    """The configuration once the commands of a frame are handled; before frame 0 the server's start."""
-    for commands in reversed(recording.commands[: frame + 1]):
-        if commands:
-            return commands[-1].config
-    return GameConfig()
+def _markdown(results: list[Result]) -> str:
+    import jax
 
-
-def _bits(array: np.ndarray) -> np.ndarray:
-    """The array as integers of its own width, so that NaN, -0.0 and 0.0 are told apart."""
-    array = np.ascontiguousarray(array)
-    return array.view({1: np.uint8, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
-
-
-def _first_difference(
-    recorded: np.ndarray, replayed: np.ndarray, name: str, frames: np.ndarray | None = None
-) -> tuple[int, str] | None:
-    """Frame and text of the first difference, None if all bits are equal.
-
-    Args:
-        recorded: (frames, ...).
-        replayed: the same shape and dtype.
-        name: of the field.
-        frames: the frame of every row; default: the row itself.
-    """
-    different = np.argwhere(_bits(recorded) != _bits(replayed.astype(recorded.dtype, copy=False)))
-    if len(different) == 0:
-        return None
-    index = tuple(int(i) for i in different[0])
-    frame = index[0] if frames is None else int(frames[index[0]])
-    slot = "".join(f"[{i}]" for i in index[1:])
-    return frame, f"frame {frame}, {name}{slot}: recorded {recorded[index]!s}, simulated {replayed[index]!s}"
-
-
-def _spawn_differences(recording: FrameRecording) -> tuple[int, tuple[int, str] | None]:
-    """Largest distance of the recorded spawn positions from the sampling formula, and the first too large.
-
-    A configuration may change in the frame of a throw, before or after it; then the nearer one counts.
-    """
-    arrays = recording.arrays
-    frames = np.flatnonzero(~np.isnan(arrays["spawn_u"]))
-    largest, first = 0, None
-    for frame in frames:
-        recorded = arrays["spawn_position"][frame]
-        configs = {_config_after(recording, int(frame) - 1), _config_after(recording, int(frame))}
-        candidates = [np.stack(_spawn(arrays["spawn_u"][frame], _numbers(config))) for config in configs]
-        distances = [int(np.max(_ulp(recorded, candidate))) for candidate in candidates]
-        distance = min(distances)
-        largest = max(largest, distance)
-        if distance > LARGEST_SPAWN_ULP and first is None:
-            formula = candidates[distances.index(distance)]
-            first = int(frame), f"frame {frame}, spawn_position: recorded {recorded}, formula {formula}"
-    return largest, first
-
-
-_spawn = jax.jit(spawn_position)
-_cache: dict[GameConfig, object] = {}
-
-
-def _numbers(config: GameConfig):
-    if config not in _cache:
-        _cache[config] = game_params(config)
-    return _cache[config]
-
-
-def _ulp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance of float32 numbers counted in representable numbers."""
-    bits = [np.ascontiguousarray(x, np.float32).view(np.int32).astype(np.int64) for x in (a, b)]
-    ordered = [np.where(x < 0, -(x & 0x7FFFFFFF), x) for x in bits]
-    return np.abs(ordered[0] - ordered[1])
+    lines = [
+        "# Parity report",
+        "",
+        f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {platform.machine()}.",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
+        *("| " + " | ".join(_row(result)) + " |" for result in results),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,9 +1,6 @@
-"""Recordings of the real game: reading and validating the files. Format: `parity/README.md`."""
+"""Frame recordings of the real game: reading and validating the files. Format: `parity/README.md`."""
 
 import dataclasses
-import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +8,11 @@ import numpy as np
 
 from jaxdodge.config import ACTION_SPACES, GameConfig
 from jaxdodge.fields import ConfigError, Number
+from jaxdodge.parity.files import RecordingError, check_arrays
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
+from jaxdodge.sim.order import SYSTEMS
 
-FORMAT = 1
 LONGEST_FRAME_NANOSECONDS = 999_999_999
-
-SYSTEMS = (
-    "apply_velocity",
-    "apply_tilt",
-    "apply_gravity",
-    "spawn_projectiles",
-    "spawn_thrower_indicators",
-    "process_thrower_indicators",
-    "move_projectiles",
-    "cleanup_projectiles",
-    "detect_collisions",
-    "check_out_of_bounds",
-    "handle_collisions",
-    "handle_commands",
-    "publish_state",
-)
 
 # Shape with F frames, P projectile slots, T indicator slots, D numbers of the largest observation.
 INPUTS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -67,10 +49,6 @@ COMPARED: dict[str, tuple[str, tuple[Any, ...]]] = {
 }
 
 
-class RecordingError(Exception):
-    """A file that cannot be checked: missing, damaged or of another format. One line naming the file."""
-
-
 @dataclasses.dataclass(frozen=True)
 class RecordedCommand:
     """A command of a recording, with the configuration that holds once it is handled."""
@@ -103,52 +81,13 @@ class FrameRecording:
         return len(self.arrays["dt_ns"])
 
 
-@dataclasses.dataclass(frozen=True)
-class SessionRecording:
-    """An API session; only its kind is known here."""
-
-    path: Path
-
-
-def read_recording(path: Path) -> FrameRecording | SessionRecording:
-    """Read and validate a recording; raises RecordingError."""
+def frame_recording(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> FrameRecording:
+    """Validate the contents of a file of kind `frames`; raises RecordingError."""
 
     def damaged(reason: str) -> RecordingError:
         return RecordingError(f"{path}: damaged: {reason}")
 
-    if not path.is_file():
-        raise RecordingError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecordingError(f"{path}: not a readable npz file: {reason}") from None
-    except (AttributeError, TypeError):  # np.load of a plain array gives no archive
-        raise RecordingError(f"{path}: not an npz archive") from None
-    try:
-        meta = json.loads(str(arrays["meta"]))
-        kind, version = meta["kind"], meta["format"]
-    except (KeyError, TypeError, ValueError):
-        raise damaged("no valid meta with kind and format") from None
-    if version != FORMAT or kind not in ("frames", "session"):
-        raise RecordingError(
-            f"{path}: kind {kind!r}, format {version!r}; readable: frames or session, format {FORMAT}"
-        )
-    if kind == "session":
-        return SessionRecording(path)
-    sizes: dict[str, int] = {}
-    for name, (dtype, shape) in (INPUTS | COMPARED).items():
-        if name not in arrays:
-            raise damaged(f"array {name} is missing")
-        found = arrays[name]
-        wanted = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in shape)
-        fits = found.ndim == len(shape) and all(
-            isinstance(want, str) or want == have for want, have in zip(wanted, found.shape, strict=True)
-        )
-        if str(found.dtype) != dtype or not fits:
-            raise damaged(f"{name} is {found.dtype}{list(found.shape)}, not {dtype}{list(wanted)}")
-        sizes |= {size: have for size, have in zip(shape, found.shape, strict=True) if isinstance(size, str)}
+    sizes = check_arrays(arrays, INPUTS | COMPARED, damaged)
     if sizes["F"] == 0:
         raise damaged("it has no frames")
     if not np.all((arrays["dt_ns"] >= 0) & (arrays["dt_ns"] <= LONGEST_FRAME_NANOSECONDS)):
@@ -178,8 +117,8 @@ def read_recording(path: Path) -> FrameRecording | SessionRecording:
             raise damaged("image_frame names frames that are not there")
         if not all(32 <= size <= 512 for size in image.shape[1:3]):
             raise damaged(f"image of {image.shape[1]} x {image.shape[2]} pixels; the game allows 32 to 512")
-    arrays["order"] = to_ours[arrays["order"]]
     kept = {name: arrays[name] for name in INPUTS | COMPARED}
+    kept["order"] = to_ours[arrays["order"]]
     return FrameRecording(path, schedule, commands, kept, image_frame, image)
 
 

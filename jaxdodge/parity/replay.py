@@ -1,10 +1,9 @@
 """Replay a frame recording with the simulator's own systems, free-running from the server's start.
 
-The order of the systems is data: a frame is a scan whose body switches over the systems, so recordings of
-the same shape share one compilation however often their order changes.
+The order of the systems is data (`jaxdodge.sim.ordered`), so recordings of the same shape share one
+compilation however often their order changes.
 """
 
-import functools
 import math
 from typing import Any
 
@@ -13,77 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.recording import SYSTEMS, FrameRecording, RecordedCommand
+from jaxdodge.parity.recording import FrameRecording, RecordedCommand
 from jaxdodge.render.topdown import Scene
 from jaxdodge.sim import systems
 from jaxdodge.sim.actions import Movement
 from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND
-from jaxdodge.sim.frame import DEFERRED
+from jaxdodge.sim.ordered import ordered_frame, publish
 from jaxdodge.sim.params import frame_seconds, game_params
-from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE, observe_vector, publish_state, scene
-from jaxdodge.sim.state import State, server_start
+from jaxdodge.sim.state import server_start
 
 FRAMES_PER_CALL = 256
-OBSERVATION_SIZE = np.array([STANDARD_SIZE, WITH_THROWER_SIZE, 0], np.int32)  # by observation mode
-# These two change nothing that can be observed.
-UNOBSERVABLE = ("apply_tilt", "check_out_of_bounds")
-
-
-def _publish(state: State) -> dict:
-    """Everything that `publish_state` publishes, in every mode at once."""
-    published = publish_state(state)
-    size = jnp.asarray(OBSERVATION_SIZE)[state.params.observation_mode]
-    observation = observe_vector(state, with_thrower=True)
-    return {
-        "published_observation_size": size,
-        "published_observation": jnp.where(jnp.arange(WITH_THROWER_SIZE) < size, observation, 0),
-        "published_reward": published.reward,
-        "published_done": published.terminated,
-        "published_truncated": published.truncated,
-        "published_episode_steps": published.episode_steps,
-        "published_projectile_count": published.projectile_count,
-        "scene": scene(state),
-    }
-
-
-def _run_system(name: str):
-    def run(carry, inputs):
-        state, published = carry
-        if name == "publish_state":
-            return state, _publish(state)
-        if name in UNOBSERVABLE:
-            return carry
-        return getattr(systems, name)(state, inputs), published
-
-    return run
-
-
-def _run_deferred(name: str):
-    deferred = {system.__name__: run for system, run in DEFERRED.items()}
-    return deferred.get(name, lambda state: state)
-
-
-RUN = [_run_system(name) for name in SYSTEMS]
-RUN_DEFERRED = [_run_deferred(name) for name in SYSTEMS]
-
-
-def _frame(carry, frame, schedule):
-    order, inputs = frame
-
-    def run(carry, system):
-        return jax.lax.switch(system, RUN, carry, inputs), None
-
-    def run_deferred(state, system):
-        return jax.lax.switch(system, RUN_DEFERRED, state), None
-
-    (state, published), _ = jax.lax.scan(run, carry, order)
-    state, _ = jax.lax.scan(run_deferred, state, schedule)
-    return (state, published), (state, published)
 
 
 @jax.jit
 def _frames(carry, frames, schedule):
-    return jax.lax.scan(functools.partial(_frame, schedule=schedule), carry, frames)
+    def frame(carry, frame):
+        order, inputs = frame
+        carry = ordered_frame(carry, order, schedule, inputs)
+        return carry, carry
+
+    return jax.lax.scan(frame, carry, frames)
 
 
 def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
@@ -92,7 +40,7 @@ def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
     projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2)
     thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, least=8)
     state = server_start(game_params(GameConfig()), projectile_slots, thrower_slots)
-    carry = (state, jax.jit(_publish)(state))
+    carry = (state, jax.jit(publish)(state))
     inputs = _inputs(recording)
     results = []
     for start in range(0, recording.frames, FRAMES_PER_CALL):

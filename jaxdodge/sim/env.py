@@ -79,6 +79,11 @@ class DodgeEnv(Environment):
         self._discrete = config.action_space_type == "discrete"
 
     @property
+    def static_parts(self) -> tuple[int | None, int]:
+        """What is static besides `config`: `most_frames_per_step`, and slots for indicators."""
+        return self._timing.most_frames_per_step, self._thrower_slots if self._with_thrower else 1
+
+    @property
     def name(self) -> str:
         """The registered name."""
         return ENVIRONMENT_ID
@@ -145,7 +150,7 @@ class DodgeEnv(Environment):
         """A long-running server's first episode: its spawn timer is anywhere in its period."""
         key_phase, key_draw = jax.random.split(key)
         config = self.config
-        game = server_start(params, config.projectile_slots, self._thrower_slots if self._with_thrower else 1)
+        game = server_start(params, config.projectile_slots, self.static_parts[1])
         state = EnvState(
             game=_carried(game.replace(spawn_timer=draw_duration(key_phase, params.spawn_interval))),
             time=jnp.int32(0),
@@ -210,17 +215,30 @@ class DodgeEnv(Environment):
             time: int32 steps since the reset, of the last entry; those before the reset count as zeros.
             previous_action: as `EnvState.action` has it.
         """
+        if self._image:
+            config = self.config
+            size = {"width": config.image_obs_width, "height": config.image_obs_height}
+            entries = paint(entries, **size, grayscale=config.image_grayscale)
+        return self.stack(entries, time, previous_action)
+
+    def stack(self, published, time, previous_action):
+        """The observation that a stack of what a server publishes stands for.
+
+        Args:
+            published: float32 (frame_stack, 65) or (frame_stack, 69), or uint8 images
+                (frame_stack, height, width, channels), oldest first.
+            time: as `assemble` takes it.
+            previous_action: as `EnvState.action` has it.
+        """
         config = self.config
         if config.observe_previous_action and self._discrete:
             one_hot = jax.nn.one_hot(previous_action, self.num_actions, dtype=jnp.float32)
             previous_action = jnp.where(time > 0, one_hot, 0)
         real = jnp.arange(config.frame_stack) >= config.frame_stack - 1 - time
         if not self._image:
-            vector = jnp.where(real[:, None], entries, 0).reshape(-1)
+            vector = jnp.where(real[:, None], published, 0).reshape(-1)
             return jnp.concatenate([vector, previous_action]) if config.observe_previous_action else vector
-        size = {"width": config.image_obs_width, "height": config.image_obs_height}
-        images = paint(entries, **size, grayscale=config.image_grayscale)
-        images = jnp.where(real[:, None, None, None], images, jnp.uint8(0))
+        images = jnp.where(real[:, None, None, None], published, jnp.uint8(0))
         image = jnp.concatenate(list(images), axis=-1)
         return (
             {"image": image, "previous_action": previous_action} if config.observe_previous_action else image

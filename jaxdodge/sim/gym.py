@@ -119,7 +119,7 @@ class DodgeGymEnv(gymnasium.Env):
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
         self._arena = _arena(self.config)
-        self.observation_space, self.action_space = _spaces(self._arena)
+        self.observation_space, self.action_space = gymnasium_spaces(self._arena.env)
         self._key: Any = None
         self._state: EnvState | None = None
 
@@ -131,7 +131,7 @@ class DodgeGymEnv(gymnasium.Env):
         else:
             began = self._arena.restart(self._key, self._state, self._arena.params)
         self._key, self._state, (observation, counts) = began
-        return _to_numpy(observation), _to_python(counts)
+        return to_numpy(observation), _to_python(counts)
 
     def step(self, action: Any):
         """Observation, reward, terminated, truncated, info. Raises ValueError, ResetNeeded."""
@@ -142,14 +142,14 @@ class DodgeGymEnv(gymnasium.Env):
         )
         reward, terminated, truncated = jax.device_get(flags)
         info = _to_python(counts)
-        return _to_numpy(observation), float(reward), bool(terminated), bool(truncated), info
+        return to_numpy(observation), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """uint8 (height, width, 3); None, with a warning, without a render mode. Raises ResetNeeded."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
             return None
-        return _to_numpy(self._arena.render(_needs_reset(self._state)))
+        return to_numpy(self._arena.render(_needs_reset(self._state)))
 
 
 class DodgeVectorEnv(VectorEnv):
@@ -177,7 +177,7 @@ class DodgeVectorEnv(VectorEnv):
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
         self._arena = _arena(self.config)
-        self.single_observation_space, self.single_action_space = _spaces(self._arena)
+        self.single_observation_space, self.single_action_space = gymnasium_spaces(self._arena.env)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._keys: Any = None
@@ -213,7 +213,7 @@ class DodgeVectorEnv(VectorEnv):
         else:
             began = self._arena.reset_many(self._keys, self._states, words, fresh, mask, self._arena.params)
         self._keys, self._states, (observations, counts) = began
-        return _to_numpy(observations), _info(counts, mask)
+        return to_numpy(observations), _info(counts, mask)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -231,17 +231,17 @@ class DodgeVectorEnv(VectorEnv):
         self._keys, self._states, (observations, counts), flags, after = self._arena.step_many(
             self._keys, states, checked, self._arena.params
         )
-        rewards, terminations, truncations = _to_numpy(flags)
+        rewards, terminations, truncations = to_numpy(flags)
         ended = terminations | truncations
         info: dict[str, Any] = {}
         if ended.any():
             info.update(self._final(after, ended))
         info.update(_info(counts, np.ones(self.num_envs, bool)))
-        return _to_numpy(observations), rewards.astype(np.float64), terminations, truncations, info
+        return to_numpy(observations), rewards.astype(np.float64), terminations, truncations, info
 
     def _final(self, after: EnvState, ended: np.ndarray) -> dict[str, Any]:
         observations, counts = self._arena.see_many(after, self._arena.params)
-        observations = _to_numpy(observations)
+        observations = to_numpy(observations)
         final = np.full(self.num_envs, None, dtype=object)
         for arena in np.flatnonzero(ended):
             final[arena] = jax.tree.map(lambda array, arena=arena: array[arena], observations)
@@ -257,7 +257,7 @@ class DodgeVectorEnv(VectorEnv):
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
             return None
-        return tuple(_to_numpy(self._arena.render_many(_needs_reset(self._states))))
+        return tuple(to_numpy(self._arena.render_many(_needs_reset(self._states))))
 
 
 def _checked_render_mode(mode: str | None) -> str | None:
@@ -272,9 +272,9 @@ def _needs_reset(state: EnvState | None) -> EnvState:
     return state
 
 
-def _spaces(arena: _Arena) -> tuple[spaces.Space, spaces.Space]:
+def gymnasium_spaces(env: DodgeEnv) -> tuple[spaces.Space, spaces.Space]:
     """Gymnasium's spaces of observations and of actions."""
-    env, params = arena.env, arena.params
+    params = env.default_params
     return _gymnasium_space(env.observation_space(params)), _gymnasium_space(env.action_space(params))
 
 
@@ -291,8 +291,8 @@ def _words(generator: np.random.Generator) -> np.ndarray:
     return generator.integers(2**32, size=2, dtype=np.uint32)
 
 
-def _to_numpy(tree: Any) -> Any:
-    """Copies, because JAX's own buffers are read-only."""
+def to_numpy(tree: Any) -> Any:
+    """The leaves as NumPy arrays: copies, because JAX's own buffers are read-only."""
     return jax.tree.map(np.array, jax.device_get(tree))
 
 

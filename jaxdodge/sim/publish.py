@@ -12,6 +12,8 @@ from jaxdodge.sim.systems import nearest_distance
 OBSERVED_PROJECTILES = 10
 STANDARD_SIZE = 5 + 6 * OBSERVED_PROJECTILES
 WITH_THROWER_SIZE = STANDARD_SIZE + 4
+SERVER_BOUND = 100.0
+"""The space of vectors is Box(-100, 100), as the server states it."""
 
 
 class Published(struct.PyTreeNode):

@@ -1,14 +1,14 @@
 """The spaces of actions and observations. Source: the specification, "Actions" and "Observations"."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size
-from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE
-
-SERVER_BOUND = 100.0
+from jaxdodge.sim.publish import SERVER_BOUND, STANDARD_SIZE, WITH_THROWER_SIZE
 
 
 def action_space(config: GameConfig) -> spaces.Space:
@@ -31,3 +31,8 @@ def observation_space(config: GameConfig) -> spaces.Space:
     fastest = config.player_speed * (1 + config.sprint_multiplier)
     bound = max(SERVER_BOUND, float(np.nextafter(np.float32(fastest), np.float32(np.inf))))
     return spaces.Box(-bound if fastest > SERVER_BOUND else -SERVER_BOUND, bound, (size,), jnp.float32)
+
+
+def published_space(config: GameConfig) -> spaces.Space:
+    """What a server publishes of the game: a single observation, without the previous action."""
+    return observation_space(dataclasses.replace(config, frame_stack=1, observe_previous_action=False))

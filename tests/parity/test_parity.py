@@ -1,5 +1,6 @@
 """The simulator is the real game: recordings replay with equal bits, and one changed bit is found."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from jaxdodge.sim import systems
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.name for path in (ROOT / "parity" / "recordings").glob("*.npz"))
+SESSIONS = [name for name in NAMES if name.startswith("api_")]
 # Several indicators pending, jumps, projectiles that bounce, a collision.
 BUSY = ("thrower_odd_delay", 256)
 CONTENT = {"published_truncated": ("truncation", 1280), "image": ("image_32_gray", 256)}
@@ -25,6 +27,8 @@ def command(*arguments, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "jaxdodge.parity", "check", *map(str, arguments)],
         cwd=ROOT,
+        # Optimised, as users run it.
+        env={name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -37,15 +41,16 @@ def test_all_recordings_are_equal(tmp_path):
     report = tmp_path / "report.md"
     done = command("--report", report)
     assert (done.returncode, done.stderr) == (0, "")
-    header, *rows, summary = done.stdout.splitlines()
+    header, *rows, summary, summary_of_sessions = done.stdout.splitlines()
     assert header.split() == ["recording", "frames", "values", "images", "spawn", "ulp", "seconds", "result"]
     assert [row.split()[0] for row in rows] == NAMES
-    assert all(row.endswith("  equal") for row in rows)
+    assert all(("  equal" in row) is not row.startswith("api_") for row in rows)
     assert summary.startswith("30 of 30 equal: 45250 frames, ")
+    assert summary_of_sessions.startswith("8 of 8 sessions agree: ")
     lines = report.read_text().splitlines()
     table = [line.strip("|").split("|") for line in lines if line.startswith("| ")][1:]
     assert [cells[0].strip() for cells in table] == NAMES
-    assert {cells[-1].strip() for cells in table} == {"equal"}
+    assert {cells[-1].strip() for cells in table if cells[0].strip() not in SESSIONS} == {"equal"}
 
 
 def middle(array: np.ndarray) -> tuple[int, ...]:
@@ -79,7 +84,7 @@ def test_one_changed_bit_is_named(copy_of, field):
 @pytest.mark.parametrize("name", [BUSY, *CONTENT.values()])
 def test_the_copies_are_equal_as_long_as_nothing_is_changed(copy_of, name):
     result = check(copy_of(*name))
-    assert (result.difference, result.covered, result.frames) == ("", True, name[1])
+    assert (result.difference, result.frames) == ("", name[1])
     assert result.values > 50 * result.frames
     assert (result.images > 0) is name[0].startswith("image")
 

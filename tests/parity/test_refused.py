@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdodge.parity.check import check
-from jaxdodge.parity.recording import COMPARED, INPUTS, RecordingError
+from jaxdodge.parity.files import RecordingError
+from jaxdodge.parity.recording import COMPARED, INPUTS
 
 FRAMES = 64
 COMMANDS = [
@@ -176,21 +177,6 @@ def test_a_damaged_file_outweighs_a_difference(tmp_path, copy_of, parity):
     assert parity("check", path)[0] == 1
     for paths in ((path, tmp_path / "missing.npz"), (tmp_path / "missing.npz", path)):
         assert parity("check", *paths)[0] == 2
-
-
-def test_sessions_are_named_as_not_covered(tmp_path, parity, copy_of):
-    session = tmp_path / "api_session.npz"
-    np.savez(session, meta=np.array(json.dumps({"kind": "session", "format": 1})), kind=np.zeros(3, np.uint8))
-    report = tmp_path / "report.md"
-    status, out, err = parity("check", session, "--report", report)
-    assert (status, err) == (0, [])
-    assert out[1].startswith("api_session.npz ")
-    assert out[1].endswith("  API session: not covered yet")
-    assert len(out) == 2
-    assert "| API session: not covered yet |" in report.read_text()
-    status, out, _ = parity("check", session, copy_of("level1_still", FRAMES))
-    assert status == 0
-    assert out[-1].startswith("1 of 1 equal: ")
 
 
 def test_the_command_of_a_process_exits_2(tmp_path):

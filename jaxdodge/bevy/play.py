@@ -1,0 +1,215 @@
+"""Playing on a server, and keeping everything that was sent and answered."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxdodge.bevy import connect
+from jaxdodge.bevy.answers import SERVER_FIELDS
+from jaxdodge.bevy.client import BadResponseError, Client, Response, ServerError
+from jaxdodge.bevy.policies import Policy
+from jaxdodge.cli import Interrupt
+from jaxdodge.config import GameConfig
+from jaxdodge.parity.session import RESET, STEP
+from jaxdodge.sim.spaces import action_space, published_space
+
+# How long a pause may keep a Ctrl-C waiting, s.
+LONGEST_SLEEP = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """An episode that came to its end."""
+
+    total_reward: float
+    responses: int
+    survived: bool
+    """Truncated, not terminated."""
+
+
+class Log:
+    """Everything that was sent to a server and answered, in that order."""
+
+    def __init__(self, game: GameConfig):
+        discrete = game.action_space_type == "discrete"
+        self._no_action = (
+            np.array(-1, np.int32) if discrete else np.full(action_space(game).shape, np.nan, np.float32)
+        )
+        self._rows: list[tuple[int, float, float, np.ndarray, Response]] = []
+        self._start = time.perf_counter()
+        self._reward = 0.0
+        self._responses = 0
+        self.steps = 0
+        self.episodes: list[Episode] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def restart_clock(self) -> None:
+        """From here on seconds count."""
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the clock was started."""
+        return time.perf_counter() - self._start
+
+    def ask(self, client: Client, action: np.ndarray | None) -> Response:
+        """Step, or reset if there is no action; what is not answered is not logged."""
+        sent = self.seconds
+        response = client.reset() if action is None else client.step(action)
+        received = self.seconds
+        kind = RESET if action is None else STEP
+        self._rows.append((kind, sent, received, self._no_action if action is None else action, response))
+        if action is None:
+            self._reward, self._responses = 0.0, 0
+            return response
+        self.steps += 1
+        self._reward += response.reward
+        self._responses += 1
+        if response.terminated or response.truncated:
+            self.episodes.append(Episode(self._reward, self._responses, not response.terminated))
+        return response
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The log as an API session's arrays, see `jaxdodge.parity.session`."""
+        kinds, sent, received, actions, responses = zip(*self._rows, strict=True)
+
+        def of(name: str, dtype: Any) -> np.ndarray:
+            return np.array([getattr(response, name) for response in responses], dtype)
+
+        arrays: dict[str, np.ndarray] = {
+            "kind": np.array(kinds, np.int8),
+            "sent_s": np.array(sent, np.float64),
+            "received_s": np.array(received, np.float64),
+            "action": np.array(actions, self._no_action.dtype),
+            "observation": of("observation", np.float32),
+            "reward": of("reward", np.float32),
+            "done": of("terminated", np.bool_),
+            "truncated": of("truncated", np.bool_),
+            "episode_steps": of("episode_steps", np.int32),
+            "projectile_count": of("projectile_count", np.int32),
+        }
+        if responses[0].image is not None:
+            arrays["image"] = of("image", np.uint8)
+        return arrays
+
+
+def server_fields(game: GameConfig) -> dict[str, Any]:
+    """What `configure` sends so that a server plays a game, whatever it played before."""
+    return {name: getattr(game, name) for name in SERVER_FIELDS}
+
+
+def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
+    """Let a server play a game, and wait until it does.
+
+    A later frame applies a configuration, and until it is published answers are of the game before. So the
+    server is reset until its answers and its spaces are those of the game.
+
+    Args:
+        client: of the server.
+        game: to play.
+        seconds: for how long to wait.
+
+    Raises:
+        ServerError: the server failed, or still plays another game.
+    """
+    client.configure(**server_fields(game))
+    expires = time.monotonic() + seconds
+    while True:
+        try:
+            client.reset()
+            _check_spaces(client, game)
+            return
+        except BadResponseError:
+            if time.monotonic() > expires:
+                raise
+        time.sleep(0.05)
+
+
+def _check_spaces(client: Client, game: GameConfig) -> None:
+    observation, action = client.observation_space(), client.action_space()
+    actions = action_space(game)
+    same_actions = (action.n, action.shape) == (getattr(actions, "n", None), actions.shape)
+    if observation.shape != published_space(game).shape or not same_actions:
+        raise BadResponseError(
+            f"{client.url}: configured as {game.observation_mode} and {game.action_space_type}, it says "
+            f"{observation} and {action}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What came of playing."""
+
+    url: str
+    game: GameConfig
+    think_seconds: float
+    log: Log
+    status: int
+    """Exit status: 0 to the end, 1 the server failed, 130 or 143 by a signal."""
+    stopped: str | None
+    """Why it ended before its end."""
+
+
+def play(
+    url: str,
+    deadline: float,
+    game: GameConfig,
+    policy: Policy,
+    think_seconds: float,
+    finished: Callable[[Log], bool],
+) -> Played:
+    """Configure a server, and play episodes on it until all is done, a signal comes or the server fails.
+
+    Why it ended early is said on standard error.
+
+    Args:
+        url: of the server, see `jaxdodge.bevy.connect`.
+        deadline: seconds for every call.
+        game: to play; it is the policy's.
+        policy: that plays.
+        think_seconds: from the answer to a step to the next step, at least.
+        finished: whether all is done, asked before every request.
+
+    Raises:
+        ConfigError: a refused URL, or a missing extra.
+    """
+    interrupt = Interrupt()
+    log = Log(game)
+    client, status, stopped = None, 0, None
+    try:
+        client = connect(url, deadline)
+        configure(client, game, deadline)
+        log.restart_clock()
+        _play(client, policy, log, think_seconds, lambda: finished(log) or interrupt.signal is not None)
+    except ServerError as error:
+        status, stopped = 1, str(error)
+    finally:
+        if client is not None:
+            client.close()
+    if not stopped and interrupt.signal is not None and not finished(log):
+        status, stopped = 128 + interrupt.signal, interrupt.reason()
+    if stopped:
+        print(f"stopped: {stopped}", file=sys.stderr, flush=True)
+    return Played(url, game, think_seconds, log, status, stopped)
+
+
+def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: Callable[[], bool]) -> None:
+    while not stop():
+        policy.reset()
+        response = log.ask(client, None)
+        pause_ends = log.seconds
+        while not (response.terminated or response.truncated or stop()):
+            # The policy thinks during the pause, so that a step lasts as long as was asked for.
+            action = policy.act(response)
+            while (left := pause_ends - log.seconds) > 0 and not stop():
+                time.sleep(min(left, LONGEST_SLEEP))
+            if stop():
+                break
+            response = log.ask(client, action)
+            pause_ends = log.seconds + think_seconds

@@ -1,0 +1,145 @@
+"""Compare a replay with its recording: equality of bits, or the first difference."""
+
+import jax
+import numpy as np
+
+from jaxdodge.config import GameConfig
+from jaxdodge.parity.check import Result
+from jaxdodge.parity.files import RecordingError
+from jaxdodge.parity.recording import COMPARED, FrameRecording
+from jaxdodge.parity.replay import replay
+from jaxdodge.render.topdown import Scene, draw
+from jaxdodge.sim.params import game_params
+from jaxdodge.sim.systems import spawn_position
+
+IMAGES_PER_CALL = 16
+LARGEST_SPAWN_ULP = 2
+
+
+def check_frames(recording: FrameRecording) -> Result:
+    """Replay a frame recording and compare everything it stores; raises RecordingError."""
+    arrays, scenes = replay(recording)
+    images = _draw_images(recording, scenes)
+    spawn_ulp, spawn_difference = _spawn_differences(recording)
+    differences = [_first_difference(recording.arrays[name], arrays[name], name) for name in COMPARED]
+    if recording.image is not None and images is not None:
+        differences.append(_first_difference(recording.image, images, "image", recording.image_frame))
+    differences.append(spawn_difference)
+    found = [difference for difference in differences if difference is not None]
+    return Result(
+        path=recording.path,
+        frames=recording.frames,
+        values=sum(recording.arrays[name].size for name in COMPARED),
+        images=len(recording.image_frame),
+        agreement="equal",
+        spawn_ulp=spawn_ulp,
+        difference=min(found)[1] if found else "",
+    )
+
+
+def _draw_images(recording: FrameRecording, scenes: Scene) -> np.ndarray | None:
+    """The images of the frames whose image was recorded, drawn from the replayed scenes."""
+    if recording.image is None:
+        return None
+    _, height, width, channels = recording.image.shape
+    for frame in recording.image_frame:
+        _refuse_other_size(recording, int(frame), height, width, channels)
+    picked = jax.tree.map(lambda array: array[recording.image_frame], scenes)
+    drawn = []
+    for start in range(0, len(recording.image_frame), IMAGES_PER_CALL):
+        part = jax.tree.map(
+            lambda array, start=start: np.resize(
+                array[start : start + IMAGES_PER_CALL], (IMAGES_PER_CALL, *array.shape[1:])
+            ),
+            picked,
+        )
+        drawn.append(np.asarray(_draw(part, width=width, height=height, grayscale=channels == 1)))
+    return np.concatenate(drawn)[: len(recording.image_frame)] if drawn else None
+
+
+_draw = jax.jit(draw, static_argnames=("width", "height", "grayscale"))
+
+
+def _refuse_other_size(recording: FrameRecording, frame: int, height: int, width: int, channels: int) -> None:
+    """An image must have the size that was configured, before or in its frame."""
+    sizes = set()
+    for at in (frame - 1, frame):
+        config = _config_after(recording, at)
+        sizes.add((config.image_obs_height, config.image_obs_width, 1 if config.image_grayscale else 3))
+    if (height, width, channels) not in sizes:
+        raise RecordingError(
+            f"{recording.path}: damaged: image of frame {frame} is {height} x {width} x {channels}, "
+            f"configured is {' x '.join(map(str, sorted(sizes)[0]))}"
+        )
+
+
+def _config_after(recording: FrameRecording, frame: int) -> GameConfig:
+    """The configuration once the commands of a frame are handled; before frame 0 the server's start."""
+    for commands in reversed(recording.commands[: frame + 1]):
+        if commands:
+            return commands[-1].config
+    return GameConfig()
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """The array as integers of its own width, so that NaN, -0.0 and 0.0 are told apart."""
+    array = np.ascontiguousarray(array)
+    return array.view({1: np.uint8, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
+
+
+def _first_difference(
+    recorded: np.ndarray, replayed: np.ndarray, name: str, frames: np.ndarray | None = None
+) -> tuple[int, str] | None:
+    """Frame and text of the first difference, None if all bits are equal.
+
+    Args:
+        recorded: (frames, ...).
+        replayed: the same shape and dtype.
+        name: of the field.
+        frames: the frame of every row; default: the row itself.
+    """
+    different = np.argwhere(_bits(recorded) != _bits(replayed.astype(recorded.dtype, copy=False)))
+    if len(different) == 0:
+        return None
+    index = tuple(int(i) for i in different[0])
+    frame = index[0] if frames is None else int(frames[index[0]])
+    slot = "".join(f"[{i}]" for i in index[1:])
+    return frame, f"frame {frame}, {name}{slot}: recorded {recorded[index]!s}, simulated {replayed[index]!s}"
+
+
+def _spawn_differences(recording: FrameRecording) -> tuple[int, tuple[int, str] | None]:
+    """Largest distance of the recorded spawn positions from the sampling formula, and the first too large.
+
+    A configuration may change in the frame of a throw, before or after it; then the nearer one counts.
+    """
+    arrays = recording.arrays
+    frames = np.flatnonzero(~np.isnan(arrays["spawn_u"]))
+    largest, first = 0, None
+    for frame in frames:
+        recorded = arrays["spawn_position"][frame]
+        configs = {_config_after(recording, int(frame) - 1), _config_after(recording, int(frame))}
+        candidates = [np.stack(_spawn(arrays["spawn_u"][frame], _numbers(config))) for config in configs]
+        distances = [int(np.max(_ulp(recorded, candidate))) for candidate in candidates]
+        distance = min(distances)
+        largest = max(largest, distance)
+        if distance > LARGEST_SPAWN_ULP and first is None:
+            formula = candidates[distances.index(distance)]
+            first = int(frame), f"frame {frame}, spawn_position: recorded {recorded}, formula {formula}"
+    return largest, first
+
+
+_spawn = jax.jit(spawn_position)
+_cache: dict[GameConfig, object] = {}
+
+
+def _numbers(config: GameConfig):
+    if config not in _cache:
+        _cache[config] = game_params(config)
+    return _cache[config]
+
+
+def _ulp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance of float32 numbers counted in representable numbers."""
+    bits = [np.ascontiguousarray(x, np.float32).view(np.int32).astype(np.int64) for x in (a, b)]
+    ordered = [np.where(x < 0, -(x & 0x7FFFFFFF), x) for x in bits]
+    return np.abs(ordered[0] - ordered[1])

@@ -1,0 +1,162 @@
+"""Does a response fit together: reward, flags and counts, computed anew from the same observation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdodge.parity.findings import Findings
+from jaxdodge.parity.session import RESET, Session
+from jaxdodge.sim.params import GameParams, game_params
+from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
+from jaxdodge.sim.state import Vector, server_start
+
+SHARES_OF_A_FRAME = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+"""How much a frame may be longer or shorter than usual where a torn response is explained by it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The observed projectiles of all responses."""
+
+    table: np.ndarray
+    """float32 (N, 10, 6): position and velocity."""
+    visible: np.ndarray
+    """int (N,): how many there are, in the first rows."""
+
+    def of(self, response: int) -> np.ndarray:
+        """float32 (visible, 6)."""
+        return self.table[response, : self.visible[response]]
+
+
+def check_publications(session: Session, frame_seconds: float, findings: Findings) -> Rows:
+    """Compare what every response of a vector session says of its own observation.
+
+    Args:
+        session: with observations.
+        frame_seconds: how long a frame usually lasts.
+        findings: where differences go.
+    """
+    arrays = session.arrays
+    observation, recorded_count = arrays["observation"][:, :STANDARD_SIZE], arrays["projectile_count"]
+    table = observation[:, 5:].reshape(-1, OBSERVED_PROJECTILES, 6)
+    visible = _visible(table, recorded_count, findings)
+    published, observed = _published(observation, visible, arrays, session)
+    steps = np.flatnonzero(arrays["kind"] != RESET)
+    findings.values += observed.size + 3 * len(steps)
+    for response, slot in np.argwhere(_bits(observed) != _bits(observation)):
+        findings.difference(
+            response, f"observation[{slot}]", observation[response, slot], observed[response, slot]
+        )
+    for response in steps[arrays["truncated"][steps] != published.truncated[steps]]:
+        # The flag follows from the count of steps, which a torn response has of the next frame.
+        near = np.abs(arrays["episode_steps"][response] - session.config.max_episode_steps) <= 1
+        note = findings.torn_response if near else findings.difference
+        note(response, "truncated", arrays["truncated"][response], published.truncated[response])
+    _check_rewards(session, steps, recorded_count, visible, published.reward, frame_seconds, findings)
+    return Rows(table, visible)
+
+
+def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) -> np.ndarray:
+    """The number of projectiles in each observation, which should be the published one."""
+    used = np.any(table != 0, axis=2)
+    # A gap among the rows shows when the observation is made anew from the first ones.
+    visible = np.where(used.any(axis=1), used.shape[1] - np.argmax(used[:, ::-1], axis=1), 0)
+    expected = np.minimum(recorded_count, OBSERVED_PROJECTILES)
+    findings.values += len(table)
+    for response in np.flatnonzero(visible != expected):
+        near = {int(expected[max(response - 1, 0)]), int(expected[min(response + 1, len(table) - 1)])}
+        seen = int(visible[response])
+        adjacent = abs(seen - int(expected[response])) == 1 or seen in near
+        note = findings.torn_response if adjacent else findings.difference
+        note(response, "projectile_count", recorded_count[response], f"{seen} in the observation")
+    return visible
+
+
+def _check_rewards(session, steps, recorded_count, visible, simulated, frame_seconds, findings) -> None:
+    arrays, config = session.arrays, session.config
+    recorded, done = arrays["reward"], arrays["done"]
+    all_seen = recorded_count <= OBSERVED_PROJECTILES
+    different = _bits(recorded) != _bits(simulated)
+    # A projectile that is not observed can only be nearer.
+    most = np.float32(config.survival_reward) + np.float32(
+        config.dodge_bonus_threshold * config.dodge_bonus_multiplier * (1 + 1e-6)
+    )
+    nearer = ~all_seen & ~done & (recorded >= simulated) & (recorded <= most)
+    odd = steps[(different & ~nearer)[steps]]
+    if not len(odd):
+        return
+    least, largest = _rewards_a_frame_away(session, odd, visible, frame_seconds)
+    penalty = np.float32(config.collision_penalty)
+    neighbours = done | np.roll(done, 1) | np.roll(done, -1)
+    for at, response in enumerate(odd):
+        alive = np.any((recorded[response] >= least[at]) & (recorded[response] <= largest[at]))
+        dies = recorded[response] == penalty or alive
+        explained = dies if neighbours[response] else alive
+        note = findings.torn_response if explained else findings.difference
+        note(response, "reward", recorded[response], simulated[response])
+
+
+def _rewards_a_frame_away(session, responses, visible, frame_seconds) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest reward of the frame before and the one after: (responses, 2) each.
+
+    Everything moves straight ahead for so short a time; half a millimetre is left to falling.
+    """
+    observation = session.arrays["observation"][responses, :STANDARD_SIZE].astype(float)
+    alive = {name: session.arrays[name][responses] for name in ("episode_steps", "projectile_count")}
+    rewards = []
+    for direction in (-1, 1):
+        for share in SHARES_OF_A_FRAME:
+            moved, seconds = observation.copy(), direction * share * frame_seconds
+            moved[:, :2] += seconds * observation[:, 3:5]
+            projectiles = moved[:, 5:].reshape(len(moved), -1, 6)
+            projectiles[..., :3] += seconds * projectiles[..., 3:]
+            arrays = {"done": np.zeros(len(moved), bool), **alive}
+            published, _ = _published(moved.astype(np.float32), visible[responses], arrays, session)
+            rewards.append(published.reward)
+    by_direction = np.stack(rewards).reshape(2, len(SHARES_OF_A_FRAME), -1)
+    slack = 5e-4 * session.config.dodge_bonus_multiplier
+    return by_direction.min(axis=1).T - slack, by_direction.max(axis=1).T + slack
+
+
+def _published(observation, visible, arrays, session: Session):
+    """What the simulator publishes for the observed states: `Published` and the observation, NumPy arrays."""
+    size = len(observation)
+    padded = -size % 256
+    inputs = [observation, visible, arrays["done"], arrays["episode_steps"]]
+    inputs = [np.pad(array, [(0, padded)] + [(0, 0)] * (array.ndim - 1)) for array in inputs]
+    return jax.tree.map(lambda a: np.asarray(a)[:size], _publish_all(*inputs, game_params(session.config)))
+
+
+@jax.jit
+def _publish_all(observation, visible, done, episode_steps, params: GameParams):
+    def one(observation, count, game_over, steps):
+        state = observed_state(observation, count, params).replace(game_over=game_over, episode_steps=steps)
+        return publish_state(state), observe_vector(state, with_thrower=False)
+
+    return jax.vmap(one)(observation, visible.astype(jnp.int32), done, episode_steps)
+
+
+def observed_state(observation, count, params: GameParams):
+    """The state that an observation shows; jittable.
+
+    Args:
+        observation: float32 (65,).
+        count: int32, its projectiles.
+        params: of the game.
+    """
+    x, y, z, vx, vy, vz = observation[5:STANDARD_SIZE].reshape(OBSERVED_PROJECTILES, 6).T
+    state = server_start(params, OBSERVED_PROJECTILES, 1)
+    return state.replace(
+        player=state.player.replace(
+            position=Vector(*observation[:3]), velocity=Vector(observation[3], observation[4], jnp.float32(0))
+        ),
+        projectiles=state.projectiles.replace(
+            position=Vector(x, y, z), velocity=Vector(vx, vy, vz), count=count
+        ),
+    )
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32).view(np.uint32)

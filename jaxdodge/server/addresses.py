@@ -1,0 +1,103 @@
+"""The addresses of a server: taken before anything slow happens, so that one in use is refused at once."""
+
+import contextlib
+import dataclasses
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxdodge.fields import ConfigError
+
+if TYPE_CHECKING:
+    from jaxdodge.serve import Serve
+
+LONGEST_SOCKET_PATH = 107  # bytes, of Linux's sockaddr_un
+
+
+@dataclasses.dataclass
+class Addresses:
+    """Bound sockets and checked paths, one per arena, or none of a kind."""
+
+    http: list[socket.socket]
+    grpc: list[socket.socket]
+    paths: list[Path]
+    metrics: socket.socket | None
+
+
+@contextlib.contextmanager
+def bound_addresses(options: "Serve") -> Iterator[Addresses]:
+    """Bind TCP sockets, check paths of Unix sockets; all are released at the end. Raises ConfigError."""
+    with contextlib.ExitStack() as stack:
+
+        def bind(option: str, port: int) -> socket.socket:
+            return stack.enter_context(_bound(options.host, option, port))
+
+        def bind_all(option: str, first: int) -> list[socket.socket]:
+            return [bind(option, first and first + arena) for arena in range(options.arenas)]
+
+        addresses = Addresses(
+            http=bind_all("port", 8000 if options.port is None else options.port) if options.http else [],
+            grpc=bind_all("grpc_port", options.grpc_port) if options.grpc_port is not None else [],
+            paths=options.socket_paths(),
+            metrics=bind("metrics_port", options.metrics_port) if options.metrics_port is not None else None,
+        )
+        for path in addresses.paths:
+            _claim(path)
+        try:
+            yield addresses
+        finally:
+            for path in addresses.paths:
+                path.unlink(missing_ok=True)
+
+
+def address_text(bound: socket.socket) -> str:
+    """host:port of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bound(host: str, option: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"host: {host} is refused; {error.strerror}") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"{option}: {port} on {host} is refused; {error.strerror}") from None
+    return bound
+
+
+def _claim(path: Path) -> None:
+    """Make sure that a Unix socket can be made here; what a dead server has left is removed."""
+
+    def refused(reason: str) -> ConfigError:
+        return ConfigError(f"socket_path: {path} is refused; {reason}")
+
+    if len(os.fsencode(path.absolute())) > LONGEST_SOCKET_PATH:
+        raise refused(f"longer than {LONGEST_SOCKET_PATH} bytes")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise refused(f"no such folder: {folder}")
+    if not os.access(folder, os.W_OK):
+        raise refused(f"no permission to write in {folder}")
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise refused("it exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except OSError as error:
+            raise refused(str(error.strerror or error)) from None
+        else:
+            raise refused("a server listens there")

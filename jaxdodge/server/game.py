@@ -1,0 +1,256 @@
+"""What a server computes, compiled: a vector of numbers in, a vector out (`Packing`).
+
+All modes, levels and action spaces are data here, so that a `configure` compiles nothing. What is not: the
+number of slots, the frames of a step in lockstep, the size of an image.
+"""
+
+import contextlib
+import ctypes
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdodge.config import GameConfig
+from jaxdodge.render.topdown import draw
+from jaxdodge.server.packing import Packing
+from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS, Movement
+from jaxdodge.sim.draws import draw_uniform
+from jaxdodge.sim.frame import frame
+from jaxdodge.sim.order import SYSTEMS
+from jaxdodge.sim.ordered import ordered_frame, publish
+from jaxdodge.sim.params import game_params
+from jaxdodge.sim.state import State, server_start
+from jaxdodge.sim.systems import Command, Inputs, spawn_position
+from jaxdodge.sim.timing import Timing, frame_inputs
+
+COMMANDS_PER_FRAME = 4
+# An action of any space is one of this: the components that have an effect.
+MOVE_SPACE = "basic_4d_jump"
+
+PARAMS = Packing(game_params(GameConfig()))
+COMMAND = Packing(
+    {
+        "move": np.zeros(4, np.float32),
+        "step": np.zeros((), bool),
+        "reset": np.zeros((), bool),
+        "restart_timer": np.zeros((), bool),
+        "params": np.zeros(PARAMS.size, np.int32),
+    }
+)
+STEP = Packing(
+    {
+        "seed": np.int32(0),
+        "number": np.int32(0),
+        "fresh": np.zeros((), bool),
+        "last_move": np.zeros(4, np.float32),
+        "move": np.zeros(4, np.float32),
+    }
+)
+NO_MOVE = np.zeros(4, np.float32)
+
+
+class Slots(NamedTuple):
+    """How many projectiles and thrower indicators an arena can hold."""
+
+    projectiles: int
+    throwers: int
+
+
+def enough_slots(projectiles: int, throwers: int) -> Slots:
+    """At least so many. Few different numbers mean few compilations: these are enough for both levels, then
+    they grow fourfold.
+    """
+
+    def roomy(needed: int, least: int) -> int:
+        return least * 4 ** max(0, math.ceil(math.log(needed / least, 4)))
+
+    return Slots(roomy(projectiles, 64), roomy(throwers, 8))
+
+
+def move_of(action: np.ndarray, space: str) -> np.ndarray:
+    """A checked action as float32 (vx, vy, sprint, jump)."""
+    if space == "discrete":
+        return np.array([*DISCRETE_DIRECTIONS[action], ABSENT, ABSENT], np.float32)
+    value = dict(zip(COMPONENTS[space], action, strict=True))
+    return np.array([value.get(name, ABSENT) for name in COMPONENTS[MOVE_SPACE]], np.float32)
+
+
+def command(
+    config: GameConfig, move: np.ndarray | None = None, reset: bool = False, restart_timer: bool = False
+) -> np.ndarray:
+    """A command as a vector; `config` is the configuration that holds once it is handled."""
+    return COMMAND.pack_numpy(
+        {
+            "move": NO_MOVE if move is None else move,
+            "step": move is not None,
+            "reset": reset,
+            "restart_timer": restart_timer,
+            "params": _packed_params(config),
+        }
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _packed_params(config: GameConfig) -> np.ndarray:
+    return PARAMS.pack_numpy(game_params(config))
+
+
+def _command(vector: jax.Array, with_move: bool) -> Command:
+    fields = COMMAND.unpack(vector)
+    move = Movement(*fields.pop("move"))
+    fields["params"] = PARAMS.unpack(fields["params"])
+    return Command(move=move, **fields) if with_move else Command(**fields | {"step": False})
+
+
+def _key(seed: jax.Array, number: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), number)
+
+
+def _counts(game: State) -> dict[str, jax.Array]:
+    """What a server has to know of the state after a call."""
+    return {
+        "game_over": game.game_over,
+        "projectiles": game.projectiles.count,
+        "throwers": game.throwers.count,
+        "dropped": game.dropped_projectiles + game.dropped_throwers,
+    }
+
+
+class Vectors:
+    """The vectors of arenas with so many slots: state, what is published, what a call answers."""
+
+    def __init__(self, slots: Slots):
+        self._start = server_start(game_params(GameConfig()), *slots)
+        published = jax.eval_shape(publish, self._start)
+        self.carry = Packing((self._start, published))
+        self.answer = Packing((published, jax.eval_shape(_counts, self._start)))
+
+    def start(self, config: GameConfig) -> np.ndarray:
+        """The carry of a server that has just started."""
+        params = game_params(config)
+        state = self._start.replace(params=params, spawn_interval=params.spawn_interval)
+        return self.carry.pack_numpy((state, publish(state)))
+
+    def enlarged(self, carry: np.ndarray, before: "Vectors") -> np.ndarray:
+        """The carry of smaller vectors in these."""
+
+        def fill(empty: np.ndarray, old: np.ndarray) -> np.ndarray:
+            larger = np.array(empty)
+            larger[tuple(slice(size) for size in old.shape)] = old
+            return larger
+
+        empty = self.carry.unpack_numpy(self.start(GameConfig()))
+        return self.carry.pack_numpy(jax.tree.map(fill, empty, before.carry.unpack_numpy(carry)))
+
+
+@functools.lru_cache(maxsize=64)
+def vectors(slots: Slots) -> Vectors:
+    """The vectors of these slots."""
+    return Vectors(slots)
+
+
+class RealtimeGame:
+    """One frame in any order. `frame(carry, inputs) -> (carry, answer)`."""
+
+    def __init__(self, slots: Slots):
+        self.vectors = vectors(slots)
+        systems = np.zeros(len(SYSTEMS), np.int32)
+        self.inputs = Packing(
+            {
+                "seed": np.int32(0),
+                "number": np.int32(0),
+                "frame_nanoseconds": np.int32(0),
+                "frame_seconds": np.float32(0),
+                "order": systems,
+                "schedule": systems,
+                "commands": np.zeros((COMMANDS_PER_FRAME, COMMAND.size), np.int32),
+            }
+        )
+        self.frame = jax.jit(self._frame, donate_argnums=0)
+        self.frame(self.vectors.start(GameConfig()), np.zeros(self.inputs.size, np.int32))
+
+    def _frame(self, carry, inputs):
+        fields = self.inputs.unpack(inputs)
+        commands = tuple(_command(row, with_move=True) for row in fields["commands"])
+        draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
+        inputs = Inputs(fields["frame_nanoseconds"], fields["frame_seconds"], None, commands)  # type: ignore[arg-type]
+        state, published = ordered_frame(
+            self.vectors.carry.unpack(carry), fields["order"], fields["schedule"], inputs, draw
+        )
+        return (
+            self.vectors.carry.pack((state, published)),
+            self.vectors.answer.pack((published, _counts(state))),
+        )
+
+
+class LockstepGame:
+    """Steps and commands as the simulator's environment has them.
+
+    `step(carry, STEP) -> (carry, answer)`; `command(carry, STEP, COMMAND) -> (carry, answer)` is a reset or a
+    configure, and its frame.
+    """
+
+    def __init__(self, slots: Slots, frames_per_step: int, response_frame: int):
+        self.vectors = vectors(slots)
+        # The mode is data: indicators that are left from another mode live on. So the systems of all run.
+        config = GameConfig(
+            action_space_type=MOVE_SPACE,
+            observation_mode="with_thrower",
+            frames_per_step=frames_per_step,
+            response_frame=response_frame,
+        )
+        self._timing = Timing(config, None)
+        self.step = jax.jit(self._step, donate_argnums=0)
+        self.command = jax.jit(self._command, donate_argnums=0)
+        idle = np.zeros(STEP.size, np.int32)
+        start = self.vectors.start(GameConfig())
+        self.command(self.step(start, idle)[0], idle, np.zeros(COMMAND.size, np.int32))
+
+    def _step(self, carry, inputs):
+        game, _ = self.vectors.carry.unpack(carry)
+        fields = STEP.unpack(inputs)
+        throws, _ = self._timing.throws(_key(fields["seed"], fields["number"]), game.params)
+        return self._answer(
+            self._timing.advance(game, throws, fields["last_move"], fields["move"], fields["fresh"])
+        )
+
+    def _command(self, carry, inputs, vector):
+        game, _ = self.vectors.carry.unpack(carry)
+        fields, command = STEP.unpack(inputs), _command(vector, with_move=False)
+        draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
+        assert command.params is not None
+        throw = spawn_position(draw, command.params)
+        return self._answer(frame(game, frame_inputs(throw, command.params, command), with_thrower=True))
+
+    def _answer(self, game: State):
+        published = publish(game)
+        return self.vectors.carry.pack((game, published)), self.vectors.answer.pack(
+            (published, _counts(game))
+        )
+
+
+def return_memory() -> None:
+    """Give back what the compiler has used: half of a process's memory, which the C library would keep."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+realtime_game = functools.lru_cache(maxsize=64)(RealtimeGame)
+lockstep_game = functools.lru_cache(maxsize=64)(LockstepGame)
+
+
+@functools.lru_cache(maxsize=64)
+def drawer(slots: Slots, width: int, height: int, grayscale: bool) -> Any:
+    """A compiled function from an answer to its image, uint8 (height, width, channels)."""
+    answer = vectors(slots).answer
+
+    def drawn(vector: jax.Array) -> jax.Array:
+        published, _ = answer.unpack(vector)
+        return draw(published["scene"], width=width, height=height, grayscale=grayscale)
+
+    compiled = jax.jit(drawn)
+    compiled(np.zeros(answer.size, np.int32))
+    return compiled

@@ -1,0 +1,61 @@
+"""Stand-ins for `compute` in the process of a study, each for one thing that can happen to it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from jaxdodge.ablation.cells import Task
+from jaxdodge.agents.config import TrainConfig
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
+
+GAME = GameConfig(level=2, action_space_type="basic_3d")
+
+
+def tasks(folder: Path, *names: str) -> list[Task]:
+    """Tasks of cells of these names, see `by_name`."""
+    return [
+        Task(name, f"key{i}", GAME, TrainConfig(), None, {"c": GAME}, 2, folder)
+        for i, name in enumerate(names)
+    ]
+
+
+def result(task, returns: float = 1.0) -> dict:
+    """What `compute` yields of a task, with the same figures for every episode."""
+    seeds = range(task.train.seed, task.train.seed + task.train.seeds)
+    figures = {"mean": returns, "survival": 0.5}
+    return {
+        "key": task.key,
+        "seeds": [*seeds],
+        "configuration": {},
+        "evaluations": {key: [figures for _ in seeds] for key in task.conditions},
+        "curves": [[{"timesteps": 10, "seconds": 1.0, "return": returns, "survival": 0.5}] for _ in seeds],
+        "sample_frame": None,
+        "cost": {},
+        "hardware": {},
+    }
+
+
+def by_name(task, tell, interrupted):
+    """Does what the cell's name says; how often, and in which processes, is in a file of its name."""
+    file = task.folder / task.cell
+    first = not file.exists()
+    with file.open("a") as lines:
+        lines.write(f"{os.getpid()}\n")
+    if "refused" in task.cell:
+        raise ConfigError("gamma: 7 is refused")
+    if "killed" in task.cell and ("once" not in task.cell or first):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "broken" in task.cell:
+        raise RuntimeError("RESOURCE_EXHAUSTED: 5 GB" if "memory" in task.cell else "no\nluck")
+    if "diverged" in task.cell:
+        from jaxdodge.agents.training import DivergedError
+
+        raise DivergedError("value is not finite")
+    tell({"done": 0.5})
+    while "waits" in task.cell and ("once" not in task.cell or first):
+        time.sleep(0.01)
+        if interrupted():
+            return
+    yield task.name, result(task)

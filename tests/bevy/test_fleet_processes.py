@@ -1,0 +1,350 @@
+"""Fleets that start their servers: what is restarted, what stops the run, and that nothing is ever left."""
+
+import contextlib
+import gc
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from players import Player
+
+from jaxdodge.bevy.fleet import Fleet, FleetError
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
+
+SERVER = f"{sys.executable} {Path(__file__).parents[1] / 'small_server.py'} {{port}}"
+GAME = GameConfig(action_space_type="basic_3d")
+DEADLINE = 3.0
+
+
+def descendants() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def own_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("jaxdodge")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch, tmp_path):
+    """No process, no thread and no folder, whatever a test does."""
+    before = descendants()
+    # Of its own, because other tests run fleets at the same time; short, because sockets' paths must be.
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.setattr(tempfile, "tempdir", f"{folder}")
+    yield
+    gc.collect()
+    _, alive = psutil.wait_procs(descendants() - before, timeout=10)
+    for process in alive:
+        process.kill()
+    assert not alive
+    assert not own_threads()
+    folder.rmdir()
+
+
+@contextlib.contextmanager
+def fleet_of(num_envs: int, options: str = "", **arguments):
+    arguments = {"deadline": DEADLINE, "start_deadline": 30.0, **arguments}
+    fleet = Fleet(GAME, server_command=f"{SERVER} {options}", num_envs=num_envs, **arguments)
+    try:
+        yield fleet
+    finally:
+        fleet.close()
+
+
+FAULTS = {signal.SIGKILL: "exited", signal.SIGSTOP: "deadline", signal.SIGTERM: "exited"}
+
+
+@pytest.mark.parametrize("number", FAULTS)
+def test_a_server_that_dies_or_stops_is_restarted_and_the_others_go_on(tmp_path, number):
+    log = tmp_path / "log.jsonl"
+    with fleet_of(3, f"--log {log}") as fleet:
+        player = Player(fleet)
+        for _ in range(25):
+            player.step()
+        first = fleet.process_ids
+        os.kill(first[1], number)
+        player.until("dropped", 1)
+        assert fleet.process_ids.get(2) == first[2]
+        assert player.info["dropped"].tolist() == [False, True, False]
+        assert player.until("restarted", 1) > 1
+        assert player.info["episode_steps"][1] == 0
+        player.until("valid", 1)
+        for _ in range(25):
+            player.step()
+            assert player.info["_episode_steps"].all()
+        assert [first[number] == fleet.process_ids[number] for number in range(3)] == [True, False, True]
+        counters = fleet.counters
+        assert (counters["restarts"], counters[f"faults_{FAULTS[number]}"]) == (1, 1)
+        assert counters["dropped_transitions"] == 1
+        assert f"1 transitions dropped, 1 restarts ({FAULTS[number]} 1)" in fleet.summary()
+    answered = player.checked(log)
+    assert len(player.stored) >= answered - 3 - counters["dropped_transitions"]
+
+
+def test_all_servers_away_is_waited_for():
+    with fleet_of(2) as fleet:
+        player = Player(fleet)
+        player.step()
+        for process in fleet.process_ids.values():
+            os.kill(process, signal.SIGKILL)
+        player.step()
+        assert player.info["dropped"].all()
+        player.step()
+        assert player.info["restarted"].any()
+        while not player.info["valid"].all():
+            player.step()
+
+
+def test_reset_waits_for_those_that_are_restarted():
+    with fleet_of(2) as fleet:
+        player = Player(fleet)
+        assert not player.info["restarted"].any()
+        player.step()
+        os.kill(fleet.process_ids[0], signal.SIGKILL)
+        player.until("dropped", 0)
+        _, info = fleet.reset()
+        assert info["restarted"].tolist() == [True, False]
+        assert info["_episode_steps"].all()
+        os.kill(fleet.process_ids[1], signal.SIGKILL)
+        _, info = fleet.reset()
+        assert info["restarted"].tolist() == [False, True]
+
+
+@contextlib.contextmanager
+def small_server(port: int):
+    command = [part.replace("{port}", str(port)) for part in shlex.split(SERVER)]
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_server_that_somebody_else_restarts_is_configured_again():
+    """Which the small server needs before it answers anything else."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with contextlib.closing(Fleet(GAME, urls=[f"http://127.0.0.1:{port}"], deadline=DEADLINE)) as fleet:
+        with small_server(port):
+            player = Player(fleet)
+            player.step()
+        with small_server(port):
+            player.step()
+            assert player.info["dropped"][0]
+            player.step()
+            assert player.info["restarted"][0]
+            player.step()
+            assert player.info["valid"][0]
+            assert (fleet.counters["faults_unreachable"], fleet.process_ids) == (1, {})
+
+
+STOPS = {
+    "exits": ("--exit-after 3", {}, "max_restarts of 2 within 600 s.*status 3.*out of patience"),
+    "does not start": ("--fail-to-start", {}, "max_restarts of 2 within 600 s.*status 1.*no display found"),
+    "never listens": ("--never-listen", {"start_deadline": 0.5}, "max_restarts.*given up after 0.5 s"),
+    "never answers": (
+        "--never-answer",
+        {"start_deadline": 0.5, "deadline": 0.3},
+        "max_.*given up after 0.5 s",
+    ),
+    "refuses the game": ("--refuse", {"max_restarts": 50}, "does not play this game.*level: 2 is refused"),
+    "no restart allowed": ("--exit-after 3", {"max_restarts": 0}, "max_restarts of 0.*out of patience"),
+}
+
+
+@pytest.mark.parametrize(("options", "arguments", "reason"), STOPS.values(), ids=STOPS)
+def test_a_used_up_budget_stops_the_run_with_the_reason(options, arguments, reason):
+    with fleet_of(2, options, **{"max_restarts": 2, **arguments}) as fleet:
+        with pytest.raises(FleetError, match=rf"server [01].*{reason}"):
+            Player(fleet).until("_never", 0)
+        assert fleet.process_ids == {}
+        with pytest.raises(ClosedEnvironmentError):
+            fleet.reset()
+
+
+def test_a_command_that_is_not_there():
+    with (
+        pytest.raises(FleetError, match="no-such-server: cannot be started"),
+        contextlib.closing(
+            Fleet(GAME, server_command="no-such-server {port}", num_envs=1, max_restarts=1)
+        ) as fleet,
+    ):
+        fleet.reset()
+
+
+def test_restarts_outside_of_the_window_do_not_count():
+    with fleet_of(1, "--exit-after 3", max_restarts=1, restart_window=1e-3) as fleet:
+        player = Player(fleet)
+        for _ in range(3):
+            player.until("restarted", 0)
+
+
+def stop(fleet: Fleet) -> None:
+    for process in fleet.process_ids.values():
+        os.kill(process, signal.SIGSTOP)
+
+
+def kill(fleet: Fleet) -> None:
+    for process in fleet.process_ids.values():
+        os.kill(process, signal.SIGKILL)
+
+
+def interrupted(fleet: Fleet) -> None:
+    """Ctrl-C while a step waits for servers that are stopped."""
+    stop(fleet)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        fleet.step(np.zeros((2, 3), np.float32))
+
+
+STATES = {
+    "playing": ("", lambda fleet: fleet.reset()),
+    "never reset": ("", lambda fleet: None),
+    "stopped": ("", lambda fleet: (fleet.reset(), stop(fleet))),
+    "dead": ("", lambda fleet: (fleet.reset(), kill(fleet))),
+    "ignoring SIGTERM": ("--stubborn", lambda fleet: fleet.reset()),
+    "with a child that ignores SIGTERM": ("--child", lambda fleet: fleet.reset()),
+    "child of a dead server": ("--child", lambda fleet: (fleet.reset(), kill(fleet))),
+    "interrupted": ("", lambda fleet: (fleet.reset(), interrupted(fleet))),
+    "being restarted": ("", lambda fleet: (fleet.reset(), kill(fleet), fleet.step(np.zeros((2, 3))))),
+}
+
+
+@pytest.mark.parametrize(("options", "reach"), STATES.values(), ids=STATES)
+def test_close_returns_and_leaves_nothing_in_any_state(options, reach):
+    with fleet_of(2, options) as fleet:
+        reach(fleet)
+        fleet.close()
+        assert fleet.process_ids == {}
+        fleet.close()
+
+
+def test_close_while_servers_hang_in_their_start():
+    with fleet_of(2, "--never-listen") as fleet:
+        starting = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        starting.start()
+        with pytest.raises(KeyboardInterrupt):
+            fleet.reset()
+        assert fleet.process_ids == {}
+
+
+def test_a_forgotten_fleet_is_closed():
+    fleet = Fleet(GAME, server_command=SERVER, num_envs=2)
+    fleet.reset()
+    assert len(descendants()) >= 2
+    del fleet
+
+
+ENDINGS = {
+    "end of the program": ("", 0),
+    "exception": ("raise ValueError", 1),
+    "Ctrl-C": ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT),
+    "sys.exit": ("sys.exit(7)", 7),
+}
+
+
+@pytest.mark.parametrize(("ending", "status"), ENDINGS.values(), ids=ENDINGS)
+def test_a_program_that_ends_takes_its_servers_along(ending, status):
+    program = textwrap.dedent(f"""
+        import signal, sys, os
+        from jaxdodge.bevy.fleet import Fleet
+        from jaxdodge.config import GameConfig
+        fleet = Fleet(GameConfig(action_space_type="basic_3d"), server_command={SERVER!r}, num_envs=2)
+        fleet.reset()
+        os.kill(fleet.process_ids[0], signal.SIGSTOP)
+        print(*fleet.process_ids.values(), flush=True)
+        {ending}
+    """)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == status, ran.stderr
+    processes = [int(word) for word in ran.stdout.split()]
+    assert len(processes) == 2
+    assert not any(psutil.pid_exists(process) for process in processes)
+
+
+REFUSED = {
+    "neither": ({}, "urls, server_command: one of them is needed"),
+    "both": ({"urls": ["http://a:1"], "server_command": SERVER}, "urls: .* is refused"),
+    "one URL": ({"urls": "http://127.0.0.1:1"}, "urls: .* is refused; accepted: a list"),
+    "no URL": ({"urls": []}, "urls: .* is refused"),
+    "the same server twice": ({"urls": ["http://127.0.0.1:1"] * 2}, "urls: .* different URLs"),
+    "not a URL": ({"urls": ["ftp://127.0.0.1:1"]}, "server: 'ftp://127.0.0.1:1' is refused"),
+    "another number": (
+        {"urls": ["http://127.0.0.1:1"], "num_envs": 2},
+        "num_envs: 2 is refused; accepted: 1",
+    ),
+    "no number": ({"server_command": SERVER}, "num_envs: None is refused"),
+    "no placeholder": ({"server_command": "server --port 8000", "num_envs": 1}, "accepted: a command with"),
+    "open quote": ({"server_command": "server 'a {port}", "num_envs": 1}, "No closing quotation"),
+    "server URL": ({"server_command": SERVER, "num_envs": 1, "server_url": "x"}, "server: 'x' is refused"),
+    "deadline": ({"urls": ["http://127.0.0.1:1"], "deadline": 0}, "deadline: 0 is refused"),
+    "budget": ({"urls": ["http://127.0.0.1:1"], "max_restarts": -1}, "max_restarts: -1 is refused"),
+    "log folder": (
+        {"server_command": SERVER, "num_envs": 1, "log_folder": "/dev/null/x"},
+        "log_folder: /dev/null/x is refused; Not a directory",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refused_arguments(arguments, reason):
+    with pytest.raises(ConfigError, match=reason) as refusal:
+        Fleet(GAME, **arguments)
+    assert "\n" not in str(refusal.value)
+
+
+def test_episodes_longer_than_the_servers_are_refused():
+    with pytest.raises(ConfigError, match="max_episode_steps: 1001 is refused"):
+        Fleet(GameConfig(max_episode_steps=1001), urls=["http://127.0.0.1:1"])
+
+
+def test_refused_actions_and_options_send_nothing_and_close_nothing():
+    with fleet_of(2) as fleet:
+        with pytest.raises(ResetNeeded):
+            fleet.step(np.zeros((2, 3), np.float32))
+        player = Player(fleet)
+        for actions in (np.zeros((2, 4)), np.full((2, 3), 1.5), np.full((2, 3), np.nan), "left"):
+            with pytest.raises(ValueError, match="action"):
+                fleet.step(actions)
+        with pytest.raises(ValueError, match="options"):
+            fleet.reset(options={"reset_mask": np.ones(2, bool)})
+        player.step()
+        assert player.info["valid"].all()
+
+
+def test_output_is_kept_in_the_log_folder(tmp_path):
+    with fleet_of(2, "--exit-after 1", log_folder=tmp_path / "logs") as fleet:
+        Player(fleet).until("restarted", 0)
+    lines = (tmp_path / "logs" / "server_0.log").read_text().splitlines()
+    assert "out of patience" in lines
+
+
+def test_an_episode_is_cut_at_the_games_own_limit():
+    game = GameConfig(action_space_type="basic_3d", max_episode_steps=4)
+    with contextlib.closing(Fleet(game, server_command=SERVER, num_envs=1)) as fleet:
+        player = Player(fleet)
+        ends = deque(bool(player.step()[3][0]) for _ in range(10))
+    assert [*ends] == [False, False, False, True, False] * 2
+
+
+def test_servers_start_at_the_same_time_on_different_ports():
+    begun = time.monotonic()
+    with fleet_of(8) as fleet:
+        Player(fleet).step()
+        assert len(set(fleet.process_ids.values())) == 8
+    assert time.monotonic() - begun < 60

@@ -1,0 +1,43 @@
+"""What all tests share: how the commands that they start compile, and where those keep it."""
+
+import os
+
+import jax
+import pytest
+
+# Files that take minutes, begun first, so that no worker is left with one of them at the end.
+SLOW_FILES = (
+    "test_ablate.py",
+    "test_resume.py",
+    "test_devices.py",
+    "test_bench.py",
+    "test_cluster.py",
+    "test_gym.py",
+    "test_train.py",
+    "test_evaluate.py",
+    "test_sac.py",
+    "test_learning.py",
+    "test_varying_timing.py",
+)
+FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands(tmp_path_factory):
+    """Commands in processes of their own compile with little optimisation: that is most of their work.
+
+    What is computed in the tests' own process, where exactness is tested, is optimised as for users, and so
+    is the replay of all recordings. Nothing goes into the user's folder for caches.
+    """
+    # The flags are read once, when this compiles.
+    jax.jit(lambda x: x + 1)(1.0).block_until_ready()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip())
+        patch.setenv("XDG_CACHE_HOME", f"{tmp_path_factory.getbasetemp() / 'caches'}")
+        yield
+
+
+def pytest_collection_modifyitems(items):
+    """The slow files first, the others in their order."""
+    ranks = {name: rank for rank, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))

@@ -1,0 +1,77 @@
+"""Sessions of the real server that were changed, or a simulator that was: the check says so, and where."""
+
+import jax
+import numpy as np
+import pytest
+from api_sessions import IMAGES, changed, followed, real_session
+from session_mutations import OF_ALL, OF_IMAGES, OF_VECTORS
+
+from jaxdodge.parity.check_session import check_session
+from jaxdodge.parity.session import STEP
+from jaxdodge.sim import systems
+
+# Short ones; the others show the same.
+CASES = [
+    *((name, mutation) for mutation in OF_ALL for name in ("http60_slow", "grpc60_image84")),
+    *(("grpc60_slow", mutation) for mutation in OF_VECTORS),
+    *((name, mutation) for mutation in OF_IMAGES for name in IMAGES),
+]
+
+
+def assert_caught(session, *found: str) -> None:
+    """There is a difference, and it is of one of these kinds."""
+    difference = check_session(session).difference
+    assert difference, "agrees"
+    assert any(each in difference for each in found), difference
+
+
+@pytest.mark.parametrize(("name", "mutation"), CASES)
+def test_a_changed_session(name, mutation):
+    change, found, configure = (OF_ALL | OF_VECTORS | OF_IMAGES)[mutation]
+    session = real_session(name)
+    assert_caught(changed(session, lambda arrays: change(arrays, session), **configure(session)), *found)
+
+
+@pytest.mark.parametrize(
+    ("slot", "change"),
+    [("height", (7, 1e-3)), ("speed", (8, 1e-6)), ("fall", (10, 1e-3)), ("aside", (5, 1e-3))],
+)
+def test_a_single_value_of_a_projectile(slot, change):
+    """A millimetre, a thousandth of a m/s, or, of what never changes in flight, a unit in the last place."""
+    session = real_session("http60_slow")
+    kind = session.arrays["kind"]
+    fitted = {i.end for i in followed("http60_slow").intervals if i.fit and (0, 0) in i.kept}
+    at = next(at for at in sorted(fitted) if at > 60 and at + 1 in fitted and kind[at] == STEP)
+    index, by = change
+
+    def moved(arrays):
+        arrays["observation"][at, index] += np.float32(by * max(1, abs(arrays["observation"][at, index])))
+
+    assert_caught(changed(session, moved), f"response {at}, ", f"response {at + 1}, ")
+
+
+@pytest.fixture
+def simulator_with(monkeypatch):
+    """Change a constant of the simulator."""
+
+    def change(name: str, value: float) -> None:
+        monkeypatch.setattr(systems, name, np.float32(value))
+        jax.clear_caches()
+
+    yield change
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("constant", "value", "found"),
+    [
+        ("PROJECTILE_GRAVITY", 9.81, ("position z", "velocity z", "thrown")),
+        ("RESTITUTION", 0.69, ("position z", "velocity z")),
+        ("FRICTION", 1.0, ("velocity x", "velocity y")),
+    ],
+)
+def test_another_simulator(constant, value, found, simulator_with):
+    """Its flights miss the recorded ones by far more than the bound, at every bounce and in every fall."""
+    simulator_with(constant, value)
+    assert_caught(real_session("http60_slow"), *found)

@@ -1,0 +1,114 @@
+"""`parity timing` over servers whose frames are known, and of a real process."""
+
+import numpy as np
+import pytest
+import yaml
+from served import running
+from simulated_server import order_with, simulated_session
+
+from jaxdodge.bevy.timing import measure
+from jaxdodge.config import GameConfig
+from jaxdodge.parity.session import STEP, read_session
+
+DENSE = {
+    "level": 2,
+    "action_space_type": "basic_3d",
+    "spawn_angle_degrees": 20.0,
+    "projectile_spawn_interval": 0.1,
+}
+BEFORE = order_with("handle_commands", "publish_state", 1)
+AFTER = order_with("publish_state", "handle_commands", 2)
+CASES = {
+    "grpc, at once": ("grpc", 60.0, 0.0, 0.02, AFTER),
+    "grpc, at once, handled before": ("grpc", 60.0, 0.0, 0.02, BEFORE),
+    "grpc, thinking, jitter": ("grpc", 60.0, 0.1, 0.1, AFTER),
+    "http, at once": ("http", 60.0, 0.0, 0.005, AFTER),
+    "http, thinking, handled before": ("http", 60.0, 0.1, 0.02, BEFORE),
+    "http, 240 fps": ("http", 240.0, 0.0, 0.05, AFTER),
+}
+
+
+def game(fps: float, **fields) -> GameConfig:
+    return GameConfig(fps=fps).configure(**(DENSE | fields))
+
+
+@pytest.mark.parametrize(("transport", "fps", "think", "jitter", "order"), CASES.values(), ids=CASES)
+def test_a_known_timing_is_recovered(transport, fps, think, jitter, order):
+    simulated = simulated_session(
+        game(fps), 3, steps=150, transport=transport, think_seconds=think, jitter=jitter, order=order
+    )
+    timing = measure(simulated.session)
+    is_step = simulated.session.arrays["kind"] == STEP
+    both = np.flatnonzero(is_step[1:] & is_step[:-1]) + 1
+    frames = np.diff(simulated.frame)[both - 1]
+    assert timing.frames_per_step is not None
+    assert timing.mean_frames_per_step == pytest.approx(frames.mean(), abs=0.1)
+    assert set(timing.frames_per_step) <= set(range(int(frames.min()) - 1, int(frames.max()) + 2))
+    played = simulated.frame_seconds[simulated.frame[0] :]
+    assert timing.frame_seconds == pytest.approx(played.mean(), rel=0.01)
+    assert timing.frame_deviation == pytest.approx(played.std() / played.mean(), rel=0.5, abs=0.01)
+    # A frame that handles commands before it publishes shows them at once.
+    early = order.index("handle_commands") < order.index("publish_state")
+    behind = (simulated.frame - simulated.handled_in)[is_step]
+    assert timing.shows_action == pytest.approx(np.mean(behind >= (0 if early else 1)), abs=0.03)
+    assert timing.response_frame is not None
+    moved = np.maximum(behind, 0)
+    counts = timing.response_frame
+    mean = sum(value * count for value, count in counts.items()) / sum(counts.values())
+    assert mean == pytest.approx(moved.mean(), abs=0.15)
+    if timing.handle_commands is not None:
+        assert timing.handle_commands == ("before" if early else "after")
+    assert (timing.handle_commands is None) <= (transport == "http")
+    options = timing.options()
+    assert options["frames_per_step"] == round(timing.mean_frames_per_step)
+    assert options["response_frame"] == round(mean)
+    assert options["fps"] == pytest.approx(1 / played.mean(), rel=0.01)
+
+
+def test_what_cannot_be_told_is_said():
+    """Nothing flies, so frames cannot be counted; the clock still says how many there were."""
+    fields = {"level": 1, "projectile_spawn_interval": 60.0}
+    timing = measure(simulated_session(game(60, **fields), 3, steps=60, think_seconds=0.1).session)
+    assert timing.frames_per_step is None
+    assert timing.frame_seconds is None
+    assert any(reason.startswith("frames: ") for reason in timing.unknown)
+    assert timing.mean_frames_per_step == pytest.approx(7, abs=0.5)
+    assert timing.options()["fps"] == 60
+
+
+def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
+    """A process that keeps the wall clock, in the simulator's order, played over gRPC with a pause."""
+    file, options = tmp_path / "session.npz", tmp_path / "timing.yaml"
+    game_options = ("--level", 2, "--spawn-angle-degrees", 20, "--projectile-spawn-interval", 0.1)
+    with running(tmp_path, "--grpc-port", 0, "--order", "simulator", "--fps", 60, "--seed", 3) as server:
+        url = server.addresses("grpc")[0]
+        status, _, errors = parity(
+            "record", "--server", url, "--out", file, "--steps", 120, "--think-seconds", 0.05, *game_options
+        )
+    assert (status, errors) == (0, [])
+    status, out, errors = parity("check", file)
+    assert (status, errors) == (0, []), out
+    assert "1 of 1 sessions agree" in out[-1]
+    status, out, errors = parity("timing", file, "--out", options)
+    assert (status, errors) == (0, [])
+    timing = measure(read_session(file))
+    assert timing.frame_seconds == pytest.approx(1 / 60, rel=0.1)
+    assert timing.mean_frames_per_step == pytest.approx(
+        1 / (timing.frame_seconds * timing.steps_per_second), rel=0.05
+    )
+    assert timing.handle_commands == "after"
+    assert timing.shows_action < 0.1
+    written = yaml.safe_load(options.read_text())
+    assert written == timing.options()
+    assert written["response_frame"] == 0
+    assert written["frames_per_step"] == round(timing.mean_frames_per_step)
+    assert "--response-frame 0" in out[-1]
+
+
+def test_bad_usage(parity, tmp_path):
+    for arguments in ((), (tmp_path / "a.npz", "--server", "http://127.0.0.1:1")):
+        status, out, errors = parity("timing", *arguments)
+        assert (status, out) == (2, [])
+        assert errors == ["timing: takes a session's file or --server, one of the two"]
+    missing = tmp_path / "missing.npz"
+    assert parity("timing", missing) == (2, [], [f"{missing}: no such file"])

@@ -1,0 +1,174 @@
+"""Malformed requests by the hundred: all are refused with a reason, and the game goes on bit for bit.
+
+JAXDODGE_FUZZ=10000 sends ten thousand.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import socket
+import struct
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from served import SECONDS, SEED
+
+from jaxdodge.config import GameConfig
+from jaxdodge.server.game import move_of
+from jaxdodge.server.lockstep import LockstepArena
+
+COUNT = int(os.environ.get("JAXDODGE_FUZZ", "400"))
+STILL = [0.0, 0.0, 0.0, 0.0, 0.0]
+WRONG_NUMBERS = ["1", "", True, None, [], {}, [0.5], {"a": 1}, 1e999, -1e999, float("nan"), 1.5, -7, 10**40]
+# A value of each field that is none of its values, whatever the type; null means that it is not given.
+WRONG_FIELDS = {
+    "level": [0, 3, -1, "1", 1.5, True, [1], {}],
+    "action_space_type": ["", "7d", 5, True, ["discrete"], {}],
+    "observation_mode": ["", "stand ard", 1, False, []],
+    "player_speed": [0, -1, 51, "5", True, [5], 10**40],
+    "sprint_multiplier": [-0.1, 11, "2", False],
+    "spawn_angle_degrees": [0, 181, "60", []],
+    "thrower_delay_seconds": [0, 11, 1e-10, "1"],
+    "image_obs_width": [31, 513, 84.0, "84", True],
+    "image_obs_height": [31, 513, 84.5, -84],
+    "image_grayscale": [0, 1, "true", []],
+    "collision_penalty": [1, "-1", True],
+    "survival_reward": [-101, 101, "1"],
+    "dodge_bonus_threshold": [0, 51],
+    "dodge_bonus_multiplier": [-1, 101],
+    "projectile_speed": [0, 51],
+    "projectile_spawn_interval": [0, 61, 1e-10],
+    "max_projectiles": [0, 1001, 2.5],
+}
+
+
+def wrong_action(generator):
+    action = list(STILL)
+    if generator.random() < 0.2:
+        return generator.choice([3, -1, "left", True, {}, action[:-1], [*action, 0.0], [], [[]], "0" * 5000])
+    action[generator.randrange(5)] = generator.choice(WRONG_NUMBERS)
+    return action
+
+
+def wrong_fields(generator):
+    name = generator.choice(list(WRONG_FIELDS))
+    fields = {"level": 2, "player_speed": 9.0, name: generator.choice(WRONG_FIELDS[name])}
+    return dict(generator.sample(list(fields.items()), len(fields)))
+
+
+def wrong_body(generator) -> tuple[str, bytes]:
+    """Route and content."""
+    kind = generator.randrange(4)
+    if kind == 0:
+        return "step", json.dumps({"action": wrong_action(generator)}).encode()
+    if kind == 1:
+        return "configure", json.dumps(wrong_fields(generator)).encode()
+    route = generator.choice(["step", "configure", "set_level"])
+    valid = {"step": {"action": STILL}, "configure": {"level": 2}, "set_level": {"level": 2}}[route]
+    text = json.dumps(valid).encode()
+    if kind == 2:  # a part of an object is none
+        return route, text[: generator.randrange(len(text))]
+    place = generator.randrange(len(text) + 1)
+    noise = bytes(generator.choice(b"\x00\xff\xfe{}[]\"'\\,:") for _ in range(generator.randint(1, 9)))
+    return route, text[:place] + b"\xff" + noise + text[place:]
+
+
+def refused_over_http(session, url, generator) -> None:
+    kind = generator.random()
+    if kind < 0.02:
+        body = b'{"action": "' + b"0" * 2**20 + b'"}'
+        sent = body if kind < 0.01 else iter([body[:70_000], body[70_000:]])
+        answer, statuses = session.post(f"{url}/step", data=sent, timeout=SECONDS), {413}
+    elif kind < 0.2:
+        method = generator.choice(["GET", "PUT", "DELETE", "PATCH", "POST"])
+        route = generator.choice(["", "steps", "step/", "%00", "step%2f", "a" * 3000, "STEP", "é"])
+        answer, statuses = session.request(method, f"{url}/{route}", timeout=SECONDS), {404, 405}
+    else:
+        route, body = wrong_body(generator)
+        answer, statuses = session.post(f"{url}/{route}", data=body, timeout=SECONDS), {400}
+    assert answer.status_code in statuses, (answer.request.url, answer.request.body, answer.text)
+    assert list(answer.json()) == ["error"]
+    assert 5 < len(answer.json()["error"]) < 600
+
+
+def refused_over_grpc(channel, generator) -> None:
+    floats = struct.pack("<5f", *STILL)
+    step = b"\x12\x16\x0a\x14" + floats
+    nothing = {grpc.StatusCode.INVALID_ARGUMENT}
+    kind = generator.randrange(5)
+    if kind == 0:
+        method, sent = "Step", step[: generator.randrange(len(step))]
+    elif kind == 1:
+        wrong = struct.pack("<f", generator.choice([float("nan"), float("inf"), -1.5, 2.0]))
+        place = 4 + 4 * generator.randrange(5)
+        method, sent = "Step", step[:place] + wrong + step[place + 4 :]
+    elif kind == 2:
+        method, sent = generator.choice(["Step", "Configure", "SetLevel"]), b"\xff" * generator.randint(1, 50)
+    elif kind == 3:
+        method, sent = "SetLevel", b"\x08" + bytes([generator.choice([0, 3, 100])])
+    else:
+        method, sent = generator.choice(["step", "Steps", "Close", ""]), step
+        nothing = {grpc.StatusCode.UNIMPLEMENTED}
+    with pytest.raises(grpc.RpcError) as refusal:
+        channel.unary_unary(f"/rl_env.RlEnvironment/{method}")(sent, timeout=SECONDS)
+    assert refusal.value.code() in nothing, (method, sent)
+    assert len(refusal.value.details()) > 5
+
+
+def vanished(url, generator) -> None:
+    """No HTTP, or half of it; whoever sent it is gone."""
+    host, port = url.removeprefix("http://").split(":")
+    head = b"POST /step HTTP/1.1\r\nHost: a\r\nContent-Length: 27\r\n\r\n" + b'{"action": [0, 0, 0, 0, 0]}'
+    noise = bytes(generator.randrange(256) for _ in range(100))
+    sent = generator.choice([noise, head[: generator.randrange(len(head))]])
+    with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):
+        connection.sendall(sent)
+
+
+@pytest.fixture
+def lockstep(serve, folder):
+    """A server that no other test has configured."""
+    log = folder / "fuzz.log"
+    transports = ("--http", "--port", 0, "--grpc-port", 0)
+    server = serve(*transports, "--mode", "lockstep", "--seed", SEED, "--log", log)
+    server.log = log
+    return server
+
+
+def test_malformed_requests_change_nothing(lockstep):
+    """Beside a twin of the arena that is never asked nonsense: both play on, bit for bit."""
+    generator, session = random.Random(1), requests.Session()
+    twin = LockstepArena(0, GameConfig(), SEED)
+    twin.start()
+    session.post(f"{lockstep.http}/reset", timeout=SECONDS)
+    twin.requests = lockstep.requests()
+    fields = {"level": 2, "projectile_spawn_interval": 0.1}
+    assert session.post(f"{lockstep.http}/configure", json=fields, timeout=SECONDS).status_code == 200
+    asyncio.run(twin.configure(fields))
+
+    def play_on() -> None:
+        action = [generator.uniform(-1, 1) for _ in STILL]
+        step = session.post(f"{lockstep.http}/step", json={"action": action}, timeout=SECONDS).json()
+        _, expected = asyncio.run(twin.step(move_of(np.array(action, np.float32), "tilt_5d"), "http"))
+        np.testing.assert_array_equal(np.float32(step["observation"]), expected.observation)
+        assert np.float32(step["reward"]) == expected.reward
+        assert (step["done"], step["info"]) == (expected.done, expected.info)
+
+    target = lockstep.addresses("grpc")[0].removeprefix("grpc://")
+    with grpc.insecure_channel(target) as channel:
+        for number in range(COUNT):
+            way = number % 10
+            if way == 9:
+                vanished(lockstep.http, generator)
+            elif way >= 6:
+                refused_over_grpc(channel, generator)
+            else:
+                refused_over_http(session, lockstep.http, generator)
+            if number % 4 == 0:
+                play_on()
+    assert twin.requests == lockstep.requests()
+    assert "Traceback" not in lockstep.errors
