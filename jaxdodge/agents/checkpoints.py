@@ -136,6 +136,12 @@ class Checkpoints:
                 return candidate, _like(template, arrays, content["keys"]), content["record"]
         raise ConfigError(f"{self.folder}: no usable checkpoint in it")
 
+    def delete(self) -> None:
+        """Delete all of them: the run will not go on."""
+        for step in self.steps():
+            self._remove(step)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:012d}"
 
@@ -207,7 +213,11 @@ def _like(template: Any, arrays: dict[str, np.ndarray], keys: dict[str, str]) ->
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    # Each process for itself: what is saved, one has whole.
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray], text: str) -> None:

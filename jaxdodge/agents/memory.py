@@ -59,36 +59,44 @@ class Memory:
         )
 
 
-def estimate(state: TrainState, epoch: Any = None) -> Memory:
-    """What a run will take.
+def estimate(state: TrainState, epoch: Any = None, devices: int = 1) -> Memory:
+    """What a run will take, of one accelerator, or of the host if it has none.
 
     Args:
         state: its shapes and dtypes.
         epoch: compiled; without it, what an epoch needs besides is left out.
+        devices: that share the state.
     """
     on_host = jax.default_backend() == "cpu"
-    replay = _bytes(state.replay)
-    other = _bytes(state) - replay
+    # The devices of a host without accelerators have its memory in common.
+    sharing = len(jax.local_devices()) if on_host and devices > 1 else 1
+    replay = _bytes(state.replay) * sharing // devices
+    arenas = _bytes([state.env_state, state.params, state.ended]) * sharing // devices
+    networks = _bytes([state.learner, state.key]) * sharing
     process = psutil.Process().memory_info().rss if on_host else 0
     return Memory(
         process=process,
         replay=replay,
-        other_state=other,
-        epoch=epoch.memory_analysis().temp_size_in_bytes if epoch else 0,
+        other_state=networks + arenas,
+        epoch=epoch.memory_analysis().temp_size_in_bytes * sharing if epoch else 0,
         copies=CHECKPOINT_COPIES if on_host else 0,
         available=process + _available() if on_host else _device_limit(),
     )
 
 
+class TooLargeError(ConfigError):
+    """A run that does not fit into memory."""
+
+
 def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> None:
-    """Refuse a run that does not fit, with what would; raises ConfigError."""
+    """Refuse a run that does not fit, with what would; raises TooLargeError."""
     if memory.total <= memory.available:
         return
     rows = config.buffer_size // config.num_envs
     fitting = rows * memory.largest_replay // memory.replay * config.num_envs
     smallest = rows_needed(game.frame_stack, config.n_step) * config.num_envs
     advice = f"buffer_size {fitting} would fit" if fitting >= smallest else "fewer num_envs would take less"
-    raise ConfigError(f"buffer_size: {config.buffer_size} is refused; {memory}; {advice}")
+    raise TooLargeError(f"buffer_size: {config.buffer_size} is refused; {memory}; {advice}")
 
 
 def _bytes(tree: Any) -> int:

@@ -33,7 +33,7 @@ def parse_options(
     Returns:
         `command` as given, and the given fields of `configs` by name, neither checked nor converted.
     """
-    fields = [field for config in configs for field in _options(config, defaults)]
+    fields = [field for config in configs for field in field_options(config, defaults)]
     parser = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True)
     parser.__doc__ = command.__doc__
     result: tuple[Any, list[str]] = parse(
@@ -43,7 +43,7 @@ def parse_options(
     if unknown:
         raise ConfigError(_unknown(unknown[0], [field.name for field in dataclasses.fields(parser)]))
     texts = {name: getattr(options, name) for name, _, _ in fields}
-    given = {name: _read(value) for name, value in texts.items() if value is not None}
+    given = {name: read_text(value) for name, value in texts.items() if value is not None}
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(command)}
     return command(**own), given
 
@@ -57,8 +57,11 @@ def _unknown(option: str, known: list[str]) -> str:
     return f"{option.split('=')[0]}: no such option{hint} (--help lists all)"
 
 
-def _options(config: type, defaults: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, type and default of each field of a configuration, as `make_dataclass` takes them."""
+def field_options(config: type, defaults: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, type and default of each field of a configuration, as `make_dataclass` takes them.
+
+    Their values are text, for `read_text`.
+    """
     options, descriptions = [], _descriptions(config)
     for field in dataclasses.fields(config):
         rule = field.metadata["rule"]
@@ -96,10 +99,10 @@ def _descriptions(config: type) -> dict[str, Any]:
     }
 
 
-def _read(value: Any) -> Any:
+def read_text(value: Any) -> Any:
     """A value as YAML reads it, so that a command line and a file mean the same."""
     if isinstance(value, tuple):
-        return [_read(part) for part in value]
+        return [read_text(part) for part in value]
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError:

@@ -20,12 +20,22 @@ from typing import Any
 import yaml
 
 from jaxdodge.agents.config import TrainConfig, check_trainable
-from jaxdodge.config import GAME_FIELDS, GameConfig
+from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
 from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
 
 # Parameters, logs and plot of a run take a few megabytes.
 NEEDED_BYTES = 50_000_000
 POLICIES = ("best", "final")
+# What gives actions and observations their shapes.
+SEEN = (
+    "action_space_type",
+    "observation_mode",
+    "frame_stack",
+    "observe_previous_action",
+    "image_obs_width",
+    "image_obs_height",
+    "image_grayscale",
+)
 
 
 def split(values: dict[str, Any]) -> tuple[GameConfig, TrainConfig]:
@@ -37,6 +47,26 @@ def split(values: dict[str, Any]) -> tuple[GameConfig, TrainConfig]:
     check_trainable(game, train)
     Number(int, 1, 2**32 - train.seed).check("seeds", train.seeds)
     return game, train
+
+
+def changed_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
+    """The game of a training with other settings, with what follows from those derived anew.
+
+    Raises:
+        ConfigError: the policy could not play it.
+    """
+    derived = {"projectile_slots", *(LEVELS[1] if "level" in setting else ())}
+    kept = {name: value for name, value in dataclasses.asdict(trained).items() if name not in derived}
+    if setting.get("response_frame") == "full":
+        setting = setting | {"response_frame": None}
+    game = GameConfig(**kept | setting)
+    for name in SEEN:
+        if getattr(game, name) != getattr(trained, name):
+            raise ConfigError(
+                f"{name}: {getattr(game, name)!r} is refused; accepted: {getattr(trained, name)!r}, "
+                "which the policy was trained with"
+            )
+    return game
 
 
 def check_place(results: Path, name: str) -> None:
@@ -66,15 +96,19 @@ class Run:
         check_place(results, name)
         (results / name).mkdir(parents=True, exist_ok=True)
         run = cls(_new_folder(results / name))
-        for part in run.parts(train):
+        run.prepare(game, train)
+        return run
+
+    def prepare(self, game: GameConfig, train: TrainConfig) -> None:
+        """Make its folders, where they are missing, and write its configuration."""
+        for part in self.parts(train):
             for folder in ("models", "logs", "plots"):
-                (part.folder / folder).mkdir(parents=True)
-        (run.folder / "plots").mkdir(exist_ok=True)
-        for index, part in enumerate(run.parts(train)):
+                (part.folder / folder).mkdir(parents=True, exist_ok=True)
+        (self.folder / "plots").mkdir(exist_ok=True)
+        for index, part in enumerate(self.parts(train)):
             part._write_config(game, dataclasses.replace(train, seed=train.seed + index, seeds=1))
         # Last, because with it the folder counts as a run.
-        run._write_config(game, train)
-        return run
+        self._write_config(game, train)
 
     def parts(self, train: TrainConfig) -> list["Run"]:
         """The runs of the seeds: their folders, or only this run itself."""

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdodge.agents.config import TrainConfig, rows_needed
+from jaxdodge.agents.devices import Layout
 from jaxdodge.agents.learner import Batch, Learner, Metrics, Policy, Updates
-from jaxdodge.agents.networks import random_shift, sample_action
+from jaxdodge.agents.networks import sample_action
 from jaxdodge.agents.normalization import include
-from jaxdodge.agents.replay import Row, Stack, add, empty_replay, sample
+from jaxdodge.agents.replay import Row, Stack, Transition, add, empty_replay, sample
+from jaxdodge.agents.views import View, make_batch
 from jaxdodge.sim.state import select
 
 
@@ -44,25 +46,6 @@ class EpochMetrics:
     """bool: whether the step had updates."""
 
 
-class View:
-    """What a network sees of an arena: entries are kept, stacks of them become its inputs.
-
-    Args:
-        env: with `entry` and `assemble`, see `DodgeEnv`.
-        features: from an observation of `env`, batched or not, to the inputs of the networks.
-    """
-
-    def __init__(self, env: Any, features: Callable[[Any], Any]):
-        self.env = env
-        self.features = features
-
-    def inputs(self, stacks: Stack) -> Any:
-        """Of a batch of stacks, which may be longer than this view's."""
-        frames = self.env.config.frame_stack
-        entries = jax.tree.map(lambda array: array[:, -frames:], stacks.entries)
-        return self.features(jax.vmap(self.env.assemble)(entries, stacks.time, stacks.previous_action))
-
-
 class SAC:
     """The algorithm for one environment and configuration.
 
@@ -73,6 +56,7 @@ class SAC:
         draw_params: from a key and the environment's parameters to those of one episode.
         critic_view: what the critics see; None for what the actor sees.
         seeds: independent runs in one program; then all arrays of a state have that leading axis.
+        devices: that share the arenas and the batches.
     """
 
     def __init__(
@@ -83,6 +67,7 @@ class SAC:
         draw_params: Callable[[jax.Array, Any], Any] = lambda key, params: params,
         critic_view: View | None = None,
         seeds: int | None = None,
+        devices: int = 1,
     ):
         self.env = env
         self.view = View(env, features)
@@ -100,8 +85,15 @@ class SAC:
                 one = partial(self._epoch, steps=steps)
                 return jax.vmap(one, in_axes=(0, None, None))(state, params, first_step)
 
-        self.init = jax.jit(init)
-        self.epoch = jax.jit(epoch, static_argnames=("steps",), donate_argnames=("state",))
+        self.layout = Layout(devices, seeds is not None) if devices > 1 else None
+        whole, shardings = (self.layout.whole, self.layout.state(TrainState)) if self.layout else (None, None)
+        self.init = jax.jit(init, out_shardings=shardings)
+        self.epoch = jax.jit(
+            epoch,
+            static_argnames=("steps",),
+            donate_argnames=("state",),
+            out_shardings=(shardings, whole),
+        )
 
     def policy(self, policy: Policy, observation: Any) -> jax.Array:
         """The deterministic action for an observation of the environment, batched or not."""
@@ -182,12 +174,12 @@ class SAC:
             started = (done * config.num_envs >= config.learning_starts) & (done >= needed)
             state, collected = self._collect(state, params, index, started)
             key, key_learn = jax.random.split(state.key)
-            shapes = jax.eval_shape(self._learn, state.learner, state.replay, done, key_learn)[1]
+            shapes = jax.eval_shape(self.learn, state.learner, state.replay, done, key_learn)[1]
             nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
             learning = started & (done % config.train_freq == 0)
             learner, learned = jax.lax.cond(
                 learning,
-                self._learn,
+                self.learn,
                 lambda learner, *_: (learner, nothing),
                 state.learner,
                 state.replay,
@@ -225,12 +217,10 @@ class SAC:
         action = jnp.where(started, sampled, uniform)
 
         next_params = jax.vmap(select)(ended, self._draw(key_params, params), state.params)
-        keys = jax.random.split(key_step, arenas)
-        _, after, reward, terminated, _ = jax.vmap(self.env.step_env)(
-            keys, state.env_state, action, state.params
-        )
-        truncated = jax.vmap(self.env.is_truncated)(after, state.params)
-        _, restarted = jax.vmap(self.env.restart)(keys, state.env_state, next_params)
+        play = jax.vmap(self._play)
+        env_state, reward, terminated, truncated = (
+            self.layout.arena_by_arena(play) if self.layout else play
+        )(jax.random.split(key_step, arenas), state.env_state, state.params, action, ended, next_params)
         row = Row(
             entry=self._entries(state.env_state, state.params),
             action=action,
@@ -241,7 +231,7 @@ class SAC:
         state = TrainState(
             learner=learner,
             replay=add(state.replay, row, index),
-            env_state=jax.vmap(select)(ended, restarted, after),
+            env_state=env_state,
             params=next_params,
             ended=(terminated | truncated) & ~ended,
             key=key,
@@ -253,7 +243,16 @@ class SAC:
             "terminated": (terminated * plays).sum() / playing,
         }
 
-    def _learn(
+    def _play(
+        self, key: jax.Array, state: Any, params: Any, action: jax.Array, ended: jax.Array, next_params: Any
+    ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+        """A step of one arena, or where its episode is over the next one's begin: state, reward, flags."""
+        _, after, reward, terminated, _ = self.env.step_env(key, state, action, params)
+        truncated = self.env.is_truncated(after, params)
+        _, restarted = self.env.restart(key, state, next_params)
+        return select(ended, restarted, after), reward, terminated, truncated
+
+    def learn(
         self, learner: Learner, replay: Row, step: jax.Array, key: jax.Array
     ) -> tuple[Learner, Metrics]:
         """The updates of one step, each on transitions of its own; means of their metrics."""
@@ -282,8 +281,8 @@ class SAC:
     def draw_batch(self, key: jax.Array, replay: Row, step: jax.Array) -> Batch:
         """A batch of transitions from the replay after `step` steps, images shifted if so configured."""
         config = self.config
-        key_sample, key_shift, key_next = jax.random.split(key, 3)
-        drawn = sample(
+        key_sample, *keys_shift = jax.random.split(key, 3)
+        drawn: Transition = sample(
             key_sample,
             replay,
             step,
@@ -292,21 +291,7 @@ class SAC:
             n_step=config.n_step,
             gamma=config.gamma,
         )
-
-        def of(view: View | None, name: str, stack: Stack) -> Any:
-            return view and view.inputs(dataclasses.replace(stack, entries=stack.entries[name]))
-
-        def shifted(key: jax.Array, inputs: Any) -> Any:
-            if not (isinstance(inputs, dict) and config.random_shift):
-                return inputs
-            return inputs | {"image": random_shift(key, inputs["image"])}
-
-        return Batch(
-            inputs=shifted(key_shift, of(self.view, "actor", drawn.stack)),
-            critic_inputs=of(self.critic_view, "critic", drawn.stack),
-            action=drawn.action,
-            reward=drawn.reward,
-            discount=drawn.discount,
-            next_inputs=shifted(key_next, of(self.view, "actor", drawn.next_stack)),
-            next_critic_inputs=of(self.critic_view, "critic", drawn.next_stack),
-        )
+        if self.layout:
+            drawn = self.layout.everywhere(drawn)
+        batch = make_batch(keys_shift, drawn, self.view, self.critic_view, config.random_shift)
+        return self.layout.batch(batch) if self.layout else batch

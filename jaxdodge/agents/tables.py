@@ -47,3 +47,14 @@ def matrix(title: str, axes: dict[str, list[Any]], cells: list[str]) -> Iterator
     for index, row in enumerate(rows):
         values = cells[index * len(columns) :][: len(columns)]
         yield row.rjust(left) + "".join(value.rjust(width) for value in values)
+
+
+def seconds_text(seconds: float) -> str:
+    """A time as a reader takes it in at once: 4.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"

@@ -1,10 +1,10 @@
 """The training loop: epochs, and between them evaluations, logs and checkpoints."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,26 +13,33 @@ import numpy as np
 
 from jaxdodge.agents.checkpoints import Checkpoints
 from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.devices import agreed, gathered, place
 from jaxdodge.agents.evaluation import evaluate
-from jaxdodge.agents.game import make_sac
 from jaxdodge.agents.learner import Learner, Policy
 from jaxdodge.agents.logs import Log, plot
 from jaxdodge.agents.memory import estimate, refuse_too_large
+from jaxdodge.agents.programs import shared_program
 from jaxdodge.agents.progress import TrainingProgress
 from jaxdodge.agents.runs import Run
 from jaxdodge.agents.statistics import bootstrap_interval
 from jaxdodge.config import GameConfig
 from jaxdodge.hardware import hardware
+from jaxdodge.sim.params import game_params
 
 # Environment steps per jitted call: about a second, so that an interruption and the progress bar respond.
 EPOCH_TIMESTEPS = 25_600
+
+
+def steps_of_an_epoch(config: TrainConfig) -> int:
+    """Steps of all arenas."""
+    return max(1, EPOCH_TIMESTEPS // config.num_envs)
 
 
 class DivergedError(Exception):
     """A quantity is no longer finite."""
 
 
-@partial(jax.jit, static_argnames="seeds")
+@functools.partial(jax.jit, static_argnames="seeds")
 def _all_finite(learner: Learner, seeds: int) -> dict[str, jax.Array]:
     """Of each part of a learner, bool (seeds,)."""
 
@@ -52,30 +59,29 @@ class Training:
 
     Args:
         game, config: of the run.
+        devices: that share the arenas, see `Cluster.join`.
 
     Raises:
         ConfigError: the memory does not suffice.
     """
 
-    def __init__(self, game: GameConfig, config: TrainConfig):
+    def __init__(self, game: GameConfig, config: TrainConfig, devices: int = 1):
         self._began = time.perf_counter()
         self.config = config
         several = config.seeds > 1
-        self.sac = make_sac(game, config, config.seeds if several else None)
-        self.params = self.sac.env.default_params
-        self.steps_per_epoch = max(1, EPOCH_TIMESTEPS // config.num_envs)
+        self.params = game_params(game)
+        self.steps_per_epoch = steps_of_an_epoch(config)
         self.timesteps_per_epoch = self.steps_per_epoch * config.num_envs
         self.total = -(-config.total_timesteps // self.timesteps_per_epoch) * self.timesteps_per_epoch
         seeds = range(config.seed, config.seed + config.seeds)
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
         self._key_state, self._keys_evaluation = keys[:, 0] if several else keys[0, 0], keys[:, 1]
-        self.shapes = jax.eval_shape(self.sac.init, self._key_state, self.params)
+        program = shared_program(game, config, self.steps_per_epoch, devices)
+        self.sac, self.shapes, self._shardings = program.sac, program.shapes, program.shardings()
         # What is too large even without an epoch is refused before that is compiled, which takes a while.
-        refuse_too_large(estimate(self.shapes), game, config)
-        self._epoch = self.sac.epoch.lower(
-            self.shapes, self.params, jnp.int32(0), steps=self.steps_per_epoch
-        ).compile()
-        self.memory = estimate(self.shapes, self._epoch)
+        refuse_too_large(estimate(self.shapes, devices=devices), game, config)
+        self._epoch = program.epoch
+        self.memory = estimate(self.shapes, self._epoch, devices)
         refuse_too_large(self.memory, game, config)
         self.timesteps = 0
         self.best: list[dict[str, float]] = []
@@ -106,26 +112,35 @@ class Training:
         template = self.shapes, [self.sac.policy_shapes()] * self.config.seeds
         self.timesteps, saved, record = Checkpoints(source.checkpoints).restore(template, timesteps)
         self.state, self.best_policies = saved
+        if self._shardings is not None:
+            self.state = place(self.state, self._shardings)
         self.best, self.latest = record["best"], record["latest"]
         self._began -= record["seconds"]
 
-    def learn(self, run: Run, interrupted: Callable[[], str | None]) -> str | None:
+    def learn(
+        self,
+        run: Run,
+        interrupted: Callable[[], str | None],
+        show: Callable[..., Any] = TrainingProgress,
+    ) -> str | None:
         """Train to the end, or until `interrupted` gives a reason to stop, which is returned.
 
         Args:
             run: where everything is written.
             interrupted: asked after every epoch.
+            show: in place of `TrainingProgress`, with its methods.
 
         Raises:
             DivergedError: a quantity is no longer finite; no checkpoint and no policy has it.
         """
+        interrupted = agreed(interrupted)
         self.run, self.parts = run, run.parts(self.config)
         self.checkpoints = Checkpoints(run.checkpoints)
         logs = [Log(part, self.timesteps) for part in self.parts]
         if self.best:
             # The folder may have none yet, or one that was found after the checkpoint.
             self._save_policies("best", self.best_policies)
-        with TrainingProgress(self.total, self.timesteps, lambda: self.seconds) as progress:
+        with show(self.total, self.timesteps, lambda: self.seconds) as progress:
             progress.say(str(self.memory))
             try:
                 stopped = None
@@ -227,7 +242,7 @@ class Training:
         progress.evaluation(self.latest, rates)
         first = not self.best
         for seed, latest in enumerate(self.latest):
-            logs[seed].write(latest, metrics[seed] | rates)
+            logs[seed].write(latest, metrics[seed] | rates | {"seconds": self.seconds})
             # A NaN is no reason to forget the best.
             if first or latest["mean"] > self.best[seed]["mean"]:
                 self.best[seed:] = [latest, *self.best[seed + 1 :]]
@@ -237,8 +252,11 @@ class Training:
     def _save(self, progress: TrainingProgress) -> None:
         record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
         score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
+        state = gathered(self.state, self.sac.layout) if self.sac.layout else self.state
+        if jax.process_index():
+            return
         try:
-            self.checkpoints.save(self.timesteps, (self.state, self.best_policies), record, score)
+            self.checkpoints.save(self.timesteps, (state, self.best_policies), record, score)
         except OSError as error:
             progress.say(f"{error}; training goes on")
 

@@ -13,7 +13,8 @@ from flax import struct
 
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.sac import SAC, TrainState, View
+from jaxdodge.agents.sac import SAC, TrainState
+from jaxdodge.agents.views import View
 from jaxdodge.config import GameConfig
 
 ARENAS, LENGTH = 8, 24

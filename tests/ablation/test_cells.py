@@ -1,0 +1,126 @@
+"""Keys of cells, and the files of their results."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+import yaml
+from ablation_jobs import result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxdodge.ablation.cells import Store, Task, condition_key, training_key
+from jaxdodge.ablation.study_file import read_study
+from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.runs import split
+from jaxdodge.config import GameConfig
+from jaxdodge.train import DEFAULTS
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "level": st.sampled_from([1, 2]),
+        "spawn_angle_degrees": st.floats(1, 180, width=32),
+        "frames_per_step": st.integers(1, 9),
+        "frame_stack": st.integers(1, 3),
+        "gamma": st.floats(0, 1, width=32),
+        "net_arch": st.lists(st.integers(1, 64), min_size=1, max_size=2),
+        "normalize_observations": st.booleans(),
+    },
+)
+
+
+def key(fields: dict) -> str:
+    return training_key(*split({**DEFAULTS, "response_frame": None, **fields}), None)
+
+
+@given(FIELDS, st.randoms(use_true_random=False))
+def test_order_and_written_out_defaults_have_no_influence_on_a_key(fields, shuffler: random.Random):
+    game, train = split({**DEFAULTS, "response_frame": None, **fields})
+    written = [*(dataclasses.asdict(game) | dataclasses.asdict(train)).items()]
+    shuffler.shuffle(written)
+    assert key(fields) == key(dict(written))
+
+
+@given(FIELDS, FIELDS)
+def test_keys_are_equal_where_configurations_are(one, other):
+    same = split({**DEFAULTS, "response_frame": None, **one}) == split(
+        {**DEFAULTS, "response_frame": None, **other}
+    )
+    assert (key(one) == key(other)) == same
+
+
+@settings(max_examples=20)
+@given(st.permutations(["question", "base", "factors", "seeds", "budget"]), st.booleans())
+def test_a_file_in_another_order_has_the_same_cells(tmp_path_factory, order, written_out):
+    content = {
+        "question": "Which?",
+        "base": {"gamma": 0.9} | ({"tau": 0.005, "batch_size": 256.0 and 256} if written_out else {}),
+        "factors": {"frame_stack": [1, 2]},
+        "seeds": 2,
+        "budget": {"total_timesteps": 1000},
+    }
+    file = tmp_path_factory.mktemp("study") / "study.yaml"
+    file.write_text(yaml.safe_dump({name: content[name] for name in order}, sort_keys=False))
+    keys = [training_key(*cell.configuration(), None) for cell in read_study(file).cells]
+    fields = {"gamma": 0.9, "total_timesteps": 1000, "response_frame": 0}
+    assert keys == [key(fields | {"frame_stack": stack}) for stack in (1, 2)]
+
+
+def test_seeds_are_no_part_of_a_key_and_a_budget_in_minutes_is():
+    game, train = split(DEFAULTS)
+    other = dataclasses.replace(train, seed=5, seeds=3)
+    assert training_key(game, train, None) == training_key(game, other, None)
+    assert training_key(game, train, None) != training_key(game, train, 1.0)
+    assert condition_key(game, 8) != condition_key(game, 9)
+
+
+@pytest.fixture
+def task(tmp_path) -> Task:
+    game = GameConfig(action_space_type="basic_3d")
+    return Task("cell", "abc", game, TrainConfig(seeds=3), None, {"one": game}, 4, tmp_path / "runs")
+
+
+def test_only_what_is_new_is_missing(task, tmp_path):
+    store = Store(tmp_path / "cells")
+    assert store.missing(task) == [task]
+    store.write(task.name, result(task))
+    assert store.missing(task) == []
+    # Fewer seeds and no new ones; more seeds; another condition; another cell.
+    assert store.missing(task.of_seeds(1, 1)) == []
+    assert store.missing(task.of_seeds(0, 5)) == [task.of_seeds(3, 2)]
+    more = dataclasses.replace(task, conditions=task.conditions | {"two": task.game})
+    (evaluation,) = store.missing(more)
+    assert (evaluation.train, evaluation.conditions) == (task.train, {"two": task.game})
+    assert store.missing(dataclasses.replace(task, key="abd")) == [dataclasses.replace(task, key="abd")]
+
+    store.write(task.name, result(evaluation, 2.0))
+    (merged,) = store.results("abc")
+    assert {name: [one["mean"] for one in each] for name, each in merged["evaluations"].items()} == {
+        "one": [1.0] * 3,
+        "two": [2.0] * 3,
+    }
+    assert store.missing(more) == []
+
+
+def test_seeds_that_were_trained_apart_are_a_cell_together(task, tmp_path):
+    store = Store(tmp_path)
+    store.write("abc.2-2", result(task.of_seeds(2, 1)))
+    assert store.missing(task) == [task.of_seeds(0, 2)]
+    store.write("abc.0-1", result(task.of_seeds(0, 2)))
+    assert store.missing(task) == []
+    assert [one["seeds"] for one in store.results("abc")] == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"key": "other", "seeds": [0, 1, 2]}'])
+def test_a_damaged_file_counts_as_missing(task, tmp_path, content):
+    (tmp_path / f"{task.name}.json").write_text(content)
+    assert Store(tmp_path).missing(task) == [task]
+
+
+def test_a_cell_that_diverged_is_a_result(task, tmp_path):
+    store = Store(tmp_path)
+    store.write(task.name, {"key": "abc", "seeds": [0, 1, 2], "error": "value is not finite"})
+    assert store.missing(task) == []
+    assert json.loads((tmp_path / "abc.0-2.json").read_text())["error"] == "value is not finite"

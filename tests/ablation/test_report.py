@@ -1,0 +1,246 @@
+"""The report: what the intervals say, every number in the CSV, and how a browser takes it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from ablation_jobs import result
+from websockets.sync.client import connect
+
+from jaxdodge.ablation.cells import Store
+from jaxdodge.ablation.measures import COSTS
+from jaxdodge.ablation.report import write_report
+from jaxdodge.ablation.running import load, outcomes_of
+from jaxdodge.ablation.sections import comparison
+from jaxdodge.ablation.study_file import read_study
+
+STUDY = {
+    "question": "Which <b>is</b> it?",
+    "base": {"observation_mode": "topdown", "image_obs_width": 32, "image_obs_height": 32},
+    "factors": {
+        "frame_stack": [1, 2],
+        "colour": {"gray": {"image_grayscale": True}, "colour": {"image_grayscale": False}},
+    },
+    "seeds": 4,
+    "budget": {"total_timesteps": 1000},
+    "evaluate": {"conditions": {"as trained": None, "fast & slow": {"fps": 30}}},
+}
+# One pixel.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A report of made-up results: 100 for each frame, 10 more for colour, and the seed's number."""
+    folder = tmp_path_factory.mktemp("report")
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    study = read_study(file)
+    outcomes = outcomes_of(study, folder)
+    store = Store(folder / "cells")
+    for outcome in outcomes:
+        content = result(outcome.task)
+        level = 100 * outcome.task.game.frame_stack + 10 * (not outcome.task.game.image_grayscale)
+        for evaluations in content["evaluations"].values():
+            evaluations[:] = [{"mean": float(level + seed), "survival": seed / 10} for seed in range(4)]
+        content["sample_frame"] = PNG
+        content["cost"] = dict.fromkeys(COSTS, 5)
+        content["hardware"] = {"cpu": "a <fast> one"}
+        store.write(outcome.task.name, content)
+    load(outcomes, store)
+    write_report(study, outcomes, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder) -> list[dict]:
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def of(rows: list[dict], figure: str) -> dict:
+    return {
+        (row["of"], row["other"]) if row["other"] else row["of"]: [
+            float(row[name]) for name in ("value", "low", "high")
+        ]
+        for row in rows
+        if row["figure"] == figure
+    }
+
+
+def test_numbers_that_are_known_by_hand(rows):
+    scores = of(rows, "score")
+    assert [value for value, _, _ in scores.values()] == [101.5, 111.5, 201.5, 211.5]
+    for value, low, high in scores.values():
+        assert value - 1.5 <= low < value < high <= value + 1.5
+    assert {name: value for name, (value, _, _) in of(rows, "main_effect").items()} == {
+        ("frame_stack 1", "frame_stack"): 106.5,
+        ("frame_stack 2", "frame_stack"): 206.5,
+        ("colour gray", "colour"): 151.5,
+        ("colour colour", "colour"): 161.5,
+    }
+    for value, low, high in of(rows, "interaction").values():
+        assert value == pytest.approx(0, abs=1e-9)
+        assert low < 0 < high
+    improvement = of(rows, "improvement")
+    assert improvement["frame_stack 2, colour gray", "frame_stack 1, colour gray"] == [1, 1, 1]
+    assert improvement["frame_stack 1, colour gray", "frame_stack 1, colour colour"] == [0, 0, 0]
+    assert len(improvement) == 12
+    assert of(rows, "survival")["frame_stack 1, colour gray"][0] == pytest.approx(0.15)
+    costs = [row for row in rows if row["figure"] == "cost"]
+    assert {(row["of"], row["other"]) for row in costs} == {(cell, cost) for cell in scores for cost in COSTS}
+    assert {float(row["value"]) for row in costs} == {5}
+
+
+def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
+    figures = {"learning_curve", "score", "survival", "profile", "improvement", "main_effect", "pair_mean"}
+    assert figures | {"interaction", "cost", "seed_return", "condition_return"} <= {
+        row["figure"] for row in rows
+    }
+    for row in rows:
+        if row["low"]:
+            assert float(row["low"]) <= float(row["value"]) + 1e-9 <= float(row["high"]) + 2e-9
+    names = {path.name for path in (folder / "figures").iterdir()}
+    markdown = (folder / "report.md").read_text()
+    assert names == set(re.findall(r"!\[[^\]]+\]\(figures/([^)]+)\)", markdown))
+    assert {"scores.svg", "profiles.svg", "curves_by_steps.svg", "curves_by_time.svg"} <= names
+    assert {"sample_32x32_gray.png", "sample_32x32_colour.png"} <= names
+
+
+def test_the_same_results_give_the_same_files(folder, tmp_path):
+    study = read_study(folder / "study.yaml")
+    outcomes = outcomes_of(study, folder)
+    load(outcomes, Store(folder / "cells"))
+    write_report(study, outcomes, tmp_path)
+    for name in ("report.html", "report.md", "results.csv", "results.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_json_has_nothing_but_json(folder):
+    content = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
+    assert content["reproducible"]
+    assert content["cells"][0]["scores"] == [100, 101, 102, 103]
+
+
+def row(name: str, value: float, low: float, high: float) -> dict:
+    return {"of": name, "value": value, "low": low, "high": high}
+
+
+def test_where_intervals_overlap_it_says_so():
+    lines = comparison([row("a", 1, 0, 2), row("b", 9, 8, 10), row("c", 7, 5, 8), row("d", 3, 2, 4)])
+    assert lines == [
+        "highest: b, 9.0 [8.0, 10.0]",
+        "intervals overlap with the highest, so they are not told apart: c, 7.0 [5.0, 8.0]",
+        "intervals wholly below the highest: d, 3.0 [2.0, 4.0]; a, 1.0 [0.0, 2.0]",
+        "among those, intervals overlap of: d and a",
+    ]
+    assert comparison([row("a", 1, 0, 2)]) == ["highest: a, 1.0 [0.0, 2.0]"]
+
+
+def _browser() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The browser; where it is not there, it is installed from Debian's packages if that can be done."""
+    if not _browser() and shutil.which("apt-get") and os.geteuid() == 0:
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", *command], check=False, capture_output=True, timeout=600)
+    path = _browser()
+    if not path:
+        pytest.fail("no Chromium, and it could not be installed: as root, apt-get install chromium")
+    return path
+
+
+def visit(chromium: str, page: Path, profile: Path, expression: str) -> tuple[list[str], list[str], object]:
+    """Addresses that a page asks for, errors that it makes, and the value of an expression in it."""
+    process = subprocess.Popen(
+        [
+            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--no-first-run", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        port = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not (port.is_file() and len(port.read_text().splitlines()) == 2):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        number, path = port.read_text().splitlines()
+        with connect(f"ws://127.0.0.1:{number}{path}", max_size=None, open_timeout=60) as browser:
+            return _visit(browser, page, expression)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _visit(browser, page: Path, expression: str) -> tuple[list[str], list[str], object]:
+    addresses: list[str] = []
+    errors: list[str] = []
+    loaded = []
+    session: dict[str, str] = {}
+
+    def listen(timeout: float = 60) -> dict:
+        message = json.loads(browser.recv(timeout))
+        method, content = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            addresses.append(content["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            errors.append(content["exceptionDetails"]["text"])
+        elif method == "Log.entryAdded" and content["entry"]["level"] == "error":
+            errors.append(content["entry"]["text"])
+        elif method == "Page.loadEventFired":
+            loaded.append(True)
+        return message
+
+    def call(number: int, method: str, **parameters: object) -> dict:
+        browser.send(json.dumps({"id": number, "method": method, "params": parameters} | session))
+        while (message := listen()).get("id") != number:
+            pass
+        return message["result"]
+
+    target = call(1, "Target.createTarget", url="about:blank")["targetId"]
+    session["sessionId"] = call(2, "Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    for number, domain in enumerate(("Network", "Runtime", "Log", "Page"), 3):
+        call(number, f"{domain}.enable")
+    call(7, "Page.navigate", url=page.absolute().as_uri())
+    while not loaded:
+        listen()
+    value = call(8, "Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+    return [address for address in addresses if not address.startswith("data:")], errors, value
+
+
+FIGURES = """
+[...document.images].map(image => [image.alt.length > 10, image.complete && image.naturalWidth > 0])
+"""
+
+
+def test_a_browser_opens_it_without_network_and_errors(chromium, folder, tmp_path):
+    page = folder / "report.html"
+    addresses, errors, images = visit(chromium, page, tmp_path, FIGURES)
+    assert addresses == [page.as_uri()]
+    assert errors == []
+    assert len(images) == len(list((folder / "figures").iterdir())) >= 8
+    assert images == [[True, True]] * len(images)
+    text = page.read_text()
+    assert "Which &lt;b&gt;is&lt;/b&gt; it?" in text
+    assert "a &lt;fast&gt; one" in text
+
+
+def test_that_look_sees_requests_errors_and_missing_texts(chromium, tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text('<img src="http://127.0.0.1:9/a.png"><script>throw new Error("x")</script>')
+    addresses, errors, images = visit(chromium, page, tmp_path / "profile", FIGURES)
+    assert addresses == [page.as_uri(), "http://127.0.0.1:9/a.png"]
+    assert len(errors) >= 2
+    assert images == [[False, False]]

@@ -1,0 +1,253 @@
+"""Study files: what follows from them, and every refusal with its place."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jaxdodge.ablation.study import timesteps_of
+from jaxdodge.ablation.study_file import read_study
+from jaxdodge.agents.runs import changed_game, split
+from jaxdodge.fields import ConfigError
+from jaxdodge.train import DEFAULTS
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
+GOOD = """\
+question: Which?
+base:
+  gamma: 0.9
+factors:
+  frame_stack: [1, 2]
+  timing:
+    every frame: {frames_per_step: 1, response_frame: full}
+    lagging: {frames_per_step: 7, response_frame: 0}
+seeds: 2
+budget: {total_timesteps: 1000}
+evaluate:
+  episodes: 8
+  conditions:
+    as trained:
+    slow: {fps: 30}
+"""
+
+
+def write(tmp_path, text: str) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_the_grid_of_the_factors(tmp_path):
+    study = read_study(write(tmp_path, GOOD))
+    assert study.factors == {"frame_stack": ["1", "2"], "timing": ["every frame", "lagging"]}
+    assert [cell.name for cell in study.cells] == [
+        "frame_stack 1, timing every frame",
+        "frame_stack 1, timing lagging",
+        "frame_stack 2, timing every frame",
+        "frame_stack 2, timing lagging",
+    ]
+    configurations = [cell.configuration() for cell in study.cells]
+    assert [(game.frame_stack, game.frames_per_step, game.response_frame) for game, _ in configurations] == [
+        (1, 1, 1),
+        (1, 7, 0),
+        (2, 1, 1),
+        (2, 7, 0),
+    ]
+    assert {(game.level, train.gamma, train.total_timesteps) for game, train in configurations} == {
+        (2, 0.9, 1000)
+    }
+    assert (study.grid, study.seeds, study.episodes) == (True, 2, 8)
+    assert study.conditions == {"as trained": {}, "slow": {"fps": 30.0}}
+
+
+def test_listed_cells_a_grid_of_conditions_and_the_full_version(tmp_path):
+    content = yaml.safe_load(GOOD)
+    content["cells"] = [
+        {"timing": "lagging", "frame_stack": 2},
+        {"frame_stack": 1, "timing": "every frame"},
+    ]
+    content["evaluate"] = {"grid": {"frames_per_step": [1, 7], "response_frame": [0, "full"]}}
+    content["full"] = {"base": {"num_envs": 64}, "budget": {"updates": 100}, "seeds": 5}
+    file = write(tmp_path, yaml.safe_dump(content))
+    study = read_study(file)
+    assert [cell.name for cell in study.cells] == [
+        "frame_stack 2, timing lagging",
+        "frame_stack 1, timing every frame",
+    ]
+    assert not study.grid
+    assert [*study.conditions.items()][1] == (
+        "frames_per_step 1, response_frame full",
+        {"frames_per_step": 1, "response_frame": None},
+    )
+    full = read_study(file, full=True)
+    game, train = full.cells[0].configuration()
+    assert (train.num_envs, train.gamma, full.seeds, game.frame_stack) == (64, 0.9, 5, 2)
+    assert train.total_timesteps == timesteps_of(100, game, train)
+
+
+@pytest.mark.parametrize("updates", [1, 16, 17, 100])
+@pytest.mark.parametrize(
+    "fields", [{}, {"train_freq": 3, "learning_starts": 4999, "frame_stack": 9, "n_step": 7}]
+)
+def test_a_budget_of_updates_is_enough_steps_and_not_one_too_many(updates, fields):
+    game, train = split({**DEFAULTS, **fields})
+    total = timesteps_of(updates, game, train)
+
+    def made(timesteps: int) -> int:
+        """As the epoch decides whether to learn, see `SAC`."""
+        needed = max(game.frame_stack - 1, 1) + train.n_step + 2
+        steps = range(1, timesteps // train.num_envs + 1)
+        learning = [
+            step % train.train_freq == 0 and step >= needed and step * train.num_envs >= train.learning_starts
+            for step in steps
+        ]
+        return train.gradient_steps * sum(learning)
+
+    assert made(total) >= updates > made(total - train.num_envs)
+
+
+def test_a_preset_is_the_base_of_the_base(tmp_path):
+    (tmp_path / "preset.yaml").write_text("gamma: 0.5\ntau: 0.1\nseeds: 7\n")
+    text = GOOD.replace("gamma: 0.9", "preset: preset.yaml\n  tau: 0.2")
+    _, train = read_study(write(tmp_path, text)).cells[0].configuration()
+    assert (train.gamma, train.tau, train.seeds) == (0.5, 0.2, 1)
+    text = GOOD.replace("base:\n  gamma: 0.9", "base: preset.yaml")
+    _, train = read_study(write(tmp_path, text)).cells[0].configuration()
+    assert (train.gamma, train.tau) == (0.5, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refusal"),
+    [
+        ("question: Which?\n", "", ":1: question: must be text: what the study is to answer"),
+        (
+            "seeds: 2",
+            "seed: 2",
+            ":9: seed: no such field of a study; did you mean seeds? (accepted: question, ",
+        ),
+        ("seeds: 2", "seeds: 0", ":9: seeds: 0 is refused; accepted: a whole number, 1 <= value <= 1000"),
+        ("seeds: 2", "seeds: 2\nseeds: 3", ":10: seeds: is there twice"),
+        (
+            "gamma: 0.9",
+            "gama: 0.9",
+            ":3: base.gama: no such field of the game or the training; did you mean gamma? (",
+        ),
+        ("gamma: 0.9", "gamma: 9", ":3: base.gamma: 9 is refused; accepted: a number, 0 <= value <= 1"),
+        ("gamma: 0.9", "seeds: 3", ":3: base.seeds: not here; it is a key of the study"),
+        ("gamma: 0.9", "preset: none.yaml", ":3: base.preset: "),
+        (
+            "frame_stack:",
+            "frame_stak:",
+            ":5: factors.frame_stak: no such field of the game or the training; did you",
+        ),
+        ("[1, 2]", "[]", ":5: factors.frame_stack: has no levels, so the grid is empty"),
+        ("[1, 2]", "7", ":5: factors.frame_stack: must be a list of values, or a mapping of names to fields"),
+        (
+            "[1, 2]",
+            "[1, 0]",
+            ":5: factors.frame_stack.1: 0 is refused; accepted: a whole number, 1 <= value <= 64",
+        ),
+        ("[1, 2]", "[1, 1]", ":5: factors.frame_stack: two levels have the same name"),
+        ("[1, 2]", "[1, 1.0]", ":5: factors.frame_stack.1: 1.0 is refused"),
+        (
+            "frame_stack: [1, 2]",
+            "total_timesteps: [1, 2]",
+            ":5: factors.total_timesteps: not here; `budget` sets it",
+        ),
+        (
+            "frame_stack: [1, 2]",
+            "response_frame: [0, full]",
+            ":6: factors.timing: sets response_frame, as factor ",
+        ),
+        (
+            "response_frame: 0}",
+            "respons: 0}",
+            ":8: factors.timing.lagging.respons: no such field of the game or the",
+        ),
+        (
+            "{frames_per_step: 7, response_frame: 0}",
+            "3",
+            ":8: factors.timing.lagging: must be a mapping of fields",
+        ),
+        (
+            "{frames_per_step: 7, response_frame: 0}",
+            "{response_frame: 1, frames_per_step: 1}",
+            ":4: factors: duplicate cell: frame_stack 1, timing lagging is the same as frame_stack 1",
+        ),
+        ("seeds: 2", "cells: []", ":9: cells: must be a list of cells, with at least one"),
+        ("seeds: 2", "cells:\n- {frame_stack: 1}", ":10: cells.0: has no level of factor timing"),
+        (
+            "seeds: 2",
+            "cells:\n- {frame_stack: 3, timing: lagging}",
+            ":10: cells.0.frame_stack: 3 is not one of its levels; accepted: 1, 2",
+        ),
+        (
+            "seeds: 2",
+            "cells:\n- {frame_stack: 1, timing: lagging}\n- {timing: lagging, frame_stack: 1}",
+            ":11: cells.1: duplicate cell: frame_stack 1, timing lagging is the same as",
+        ),
+        (
+            "budget: {total_timesteps: 1000}",
+            "",
+            ":1: budget: missing: what a cell may take; accepted: one of total_",
+        ),
+        ("{total_timesteps: 1000}", "{hours: 2}", ":10: budget.hours: no such field of a budget"),
+        (
+            "{total_timesteps: 1000}",
+            "{minutes: 2, updates: 3}",
+            ":10: budget: must be one of total_timesteps, updates",
+        ),
+        (
+            "{total_timesteps: 1000}",
+            "{minutes: 0}",
+            ":10: budget.minutes: 0 is refused; accepted: a number, 0 < value",
+        ),
+        ("{total_timesteps: 1000}", "10", ":10: budget: must be one of"),
+        (
+            "episodes: 8",
+            "episodes: many",
+            ":12: evaluate.episodes: 'many' is refused; accepted: a whole number",
+        ),
+        ("{fps: 30}", "{gamma: 1}", ":15: evaluate.conditions.slow.gamma: no such field of the game"),
+        (
+            "{fps: 30}",
+            "{fps: 3}",
+            ":15: evaluate.conditions.slow.fps: 3 is refused; accepted: a number, 4 <= value",
+        ),
+        ("seeds: 2", "full: {full: 3}", ":9: full.full: no such field of a study"),
+        ("question: Which?", "question: [", ": not valid YAML ("),
+        ("question: Which?", "- 1", ": not valid YAML ("),
+    ],
+)
+def test_a_refusal_is_one_line_that_names_the_place(tmp_path, old, new, refusal):
+    assert GOOD.count(old) == 1
+    file = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as refused:
+        read_study(file)
+    assert str(refused.value).startswith(f"{file}{refusal}")
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_are_no_studies(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.yaml: cannot be read \(No such file"):
+        read_study(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="must be a YAML mapping"):
+        read_study(write(tmp_path, "[1]"))
+    with pytest.raises(ConfigError, match="there is no such section, so there is only the one version"):
+        read_study(write(tmp_path, GOOD), full=True)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_cell_of_the_studies_in_the_package_is_accepted(file, full):
+    study = read_study(file, full)
+    assert study.question.endswith("?")
+    for cell in study.cells:
+        game, _ = cell.configuration()
+        for fields in study.conditions.values():
+            changed_game(game, fields)
+
+
+def test_all_studies_are_there():
+    names = "agent frame_stacking observation resolution spawn_angle stacking_by_resolution timing"
+    assert [file.stem for file in SHIPPED] == names.split()

@@ -1,0 +1,176 @@
+"""Runs on several devices, and of several processes, are those on one but for the order of sums."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import yaml
+
+# Seldom enough updates that what they add in another order stays small.
+TINY = {
+    "num_envs": 64,
+    "net_arch": [8],
+    "buffer_size": 51_200,
+    "batch_size": 16,
+    "learning_starts": 6400,
+    "train_freq": 100,
+    "gradient_steps": 2,
+    "total_timesteps": 51_200,
+    "eval_freq": 51_200,
+    "save_freq": 25_600,
+    "n_eval_episodes": 8,
+    "max_episode_steps": 80,
+}
+# The arenas' part of a state is the same to the bit before the first update, which is after this many rows.
+ROWS = 6400 // 64
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """Start the command in a folder; returns the process."""
+    folder = tmp_path_factory.mktemp("devices")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    environment = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+    environment["XDG_CACHE_HOME"] = f"{folder / 'caches'}"
+
+    def start(results: str, *arguments: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jaxdodge.train", "--results", results, *map(str, arguments)],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    start.folder = folder
+    return start
+
+
+def ended(*processes: subprocess.Popen) -> list[tuple[str, str]]:
+    """What each printed, and its errors."""
+    try:
+        return [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def own_lines(printed: str) -> list[str]:
+    """Without those of the library that connects processes."""
+    return [line for line in printed.splitlines() if not line.startswith("[Gloo]")]
+
+
+def finished(*processes: subprocess.Popen) -> list[str]:
+    """What each printed."""
+    printed = ended(*processes)
+    assert [process.returncode for process in processes] == [0] * len(processes), printed
+    return [out for out, _ in printed]
+
+
+@pytest.fixture(scope="module")
+def trained(command):
+    """The folder of a finished run, made when first asked for."""
+    runs: dict[tuple, Path] = {}
+
+    def run(*arguments: object) -> Path:
+        if arguments not in runs:
+            results = f"results{len(runs)}"
+            finished(command(results, "--config", "tiny.yaml", *arguments))
+            (runs[arguments],) = (command.folder / results / "tiny").iterdir()
+        return runs[arguments]
+
+    return run
+
+
+def saved(run: Path, step: int) -> dict[str, np.ndarray]:
+    folder = run / "models" / "checkpoints" / f"{step:012d}" / "arrays"
+    with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
+        return checkpointer.restore(folder)
+
+
+def assert_same_run(one: Path, other: Path, steps=(25_600, 51_200), seeds: int = 1) -> None:
+    for step in steps:
+        arrays, others = saved(one, step), saved(other, step)
+        assert arrays.keys() == others.keys()
+        for name, array in arrays.items():
+            if ".replay" in name:
+                rows = (slice(None),) * (seeds > 1) + (slice(ROWS),)
+                np.testing.assert_array_equal(array[rows], others[name][rows], err_msg=name)
+            if ".learner" in name:
+                np.testing.assert_allclose(array, others[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    first, second = (json.loads((run / "summary.json").read_text()) for run in (one, other))
+    for figure in ("timesteps", "updates", "stopped"):
+        assert first[figure] == second[figure]
+
+
+@pytest.mark.parametrize(("devices", "seeds"), [(2, 2), (4, 1)])
+def test_a_run_does_not_depend_on_the_number_of_devices(trained, devices, seeds):
+    alone = trained("--seeds", seeds)
+    assert_same_run(alone, trained("--seeds", seeds, "--devices", devices), seeds=seeds)
+
+
+def test_what_is_compiled_is_kept_for_the_next_run(trained, command):
+    trained("--seeds", 1)
+    assert [*command.folder.glob("caches/jaxdodge/*/jit__epoch-*-cache")]
+
+
+def test_a_checkpoint_goes_on_with_another_number_of_devices(trained, command):
+    run = trained("--seeds", 1, "--devices", 4)
+    checkpoint = run / "models" / "checkpoints" / f"{25_600:012d}"
+    for devices in (1, 2):
+        (printed,) = finished(command(f"on{devices}", "--resume", checkpoint, "--devices", devices))
+        assert "resumed at 25,600 steps" in printed
+        (branch,) = (command.folder / f"on{devices}" / "tiny").iterdir()
+        assert_same_run(run, branch, steps=[51_200])
+
+
+def test_two_processes_train_as_one(trained, command):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    shared = ("--config", "tiny.yaml", "--devices", 2, "--processes", 2, "--coordinator", coordinator)
+    both = [command("both", *shared, "--process", number) for number in range(2)]
+    first, second = finished(*both)
+    assert "run: both/tiny/" in first
+    assert own_lines(second) == []
+    (run,) = (command.folder / "both" / "tiny").iterdir()
+    assert_same_run(trained("--seeds", 1), run)
+
+    endless = ("--total-timesteps", 10**9, "--eval-freq", 10**9, "--save-freq", 10**9)
+    both = [command("endless", *shared, *endless, "--process", number) for number in range(2)]
+    assert own_lines(both[0].stdout.readline())[0].startswith("run: ")
+    both[1].send_signal(signal.SIGTERM)
+    ended(*both)
+    assert [process.returncode for process in both] == [143, 143]
+    (run,) = (command.folder / "endless" / "tiny").iterdir()
+    (checkpoint,) = (run / "models" / "checkpoints").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["stopped"], summary["timesteps"]) == ("another process", int(checkpoint.name))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (("--devices", 0), "devices: 0 is refused; accepted: at least 1"),
+        (("--devices", 3), "devices: 3 is refused; accepted: a divisor of num_envs (64)"),
+        (("--devices", 32), "devices: 32 is refused; accepted: a divisor of batch_size (16)"),
+        (("--devices", 4, "--processes", 3), "processes: 3 is refused; accepted: a divisor of devices (4)"),
+        (("--devices", 2, "--processes", 2), "coordinator: missing; accepted: HOST:PORT of process 0"),
+        (("--process", 1), "process: 1 is refused; accepted: 0 to 0"),
+    ],
+)
+def test_what_cannot_be_split_is_refused_in_a_line(command, arguments, refusal):
+    process = command("none", "--config", "tiny.yaml", *arguments)
+    _, error = process.communicate(timeout=300)
+    assert (process.returncode, error.count("\n")) == (2, 1)
+    assert error.startswith(refusal)
+    assert not (command.folder / "none").exists()
