@@ -218,6 +218,19 @@ NOT_SERVER_FIELDS = (
     "observe_previous_action",
     "frame_stack",
 )
+# What a compiled program takes as numbers, once the slots are given, and so can be given other values of.
+TRACED_FIELDS = (
+    "projectile_speed",
+    "projectile_spawn_interval",
+    "max_projectiles",
+    "spawn_angle_degrees",
+    "thrower_delay_seconds",
+    "collision_penalty",
+    "survival_reward",
+    "dodge_bonus_threshold",
+    "dodge_bonus_multiplier",
+    "max_episode_steps",
+)
 GAME_FIELDS = {field.name: "" for field in dataclasses.fields(GameConfig)} | NOT_SETTABLE
 
 

@@ -1,5 +1,7 @@
 """The machine and the versions that a measurement depends on."""
 
+import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -7,18 +9,47 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+CPUINFO = Path("/proc/cpuinfo")
+# Of what is kept compiled; a training takes about 10 MB.
+CACHE_BYTES = 2_000_000_000
+
+
+def processor() -> str:
+    """The name of the processor, as precise as the system tells it."""
+    if CPUINFO.exists():
+        names = re.findall(r"model name\s*: (.*)", CPUINFO.read_text())
+        if names:
+            return names[0]
+    return platform.processor()
+
+
+def keep_compiled() -> None:
+    """Have JAX keep what it compiles for the processes to come, in the user's folder for caches.
+
+    It is to be called before JAX is imported. JAX_COMPILATION_CACHE_DIR says another folder, and where none
+    can be written nothing is kept.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    # Folders of users are shared between machines, and what is compiled for one can crash another.
+    flags = re.findall(r"flags\s*: .*", CPUINFO.read_text())[:1] if CPUINFO.exists() else []
+    machine = hashlib.sha256("".join([processor(), *flags]).encode()).hexdigest()[:16]
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(caches, "jaxdodge", machine)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}"
+            os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", f"{CACHE_BYTES}")
+
 
 def hardware() -> dict[str, Any]:
     """Names of the machine's parts, and versions of the packages that decide speed and results."""
     import jax
 
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = names[0] if names else model
     packages = ("jaxdodge", "jax", "flax", "optax", "gymnax")
     return {
-        "cpu": model,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "device": jax.devices()[0].device_kind,
         **{package: metadata.version(package) for package in packages},

@@ -4,19 +4,22 @@ Exit status: 0 finished, 1 the training diverged, 2 bad input, 130 or 143 stoppe
 (everything is saved).
 """
 
+import contextlib
 import dataclasses
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.options import parse_options
 from jaxdodge.agents.original import ignored_line, is_original, translate
 from jaxdodge.agents.runs import Run, check_place, split
-from jaxdodge.cli import guarded
+from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
-from jaxdodge.fields import ConfigError, read_yaml
+from jaxdodge.fields import ConfigError, check_names, read_yaml
+from jaxdodge.hardware import keep_compiled
 
 # The timing that the original project really trained with: an action every 7 frames, and the answer to one
 # shows the arena just before it is applied.
@@ -27,6 +30,17 @@ DEFAULTS = {
     "frames_per_step": 7,
     "response_frame": 0,
 }
+
+
+# What a measured timing may set.
+TIMING = (
+    "frames_per_step",
+    "response_frame",
+    "fps",
+    "frame_time_jitter",
+    "frames_per_step_jitter",
+    "response_frame_jitter",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,54 +54,43 @@ class Train:
     config: Path | None = None
     """YAML file, a flat mapping of the options below, or a training file of the original project; the command
     line wins over it."""
+    timing: Path | None = None
+    """YAML file that `python -m jaxdodge.parity timing --out` wrote: the timing of a real server. The command
+    line and --config win over it."""
     results: Path = Path("results")
     """Folder for the folders of runs."""
     resume: str | None = None
     """Folder of a run to go on with; or of one of its checkpoints, from which a new run branches off; or auto
     for the newest unfinished run of the same configuration, if there is one."""
-
-
-class Interrupt:
-    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends at once."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-        for number in self.SIGNALS:
-            signal.signal(number, self._request)
-
-    def reason(self) -> str | None:
-        """What asked for the end, if anything did."""
-        if self.signal is None:
-            return None
-        return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
-
-    def _request(self, number: int, _: Any) -> None:
-        self.signal = signal.Signals(number)
-        for each in self.SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        # A terminal shows ^C where the line would begin.
-        start = "\n" if sys.stderr.isatty() else ""
-        print(f"{start}{self.reason()}: saving and stopping", file=sys.stderr, flush=True)
+    devices: int = 1
+    """Devices that share the arenas, their replay and each batch; on a machine without accelerators, as many
+    parts of its processor. A run may go on with another number."""
+    processes: int = 1
+    """Processes of this run, on one machine or several, each started with this same command line but for
+    --process, and each with its part of the devices. They share the folder of results."""
+    process: int = 0
+    """Number of this process, from 0, which is the one that writes results."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where the processes meet."""
 
 
 def train(arguments: list[str]) -> int:
     """Parse, train, and return the exit status."""
     options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge.train", arguments, DEFAULTS)
     from_file = read_yaml(options.config) if options.config else {}
+    measured = _measured(options.timing, from_file) if options.timing else {}
     ignored: list[str] = []
     if is_original(from_file):
         from_file, ignored = translate(from_file)
     name = options.config.stem if options.config else "default"
-    game, config = split({**DEFAULTS, **from_file, **given})
+    game, config = split({**DEFAULTS, **from_file, **measured, **given})
     if ignored:
         print(ignored_line(ignored))
     source = checkpoint = None
     if options.resume == "auto":
         source = Run.newest(options.results, name, game, config)
     elif options.resume is not None:
-        if given or options.config:
+        if given or options.config or options.timing:
             raise ConfigError("resume: a run goes on with its own configuration; accepted: no other options")
         source, checkpoint = _to_resume(Path(options.resume))
         game, config = source.config()
@@ -95,31 +98,56 @@ def train(arguments: list[str]) -> int:
         if checkpoint is None and source.finished():
             print(f"{source.folder}: finished already")
             return 0
-    goes_on = source is not None and checkpoint is None
-    if not goes_on:
+    if source is None or checkpoint is not None:
         check_place(options.results, name)
+
+    from jaxdodge.agents.devices import Cluster
+
+    cluster = Cluster(options.devices, options.processes, options.process, options.coordinator)
+    cluster.check(config)
+    cluster.join()
 
     from jaxdodge.agents.checkpoints import Checkpoints
     from jaxdodge.agents.training import DivergedError, Training
 
-    interrupt = Interrupt()
-    training = Training(game, config)
-    if source and Checkpoints(source.checkpoints).steps():
-        training.resume(source, checkpoint)
-    else:
-        training.start()
-    run = source if source and goes_on else Run.create(options.results, name, game, config)
-    if source and not goes_on:
-        run.copy_logs(source, config)
-    print(f"run: {run.folder}", flush=True)
-    if training.timesteps:
-        print(f"resumed at {training.timesteps:,} steps", flush=True)
-    try:
-        stopped = training.learn(run, interrupt.reason)
-    except DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 128 + interrupt.signal if stopped and interrupt.signal else 0
+    with _apart() if options.process else contextlib.nullcontext(options.results) as results:
+        goes_on = source is not None and checkpoint is None and not options.process
+        interrupt = Interrupt()
+        training = Training(game, config, options.devices)
+        if source and Checkpoints(source.checkpoints).steps():
+            training.resume(source, checkpoint)
+        else:
+            training.start()
+        run = source if source and goes_on else Run.create(results, name, game, config)
+        if source and not goes_on:
+            run.copy_logs(source, config)
+        print(f"run: {run.folder}", flush=True)
+        if training.timesteps:
+            print(f"resumed at {training.timesteps:,} steps", flush=True)
+        try:
+            stopped = training.learn(run, interrupt.reason)
+        except DivergedError as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 128 + (interrupt.signal or signal.SIGTERM) if stopped else 0
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[Path]:
+    """For a process beside process 0, which says and writes what all come to."""
+    with tempfile.TemporaryDirectory(prefix="jaxdodge-") as folder, contextlib.redirect_stdout(None):
+        yield Path(folder)
+
+
+def _measured(path: Path, from_file: dict) -> dict:
+    """The timing that was measured, but for what a configuration's file says itself."""
+    values = read_yaml(path)
+    check_names(values, dict.fromkeys(TIMING, ""), f"a timing ({path})")
+    if "frames_per_step" not in values:
+        raise ConfigError(f"{path}: frames_per_step is missing; accepted: what parity timing --out wrote")
+    # Where it could not be measured, the answer is the clean one, not that of our default.
+    values = {"response_frame": None, **values}
+    return {name: value for name, value in values.items() if name not in from_file}
 
 
 def _to_resume(path: Path) -> tuple[Run, int | None]:
@@ -134,4 +162,5 @@ def _to_resume(path: Path) -> tuple[Run, int | None]:
 
 
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(guarded(train, sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""Whether a ratio to a peer has fallen: ratios and not rates, since machines differ and are busy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxdodge.fields import ConfigError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `--out` wrote; raises ConfigError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        parts, ratios = document["parts"], document["ratios"]
+        medians = {name: float(spread["median"]) for name, spread in ratios.items()}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{path}: not a result; accepted: what python -m jaxdodge.bench --out wrote"
+        ) from None
+    if not medians:
+        raise ConfigError(f"{path}: no ratios in it; accepted: a result with --compare peers")
+    return {"parts": parts, "medians": medians}
+
+
+def fallen(result: dict[str, Any], committed: dict[str, Any], margin: float) -> list[str]:
+    """A line for each ratio of the committed ones that fell by more than the share `margin`, or is gone.
+
+    Parts that were not measured are not compared.
+    """
+    lines = []
+    for name, before in committed["medians"].items():
+        if name.split(":")[0] not in result["parts"]:
+            continue
+        now = result["medians"].get(name)
+        if now is None:
+            lines.append(f"{name}: {before:.2f} before, not measured now")
+        elif not now >= before * (1 - margin):
+            lines.append(f"{name}: {before:.2f} before, {now:.2f} now, more than {margin:.0%} less")
+    return lines

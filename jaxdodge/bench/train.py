@@ -1,0 +1,205 @@
+"""Whole trainings: wall time to a mean return on level 2, angle 30, at the original's timing.
+
+Ours is what `python -m jaxdodge.train` does. sbx and Stable-Baselines3 train on our vector environment with
+the same arenas, updates per step, batch, widths, discount, learning rate, replay, reward scale and penalty;
+sbx also with our layer norm and policy_delay. Their evaluations do not count as their time; ours do.
+"""
+
+import importlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdodge.bench.env import GAME
+from jaxdodge.bench.measure import Options, Rows, say, spread
+
+GOAL = 800.0
+EPISODES = 128
+# Environment steps between evaluations.
+EVALUATED = 102_400
+
+
+def bench_train(options: Options) -> tuple[Rows, dict[str, Any]]:
+    """Rows, and ratios to the peers: a lower bound where a peer did not get there."""
+    goal = -1e9 if options.tiny else GOAL
+    rows = [_ours(goal, options)]
+    rows += [_peer(name, goal, options) for name in ("sbx", "stable_baselines3") if name in options.peers]
+    ratios: dict[str, Any] = {}
+    for row in rows[1:]:
+        wall, processor = (
+            row[name] / rows[0][name] if rows[0]["reached"] else 0.0
+            for name in ("seconds", "processor_seconds")
+        )
+        ratios[f"train: time of {row['name']} over ours"] = {
+            **spread([wall]),
+            "by_processor": processor,
+            "at_least": not row["reached"],
+        }
+    return rows, ratios
+
+
+class _Clock:
+    """Wall and processor seconds of what is counted."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+        self.go_on()
+
+    def go_on(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def pause(self) -> None:
+        self.wall += time.perf_counter() - self._began[0]
+        self.processor += time.process_time() - self._began[1]
+
+    def row(self, name: str, goal: float, curve: list[tuple[float, int, float]]) -> dict[str, Any]:
+        """curve: seconds, environment steps and mean return of every evaluation."""
+        best = max((mean for _, _, mean in curve), default=None)
+        return {
+            "part": "train",
+            "name": name,
+            "goal": goal,
+            "reached": best is not None and best >= goal,
+            "seconds": self.wall,
+            "processor_seconds": self.processor,
+            "timesteps": curve[-1][1] if curve else 0,
+            "best_return": best,
+            "curve": curve,
+        }
+
+
+def _configuration(tiny: bool) -> tuple[dict[str, Any], Any]:
+    from jaxdodge.agents.config import TrainConfig
+
+    evaluations: dict[str, Any] = {"eval_freq": EVALUATED, "n_eval_episodes": EPISODES, "save_freq": 10**9}
+    if not tiny:
+        return GAME, TrainConfig(**evaluations)
+    small: dict[str, Any] = {
+        "num_envs": 8,
+        "net_arch": (8, 8),
+        "learning_starts": 64,
+        "batch_size": 8,
+        "buffer_size": 800,
+    }
+    evaluations |= {"eval_freq": 80, "n_eval_episodes": 2}
+    return GAME | {"max_episode_steps": 20}, TrainConfig(**evaluations, **small, total_timesteps=200)
+
+
+def _ours(goal: float, options: Options) -> dict[str, Any]:
+    from jaxdodge.agents.runs import Run
+    from jaxdodge.agents.training import Training
+    from jaxdodge.config import GameConfig
+
+    fields, config = _configuration(options.tiny)
+    game = GameConfig(**fields)
+    curve: list[tuple[float, int, float]] = []
+
+    class Evaluations:
+        """In place of a progress bar."""
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def __enter__(self) -> "Evaluations":
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            pass
+
+        def say(self, line: str) -> None:
+            pass
+
+        def advance(self, steps: int, rates: dict[str, float]) -> None:
+            pass
+
+        def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
+            point = training.seconds, int(evaluations[0]["timesteps"]), evaluations[0]["mean"]
+            curve.append(point)
+            _say("jaxdodge", *point)
+
+    def stop() -> str | None:
+        if curve and curve[-1][2] >= goal:
+            return "goal"
+        return "limit" if training.seconds > options.train_limit else None
+
+    clock = _Clock()
+    training = Training(game, config)
+    compile_seconds = training.seconds
+    training.start()
+    with tempfile.TemporaryDirectory() as folder:
+        training.learn(Run.create(Path(folder), "bench", game, config), stop, Evaluations)
+        clock.pause()
+    return clock.row("jaxdodge", goal, curve) | {"compile_seconds": compile_seconds}
+
+
+def _say(name: str, seconds: float, timesteps: int, mean: float) -> None:
+    say(f"train: {name}, {seconds:.0f} s, {timesteps:,} steps: return {mean:.1f}")
+
+
+def _peer(name: str, goal: float, options: Options) -> dict[str, Any]:
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    from jaxdodge.bench.vec_env import Arenas
+    from jaxdodge.config import GameConfig
+    from jaxdodge.sim.gym import DodgeVectorEnv
+
+    fields, config = _configuration(options.tiny)
+    penalty = GameConfig(**fields).collision_penalty * config.collision_penalty_factor
+    clock = _Clock()
+    arenas = Arenas(
+        DodgeVectorEnv(config.num_envs, **fields, collision_penalty=penalty), config.reward_scale, config.seed
+    )
+    evaluated = DodgeVectorEnv(config.n_eval_episodes, **fields)
+    curve: list[tuple[float, int, float]] = []
+
+    class Evaluations(BaseCallback):
+        """Evaluates every `eval_freq` steps, and stops at the goal or the limit."""
+
+        def _on_step(self) -> bool:
+            before = self.num_timesteps - config.num_envs
+            if before // config.eval_freq == self.num_timesteps // config.eval_freq:
+                return True
+            clock.pause()
+            point = clock.wall, self.num_timesteps, mean_return(self.model, evaluated)
+            curve.append(point)
+            _say(name, *point)
+            clock.go_on()
+            return point[2] < goal and clock.wall < options.train_limit
+
+    own = {"layer_norm": True} if name == "sbx" else {}
+    delay = {"policy_delay": config.policy_delay} if name == "sbx" else {}
+    model = importlib.import_module(name).SAC(
+        "MlpPolicy",
+        arenas,
+        learning_rate=config.learning_rate,
+        buffer_size=config.buffer_size,
+        learning_starts=config.learning_starts,
+        batch_size=config.batch_size,
+        tau=config.tau,
+        gamma=config.gamma,
+        train_freq=config.train_freq,
+        gradient_steps=config.gradient_steps,
+        ent_coef=config.ent_coef,
+        target_entropy=config.target_entropy * arenas.action_space.shape[0],
+        policy_kwargs={"net_arch": list(config.net_arch), **own},
+        seed=config.seed,
+        **delay,
+    )
+    model.learn(config.total_timesteps, callback=Evaluations())
+    clock.pause()
+    return clock.row(name, goal, curve)
+
+
+def mean_return(model: Any, env: Any) -> float:
+    """Of the first episode of every arena, without noise."""
+    observations, _ = env.reset(seed=1)
+    returns, playing = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
+    while playing.any():
+        actions, _ = model.predict(observations, deterministic=True)
+        observations, rewards, terminated, truncated, _ = env.step(actions)
+        returns += np.where(playing, rewards, 0)
+        playing &= ~(terminated | truncated)
+    return float(returns.mean())
