@@ -1,6 +1,7 @@
 """What all tests share: how the commands that they start compile, and where those keep it."""
 
 import os
+import signal
 
 import jax
 import pytest
@@ -19,12 +20,15 @@ SLOW_FILES = (
     "test_learning.py",
     "test_varying_timing.py",
 )
+# What a script starts in its background ignores Ctrl-C, which some tests send to themselves and to commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def commands(tmp_path_factory):
     """Commands in processes of their own compile with little optimisation: that is most of their work.
+    What one worker's have compiled, the other's find.
 
     What is computed in the tests' own process, where exactness is tested, is optimised as for users, and so
     is the replay of all recordings. Nothing goes into the user's folder for caches.
@@ -33,7 +37,9 @@ def commands(tmp_path_factory):
     jax.jit(lambda x: x + 1)(1.0).block_until_ready()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip())
-        patch.setenv("XDG_CACHE_HOME", f"{tmp_path_factory.getbasetemp() / 'caches'}")
+        temporary = tmp_path_factory.getbasetemp()
+        shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+        patch.setenv("XDG_CACHE_HOME", f"{shared / 'caches'}")
         yield
 
 
