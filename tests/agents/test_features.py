@@ -13,7 +13,7 @@ from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.systems import PROJECTILE_GRAVITY, PROJECTILE_RADIUS, RESTITUTION
 
 SLOTS = 10
-PLAYER, PROJECTILE = 5, 11
+PLAYER, PROJECTILE = 9, 11
 STANDARD = PLAYER + SEEN_PROJECTILES * PROJECTILE
 SERVER = {"frames_per_step": 7, "response_frame": 0, "action_space_type": "basic_3d"}
 
@@ -63,6 +63,16 @@ def test_a_projectile_that_has_passed_is_not_seen():
     assert not seen(observation_of(flying_away), GameConfig()).any()
     projectiles = seen(observation_of(flying_away, (0, 8, 1, 0, -10, 0)), GameConfig())
     np.testing.assert_array_equal(projectiles[:, -1], [1, 0, 0, 0])
+
+
+def test_a_projectile_that_has_come_to_rest_outside_does_not_hide_the_others():
+    """It used to be the first to come, for ever: the agent died of the next throw."""
+    resting = (-29.2, -22.4, 0.3, -0.001, -0.001, 0.1)
+    thrown = (-5, 12, 1, 0, -10, 0)
+    in_the_corner = {"player": (-5.0, -4.0, 1.0, 0.0, 0.0)}
+    alone = features_of(observation_of(thrown, **in_the_corner), GameConfig())
+    both = features_of(observation_of(resting, thrown, **in_the_corner), GameConfig())
+    np.testing.assert_array_equal(both, alone)
 
 
 @settings(max_examples=30, deadline=None)
@@ -131,6 +141,26 @@ def test_features_of_play_are_about_one():
     assert np.isfinite(features).all()
     assert np.abs(features).max() < 8
     assert np.abs(features).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("position", "room"),
+    [
+        ((0.0, 0.0), [1, 1, 1, 1]),  # right, up, left, down; no wall within 2 m
+        ((4.5, 0.0), [0.25, 1, 1, 1]),
+        ((-5.0, -4.0), [1, 1, 0, 0]),
+        ((3.5, 3.0), [0.75, 0.5, 1, 1]),
+    ],
+)
+def test_walls_are_seen_from_near(position, room):
+    observation = observation_of(player=(*position, 1.0, 0.0, 0.0))
+    np.testing.assert_allclose(features_of(observation, GameConfig())[5:PLAYER], room, atol=1e-6)
+
+
+def test_of_equally_near_projectiles_the_first_is_seen_first():
+    both = ((0.5, 10, 1, 0, -10, 0), (-0.5, 10, 1, 0, -10, 0))
+    projectiles = seen(observation_of(*both), GameConfig())
+    np.testing.assert_allclose(projectiles[:2, 0], [0.05, -0.05], atol=1e-6)
 
 
 def test_an_image_is_seen_as_it_is():
