@@ -48,14 +48,23 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
 
 
 class Interrupt:
-    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends at once."""
+    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends at once.
+
+    As a context: until its end; afterwards a signal does what it did before.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        for number in self.SIGNALS:
-            signal.signal(number, self._request)
+        self._before = {number: signal.signal(number, self._request) for number in self.SIGNALS}
+
+    def __enter__(self) -> "Interrupt":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def reason(self) -> str | None:
         """What asked for the end, if anything did."""

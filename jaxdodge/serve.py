@@ -4,6 +4,7 @@ Exit status: 2 bad input or an address that is taken, 130 or 143 stopped by Ctrl
 """
 
 import dataclasses
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -111,9 +112,11 @@ def serve(arguments: list[str]) -> int:
         import orjson  # noqa: F401
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
+        import uvicorn.protocols.http.httptools_impl  # noqa: F401
+        import uvloop  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed; pip install 'jaxdodge[server]'") from None
+    _call_in_one_thread()
     from jaxdodge.server.addresses import bound_addresses
 
     if options.log is not None:
@@ -122,6 +125,15 @@ def serve(arguments: list[str]) -> int:
         from jaxdodge.server.process import run
 
         return run(options, addresses)
+
+
+def _call_in_one_thread() -> None:
+    """Before JAX starts: calls are so short that handing them to other threads takes longer than they do."""
+    import jax
+
+    # XLA reads it when it makes its threads.
+    os.environ["PJRT_NPROC"] = "1"
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ class Train:
     """YAML file, a flat mapping of the options below, or a training file of the original project; the command
     line wins over it."""
     timing: Path | None = None
-    """YAML file that `python -m jaxdodge.parity timing --out` wrote: the timing of a real server. The command
-    line and --config win over it."""
+    """YAML file that `python -m jaxdodge.parity timing --out` wrote: the timing of a real server. It wins
+    over --config, as a whole; the command line wins over it."""
     results: Path = Path("results")
     """Folder for the folders of runs."""
     resume: str | None = None
@@ -78,7 +78,7 @@ def train(arguments: list[str]) -> int:
     """Parse, train, and return the exit status."""
     options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge.train", arguments, DEFAULTS)
     from_file = read_yaml(options.config) if options.config else {}
-    measured = _measured(options.timing, from_file) if options.timing else {}
+    measured = _measured(options.timing) if options.timing else {}
     ignored: list[str] = []
     if is_original(from_file):
         from_file, ignored = translate(from_file)
@@ -139,15 +139,15 @@ def _apart() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measured(path: Path, from_file: dict) -> dict:
-    """The timing that was measured, but for what a configuration's file says itself."""
+def _measured(path: Path) -> dict:
+    """The timing that was measured; raises ConfigError."""
     values = read_yaml(path)
     check_names(values, dict.fromkeys(TIMING, ""), f"a timing ({path})")
     if "frames_per_step" not in values:
         raise ConfigError(f"{path}: frames_per_step is missing; accepted: what parity timing --out wrote")
-    # Where it could not be measured, the answer is the clean one, not that of our default.
-    values = {"response_frame": None, **values}
-    return {name: value for name, value in values.items() if name not in from_file}
+    # What could not be measured is the clean one, not that of our default or of another timing.
+    jitters = {name: 0 for name in TIMING if name.endswith("_jitter")}
+    return {"response_frame": None, **jitters, **values}
 
 
 def _to_resume(path: Path) -> tuple[Run, int | None]:

@@ -19,15 +19,13 @@ from jaxdodge.bevy.client import (
     UnreachableError,
 )
 from jaxdodge.bevy.launch import ExitedError, ServerProcess
-from jaxdodge.bevy.play import configure
+from jaxdodge.bevy.play import begin, configure
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.spaces import published_space
 
-# The real server may answer a reset with what it published before it; the next answer then shows the reset.
-RESETS = 3
 PAUSE = 0.05
 # How long a process that has just broken its connection may take to be seen as exited, s.
-EXITING = 0.1
+EXITING = 0.5
 
 
 class RestartedError(ServerError):
@@ -144,14 +142,9 @@ class Member:
         return self._reset(client)
 
     def _reset(self, client: Client) -> Response:
-        for _ in range(RESETS):
-            response = client.reset()
-            if response.episode_steps == 0:
-                self._steps = self._episode_steps = 0
-                return response
-        raise BadResponseError(
-            f"{client.url}: after {RESETS} resets it is in step {response.episode_steps} of an episode"
-        )
+        response = begin(client.reset, client.url)
+        self._steps = self._episode_steps = 0
+        return response
 
     def _step(self, client: Client, action: Any) -> Response:
         response = client.step(action)
@@ -183,7 +176,7 @@ class Member:
             return
         expires = time.monotonic() + (EXITING if isinstance(error, UnreachableError) else 0)
         while (how := self._process.exited()) is None and time.monotonic() < expires:
-            time.sleep(EXITING / 10)
+            time.sleep(EXITING / 50)
         if how is not None:
             raise ExitedError(f"{self._client.url}: {how}") from None
 

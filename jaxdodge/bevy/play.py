@@ -19,6 +19,8 @@ from jaxdodge.sim.spaces import action_space, published_space
 
 # How long a pause may keep a Ctrl-C waiting, s.
 LONGEST_SLEEP = 0.1
+# A reset is published within two frames, of which the longest are of 0.25 s.
+RESET_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +133,25 @@ def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
         time.sleep(0.05)
 
 
+def begin(reset: Callable[[], Response], url: str) -> Response:
+    """Reset a server until its answer shows it: the first one can be what was published before.
+
+    Args:
+        reset: sends one and returns its answer.
+        url: of the server, for the error.
+
+    Raises:
+        BadResponseError: for RESET_SECONDS none did.
+    """
+    expires = time.monotonic() + RESET_SECONDS
+    while (response := reset()).episode_steps:
+        if time.monotonic() > expires:
+            raise BadResponseError(
+                f"{url}: reset for {RESET_SECONDS:g} s, it is in step {response.episode_steps} of an episode"
+            )
+    return response
+
+
 def _check_spaces(client: Client, game: GameConfig) -> None:
     observation, action = client.observation_space(), client.action_space()
     actions = action_space(game)
@@ -179,19 +200,19 @@ def play(
     Raises:
         ConfigError: a refused URL, or a missing extra.
     """
-    interrupt = Interrupt()
     log = Log(game)
     client, status, stopped = None, 0, None
-    try:
-        client = connect(url, deadline)
-        configure(client, game, deadline)
-        log.restart_clock()
-        _play(client, policy, log, think_seconds, lambda: finished(log) or interrupt.signal is not None)
-    except ServerError as error:
-        status, stopped = 1, str(error)
-    finally:
-        if client is not None:
-            client.close()
+    with Interrupt() as interrupt:
+        try:
+            client = connect(url, deadline)
+            configure(client, game, deadline)
+            log.restart_clock()
+            _play(client, policy, log, think_seconds, lambda: finished(log) or interrupt.signal is not None)
+        except ServerError as error:
+            status, stopped = 1, str(error)
+        finally:
+            if client is not None:
+                client.close()
     if not stopped and interrupt.signal is not None and not finished(log):
         status, stopped = 128 + interrupt.signal, interrupt.reason()
     if stopped:
@@ -202,7 +223,7 @@ def play(
 def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: Callable[[], bool]) -> None:
     while not stop():
         policy.reset()
-        response = log.ask(client, None)
+        response = begin(lambda: log.ask(client, None), client.url)
         pause_ends = log.seconds
         while not (response.terminated or response.truncated or stop()):
             # The policy thinks during the pause, so that a step lasts as long as was asked for.

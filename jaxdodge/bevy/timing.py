@@ -12,12 +12,11 @@ import numpy as np
 import yaml
 
 from jaxdodge.parity.check_session import Followed, follow_session
+from jaxdodge.parity.files import RecordingError
 from jaxdodge.parity.session import STEP, Session
 
 LEAST = 20
 """Steps that must tell something before it is called measured."""
-MIDDLE = (0.05, 0.95)
-"""The part of a distribution that a jitter covers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +97,20 @@ class MeasuredTiming:
 
 
 def measure(session: Session, followed: Followed | None = None) -> MeasuredTiming:
-    """Measure the timing of a session; `followed`, if it has been checked already."""
-    followed = followed or follow_session(session)
+    """Measure the timing of a session; `followed`, if it has been checked already.
+
+    Raises:
+        RecordingError: no two steps follow one another.
+    """
     arrays = session.arrays
     is_step = arrays["kind"] == STEP
     between = np.flatnonzero(is_step[1:] & is_step[:-1]) + 1
-    period = np.mean(arrays["received_s"][between] - arrays["received_s"][between - 1]) if len(between) else 0
+    if not len(between):
+        raise RecordingError(
+            f"{session.path}: too short to measure; accepted: {LEAST} steps and more, at least two in a row"
+        )
+    followed = followed or follow_session(session)
+    period = np.mean(arrays["received_s"][between] - arrays["received_s"][between - 1])
     unknown = []
     fits = {
         interval.end: interval.fit
@@ -136,7 +143,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         unknown.append("order of handle_commands and publish_state: both give the same responses here")
     return MeasuredTiming(
         steps=int(is_step.sum()),
-        steps_per_second=float(1 / period) if period else 0.0,
+        steps_per_second=float(1 / period),
         nominal_fps=session.config.fps,
         frames_per_step=frames_per_step,
         frame_seconds=frame_seconds,
@@ -184,9 +191,13 @@ def _mean(counts: dict[int, int]) -> float:
 
 
 def _reach(counts: dict[int, int], middle: int) -> int:
-    """How far the usual values lie from a middle one."""
-    values = np.repeat(list(counts), list(counts.values()))
-    return int(np.max(np.abs(np.quantile(values, MIDDLE, method="nearest") - middle)))
+    """The jitter whose spread around a middle value is nearest to the measured one.
+
+    Whole numbers drawn uniformly from -reach to reach have a mean square of reach * (reach + 1) / 3.
+    """
+    square = sum((value - middle) ** 2 * count for value, count in counts.items()) / sum(counts.values())
+    reaches = np.arange(1 + max(abs(value - middle) for value in counts))
+    return int(np.argmin(np.abs(reaches * (reaches + 1) / 3 - square)))
 
 
 def _shares(counts: dict[int, int]) -> str:

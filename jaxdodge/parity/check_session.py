@@ -80,7 +80,9 @@ def check_session(session: Session) -> Result:
 
 def _agreement(session: Session, followed: Followed) -> str:
     fits = [interval.fit for interval in followed.intervals if interval.fit is not None]
-    parts = [f"agrees: {len(session)} responses, {len(followed.findings.torn)} torn"]
+    torn = len(followed.findings.torn)
+    share = f" ({torn / len(session):.1%})" if torn else ""
+    parts = [f"agrees: {len(session)} responses, {torn} torn{share}"]
     if fits:
         steps = [i for i in followed.intervals if i.fit and session.arrays["kind"][i.end] == STEP]
         parts.append(f"flight within {max(fit.error for fit in fits):.2f} of its bound")

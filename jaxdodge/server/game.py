@@ -26,7 +26,8 @@ from jaxdodge.sim.state import State, server_start
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 from jaxdodge.sim.timing import Timing, frame_inputs
 
-COMMANDS_PER_FRAME = 4
+# More wait for the next frame. A client over HTTP sends 57 per second, and a frame lasts 250 ms at most.
+COMMANDS_PER_FRAME = 16
 # An action of any space is one of this: the components that have an effect.
 MOVE_SPACE = "basic_4d_jump"
 

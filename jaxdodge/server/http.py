@@ -207,13 +207,41 @@ def _refusal(status: int, text: str, headers: Any = None) -> Response:
     return Response(orjson.dumps({"error": text}), status, headers, "application/json")
 
 
+class _Gathered:
+    """A transport that sends what is written in one turn of the loop in one piece.
+
+    uvicorn writes a response's head and body apart, which would wake the client twice.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop):
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._send)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts:
+            self._transport.write(b"".join(parts))
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with a limit on how long a request's head may take, and JSON where it is no HTTP."""
 
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
         self._head = self.loop.call_later(BODY_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:

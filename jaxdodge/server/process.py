@@ -5,7 +5,6 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-import jax
 import uvloop
 
 from jaxdodge.fields import ConfigError
@@ -27,8 +26,6 @@ BROKEN = 1
 
 def run(options: "Serve", addresses: Addresses) -> int:
     """Serve until a signal, or until an arena breaks; returns the exit status."""
-    # Calls are so short that handing them to another thread costs more than it gains.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(options, addresses))
 

@@ -21,6 +21,7 @@ from jaxdodge.agents.checkpoints import Checkpoints
 from jaxdodge.agents.runs import Run, split
 from jaxdodge.agents.training import DivergedError, Training
 from jaxdodge.cli import guarded
+from jaxdodge.fields import ConfigError
 
 # That of test_resume, so that it is compiled once.
 TINY = {
@@ -302,6 +303,7 @@ def test_help_and_refusals_answer_without_jax(files):
 import sys
 from jaxdodge import train
 from jaxdodge.cli import guarded
+from jaxdodge.fields import ConfigError
 for arguments in [["--help"], *eval(sys.argv[1])]:
     try:
         guarded(train.train, arguments)
@@ -316,3 +318,40 @@ assert not {"jax", "flax", "orbax", "matplotlib"} & sys.modules.keys()
     assert done.returncode == 0, done.stderr
     assert "--critic-observation" in done.stdout
     assert len(done.stderr.splitlines()) == len(REFUSED)
+
+
+def test_a_measured_timing_wins_over_the_file_and_loses_to_the_command_line(command, monkeypatch):
+    seen = []
+
+    def stop(game, config, devices):
+        seen.append((game, config))
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(training, "Training", stop)
+    Path("timing.yaml").write_text("frames_per_step: 2\nresponse_frame: 0\nfps: 30\nframe_time_jitter: 0.1\n")
+    assert command("--timing", "timing.yaml", "--fps", 40) == 2
+    (game, config) = seen[0]
+    assert (game.frames_per_step, game.response_frame, game.fps) == (2, 0, 40)
+    assert (config.frame_time_jitter, config.frames_per_step_jitter) == (0.1, 0)
+    # What could not be measured is not taken from another timing.
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY | {"frames_per_step": 7, "response_frame": 0}))
+    Path("timing.yaml").write_text("frames_per_step: 2\n")
+    assert command("--timing", "timing.yaml") == 2
+    (game, config) = seen[1]
+    assert (game.frames_per_step, game.response_frame, game.fps) == (2, 2, 10)
+    assert config.frame_time_jitter == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("fps: 60", "timing.yaml: frames_per_step is missing; accepted: what parity timing --out wrote"),
+        ("frames_per_step: 0", "frames_per_step: 0 is refused"),
+        ("frames_per_step: 2\nlevel: 1", "level: no such field of a timing"),
+    ],
+)
+def test_a_timing_that_is_none_is_refused_in_a_line(command, capsys, text, line):
+    Path("timing.yaml").write_text(text)
+    assert command("--timing", "timing.yaml") == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(line)

@@ -126,7 +126,7 @@ def test_a_pace_and_a_time_can_be_given(server, record, tmp_path):
     assert session.meta["think_seconds"] == 0.05
     gaps = session.arrays["sent_s"][2:] - session.arrays["received_s"][1:-1]
     assert (gaps[session.arrays["kind"][2:] == STEP] >= 0.05).all()
-    assert 0.9 < session.arrays["received_s"][-1] < 1.5
+    assert session.arrays["received_s"][-1] > 0.9
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

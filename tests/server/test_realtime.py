@@ -120,13 +120,15 @@ def test_commands_of_a_frame_are_handled_in_order_and_late_ones_wait():
     async def play():
         arena = ByHand()
         arena.begin()
-        for x in (0.1, 0.2, 0.3, 0.4, 0.5):
-            arena._enqueue(realtime.command(arena.config, move=np.array([x, 0, -1, -1])), reset=False)
+        most = realtime.COMMANDS_PER_FRAME
+        for number in range(most + 1):
+            move = np.array([number / most, 0, -1, -1])
+            arena._enqueue(realtime.command(arena.config, move=move), reset=False)
         arena.frame()
-        fourth = arena.frame()
-        fifth = arena.frame()
-        assert (velocity(fourth), fourth.info["episode_steps"]) == (2.0, 4)
-        assert (velocity(fifth), fifth.info["episode_steps"]) == (2.5, 5)
+        full = arena.frame()
+        late = arena.frame()
+        assert (velocity(full), full.info["episode_steps"]) == (5.0 * (most - 1) / most, most)
+        assert (velocity(late), late.info["episode_steps"]) == (5.0, most + 1)
 
     asyncio.run(play())
 
