@@ -24,6 +24,7 @@ from jaxdodge.bevy.client import (
 )
 from jaxdodge.bevy.launch import GRACE, KILLED, ExitedError, ServerProcess
 from jaxdodge.bevy.member import Member, RestartedError, Thread
+from jaxdodge.bevy.play import RESET_SECONDS
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
@@ -221,6 +222,7 @@ class Crew:
             seconds = sum(arguments) + GRACE + KILLED + self._limits.start_deadline + CALLS_OF_START * seconds
         else:
             self.counters["requests"] += 1
+            seconds += RESET_SECONDS if kind == "reset" else 0.0
         answer = place.thread.submit(getattr(place.member, kind), *arguments)
         place.request = _Request(kind, answer, time.monotonic() + seconds + SLACK)
 

@@ -53,13 +53,13 @@ class Timing:
 
     def throws(self, key, params: GameParams):
         """x and y of the throws of a step's frames, each float32 (frames,), and of a reset's frame."""
-        frames, most = self.config.frames_per_step, self.most_frames_per_step
-        if most is not None:
-            draws = draw_uniform(key, most + 1)
-            # Where the reset's draw stands if frames_per_step is static.
-            return spawn_position(draws[:-1], params), spawn_position(draws[params.frames_per_step], params)
-        throws = spawn_position(draw_uniform(key, frames + 1), params)
-        return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[-1], throws)
+        most = self.most_frames_per_step
+        draws = draw_uniform(key, (self.config.frames_per_step if most is None else most) + 1)
+        # In a loop, because XLA on CPU would else compute sine and cosine anew wherever they are read.
+        throws = jax.lax.map(lambda draw: spawn_position(draw, params), draws)
+        # Where the reset's draw stands, whatever decides frames_per_step.
+        reset = -1 if most is None else params.frames_per_step
+        return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[reset], throws)
 
     def advance(self, game: State, throws, last_action, action, fresh) -> State:
         """From one response to the next.
