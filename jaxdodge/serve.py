@@ -20,6 +20,8 @@ from jaxdodge.sim.order import checked_order
 
 DEFAULT_SOCKET = Path("/tmp/bevy_rl.sock")
 LARGEST_SEED = 2**31 - 1
+# Up to so many bytes XLA makes a single piece of code of a loop; see `jaxdodge.server.game`.
+SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +133,9 @@ def _call_in_one_thread() -> None:
     """Before JAX starts: calls are so short that handing them to other threads takes longer than they do."""
     import jax
 
-    # XLA reads it when it makes its threads.
+    # XLA reads them when it makes its threads, and when it compiles.
     os.environ["PJRT_NPROC"] = "1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SMALL_LOOPS}".strip()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 

@@ -11,6 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import GameConfig
@@ -106,6 +107,29 @@ def _command(vector: jax.Array, with_move: bool) -> Command:
     return Command(move=move, **fields) if with_move else Command(**fields | {"step": False})
 
 
+def _in_one_piece(function: Any, inputs: Packing) -> Any:
+    """`function(carry, inputs, ...) -> (carry, answer)`, compiled as a loop of one turn.
+
+    Of a small loop XLA on CPU makes a single piece of code, if told what is small (`serve.SMALL_LOOPS`).
+    Else it hands the sixty pieces of a frame from thread to thread, which takes longer than they do.
+    """
+
+    def looped(carry, *vectors):
+        answer = jax.eval_shape(function, carry, *vectors)[1]
+        # Never negative, but the compiler does not know.
+        turns = (inputs.unpack(vectors[0])["number"] >= 0).astype(jnp.int32)
+
+        def turn(_, state):
+            carry, _, *vectors = state
+            # What stays the same from turn to turn would be computed outside of the loop.
+            return *function(carry, *vectors), *(vector + 1 for vector in vectors)
+
+        start = carry, jnp.zeros(answer.shape, answer.dtype), *vectors
+        return jax.lax.fori_loop(0, turns, turn, start)[:2]
+
+    return jax.jit(looped, donate_argnums=0)
+
+
 def _key(seed: jax.Array, number: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), number)
 
@@ -170,7 +194,7 @@ class RealtimeGame:
                 "commands": np.zeros((COMMANDS_PER_FRAME, COMMAND.size), np.int32),
             }
         )
-        self.frame = jax.jit(self._frame, donate_argnums=0)
+        self.frame = _in_one_piece(self._frame, self.inputs)
         self.frame(self.vectors.start(GameConfig()), np.zeros(self.inputs.size, np.int32))
 
     def _frame(self, carry, inputs):
@@ -204,8 +228,8 @@ class LockstepGame:
             response_frame=response_frame,
         )
         self._timing = Timing(config, None)
-        self.step = jax.jit(self._step, donate_argnums=0)
-        self.command = jax.jit(self._command, donate_argnums=0)
+        self.step = _in_one_piece(self._step, STEP)
+        self.command = _in_one_piece(self._command, STEP)
         idle = np.zeros(STEP.size, np.int32)
         start = self.vectors.start(GameConfig())
         self.command(self.step(start, idle)[0], idle, np.zeros(COMMAND.size, np.int32))

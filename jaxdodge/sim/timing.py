@@ -59,7 +59,8 @@ class Timing:
         throws = jax.lax.map(lambda draw: spawn_position(draw, params), draws)
         # Where the reset's draw stands, whatever decides frames_per_step.
         reset = -1 if most is None else params.frames_per_step
-        return jax.tree.map(lambda array: array[:-1], throws), jax.tree.map(lambda array: array[reset], throws)
+        x, y = throws
+        return (x[:-1], y[:-1]), (x[reset], y[reset])
 
     def advance(self, game: State, throws, last_action, action, fresh) -> State:
         """From one response to the next.
