@@ -22,7 +22,7 @@ from jaxdodge.bevy.client import (
     ServerError,
     UnreachableError,
 )
-from jaxdodge.bevy.launch import GRACE, KILLED, ExitedError, ServerProcess
+from jaxdodge.bevy.launch import GRACE, KILLED, ExitedError, ServerProcess, Watchdog
 from jaxdodge.bevy.member import Member, RestartedError, Thread
 from jaxdodge.bevy.play import RESET_SECONDS
 from jaxdodge.config import GameConfig
@@ -133,13 +133,15 @@ class Crew:
         def member(client: Client | None, process: ServerProcess | None) -> Member:
             return Member(game, client, process, connected, limits.start_deadline, self._ending)
 
-        with contextlib.ExitStack() as stack:  # what is refused leaves no folder behind
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxdodge-")))
+        with contextlib.ExitStack() as stack:  # what is refused leaves nothing behind
             self._processes = []
             if command is not None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxdodge-")))
+                watchdog = Watchdog(folder)
+                stack.callback(watchdog.end)
                 logs = _made(folder if log_folder is None else log_folder)
                 self._processes = [
-                    ServerProcess(command, server_url, folder, logs / f"server_{number}.log")
+                    ServerProcess(command, server_url, folder, logs / f"server_{number}.log", watchdog)
                     for number in range(count)
                 ]
                 connected(self._processes[0].url()).close()
@@ -150,7 +152,7 @@ class Crew:
                 },
                 **{f"server {number}": member(None, each) for number, each in enumerate(self._processes)},
             }
-            self._folder = stack.pop_all()
+            self._cleanup = stack.pop_all()
         self._places = [_Place(name, member) for name, member in members.items()]
 
     def process_ids(self) -> dict[int, int]:
@@ -213,7 +215,7 @@ class Crew:
         finally:
             for process in self._processes:
                 process.kill()
-            self._folder.close()
+            self._cleanup.close()
 
     def _ask(self, place: _Place, kind: Kind, *arguments: Any) -> None:
         seconds = self._limits.deadline

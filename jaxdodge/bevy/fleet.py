@@ -29,7 +29,7 @@ SECONDS = Number(float, 0, 1e6, above_low=True)
 
 
 class Fleet(VectorEnv):
-    """N servers, each in an episode of its own. Nothing is started or sent before the first `reset`.
+    """N servers, each in an episode of its own. No server is started or asked before the first `reset`.
 
     The autoreset mode is NEXT_STEP: the row after one that ends an episode ignores its action and holds the
     first observation of the next episode. A server that fails (dead, stopped, too slow, restarted, or
@@ -116,7 +116,7 @@ class Fleet(VectorEnv):
             server_url,
             None if log_folder is None else Path(log_folder),
         )
-        # Also when the fleet is forgotten, and when Python exits.
+        # Also when the fleet is forgotten, and when Python exits; if Python is killed, a watchdog does it.
         self._end = weakref.finalize(self, self._crew.end)
 
     @property

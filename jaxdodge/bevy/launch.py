@@ -25,6 +25,53 @@ class ExitedError(ServerError):
     """A server's process has ended, or could not be started."""
 
 
+class Watchdog:
+    """A process that kills servers and removes their folder if our own process dies without doing so.
+
+    It reads a pipe of which nobody else has the other end, so the pipe ends with our process, however that
+    dies. Whatever it is told of must not be waited for before it is told of the end.
+
+    Args:
+        folder: to be removed.
+    """
+
+    def __init__(self, folder: Path):
+        script = Path(__file__).with_name("watchdog.py")
+        # Without site packages, and apart from this folder, whose http.py is not Python's.
+        command = [sys.executable, "-I", "-S", f"{script}", f"{folder}"]
+        self._process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            # Who reads our output would else have to wait for the watchdog too.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def started(self, group: int) -> None:
+        """Tell it of a process group."""
+        self._tell(f"+{group}\n")
+
+    def ended(self, group: int) -> None:
+        """Tell it that a process group has been killed."""
+        self._tell(f"-{group}\n")
+
+    def end(self) -> None:
+        """End it, and with it all that it has been told of; always returns."""
+        assert self._process.stdin is not None
+        for end in (self._process.stdin.close, self._process.kill):
+            end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILLED)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # Somebody may have killed it; servers do without.
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line.encode())
+
+
 class ServerProcess:
     """A server that a command starts, again and again, each time on a free address.
 
@@ -38,12 +85,13 @@ class ServerProcess:
             else http://127.0.0.1:{port}.
         folder: for the sockets.
         log: file that output is appended to.
+        watchdog: is told of every process group.
 
     Raises:
         ConfigError: a command that cannot be split, or without a placeholder.
     """
 
-    def __init__(self, command: str, url: str | None, folder: Path, log: Path):
+    def __init__(self, command: str, url: str | None, folder: Path, log: Path, watchdog: Watchdog):
         accepted = "a command with {port} or {socket}"
         try:
             self._command = shlex.split(command)
@@ -57,6 +105,7 @@ class ServerProcess:
         self._url = default if url is None else url
         self._socket = folder / f"{log.stem}.sock"
         self._log = log
+        self._watchdog = watchdog
         self._log_start = 0
         self._lock = threading.Lock()
         self._ended = False
@@ -91,6 +140,7 @@ class ServerProcess:
                     )
             except OSError as error:
                 raise ExitedError(f"{command[0]}: cannot be started ({error.strerror})") from None
+            self._watchdog.started(self._process.pid)
             return self.url(port)
 
     def exited(self) -> str | None:
@@ -131,9 +181,10 @@ class ServerProcess:
     def kill(self) -> None:
         """Kill the group at once."""
         process = self._process
-        if process is None:
+        if process is None or process.returncode is not None:
             return
         self._signal(signal.SIGKILL)
+        self._watchdog.ended(process.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(KILLED)
 

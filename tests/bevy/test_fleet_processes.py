@@ -212,6 +212,12 @@ def interrupted(fleet: Fleet) -> None:
         fleet.step(np.zeros((2, 3), np.float32))
 
 
+def signal_watchdog(number: int) -> None:
+    for process in psutil.Process().children():
+        if any(part.endswith("watchdog.py") for part in process.cmdline()):
+            process.send_signal(number)
+
+
 STATES = {
     "playing": ("", lambda fleet: fleet.reset()),
     "never reset": ("", lambda fleet: None),
@@ -222,6 +228,8 @@ STATES = {
     "child of a dead server": ("--child", lambda fleet: (fleet.reset(), kill(fleet))),
     "interrupted": ("", lambda fleet: (fleet.reset(), interrupted(fleet))),
     "being restarted": ("", lambda fleet: (fleet.reset(), kill(fleet), fleet.step(np.zeros((2, 3))))),
+    "watchdog stopped": ("", lambda fleet: (fleet.reset(), signal_watchdog(signal.SIGSTOP))),
+    "watchdog dead": ("", lambda fleet: (signal_watchdog(signal.SIGKILL), fleet.reset())),
 }
 
 
@@ -246,7 +254,7 @@ def test_close_while_servers_hang_in_their_start():
 def test_a_forgotten_fleet_is_closed():
     fleet = Fleet(GAME, server_command=SERVER, num_envs=2)
     fleet.reset()
-    assert len(descendants()) >= 2
+    assert len(descendants()) >= 3
     del fleet
 
 
@@ -255,26 +263,39 @@ ENDINGS = {
     "exception": ("raise ValueError", 1),
     "Ctrl-C": ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT),
     "sys.exit": ("sys.exit(7)", 7),
+    "SIGTERM": ("signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM),
+    "SIGKILL": ("signal.raise_signal(signal.SIGKILL)", -signal.SIGKILL),
 }
 
 
 @pytest.mark.parametrize(("ending", "status"), ENDINGS.values(), ids=ENDINGS)
-def test_a_program_that_ends_takes_its_servers_along(ending, status):
+def test_a_program_that_ends_takes_its_servers_along(tmp_path, ending, status):
     program = textwrap.dedent(f"""
-        import signal, sys, os
+        import signal, sys, os, psutil
         from jaxdodge.bevy.fleet import Fleet
         from jaxdodge.config import GameConfig
         fleet = Fleet(GameConfig(action_space_type="basic_3d"), server_command={SERVER!r}, num_envs=2)
         fleet.reset()
         os.kill(fleet.process_ids[0], signal.SIGSTOP)
-        print(*fleet.process_ids.values(), flush=True)
+        print(*(process.pid for process in psutil.Process().children()), flush=True)
         {ending}
     """)
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "TMPDIR": f"{tmp_path}"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment
+    )
     assert ran.returncode == status, ran.stderr
     processes = [int(word) for word in ran.stdout.split()]
-    assert len(processes) == 2
-    assert not any(psutil.pid_exists(process) for process in processes)
+    assert len(processes) == 3
+
+    def left() -> list:
+        return [*filter(psutil.pid_exists, processes), *tmp_path.glob("jaxdodge-*")]
+
+    # What is killed cannot wait for its servers.
+    expires = time.monotonic() + (10 if status in (-signal.SIGTERM, -signal.SIGKILL) else 0)
+    while left() and time.monotonic() < expires:
+        time.sleep(0.05)
+    assert not left()
 
 
 REFUSED = {
