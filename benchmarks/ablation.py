@@ -5,7 +5,8 @@
 Small vector networks, as in configs/studies; five seeds in one program, and five runs one after the other:
 
     epochs  of training alone, compiled before
-    runs    the command `train`, from its start to its end, compilation included
+    runs    the command `train`, from its start to its end; nothing is compiled before, and what one of the five
+            has compiled the next ones find, as for a user
     study   the command `ablate` beside a script that does the same, both compiled before
 
 The two sides take turns. Beside the wall time is that of the processor, which other work on the machine
@@ -103,9 +104,10 @@ def measure_runs(repeats: int, updates: int) -> dict[str, Any]:
         file = Path(folder) / "run.yaml"
         file.write_text(yaml.safe_dump(BASE | {"total_timesteps": total}))
         train = ["-m", "jaxdodge.train", "--config", file, "--results", folder]
-        for _ in range(repeats):
-            times[TOGETHER].append(command([*train, "--seeds", f"{SEEDS}"]))
-            each = [command([*train, "--seed", f"{seed}"]) for seed in range(SEEDS)]
+        for repeat in range(repeats):
+            compiled = Path(folder) / f"compiled {repeat}"
+            times[TOGETHER].append(command([*train, "--seeds", f"{SEEDS}"], compiled / "together"))
+            each = [command([*train, "--seed", f"{seed}"], compiled / "apart") for seed in range(SEEDS)]
             times[APART].append((sum(wall for wall, _ in each), sum(used for _, used in each)))
     return compared(times, TOGETHER, APART) | {"updates": SEEDS * updates}
 
@@ -184,19 +186,17 @@ def measure_study(repeats: int, updates: int) -> dict[str, Any]:
     }
 
 
-def command(arguments: list[Any], compiled: Path | None = None) -> tuple[float, float]:
+def command(arguments: list[Any], compiled: Path) -> tuple[float, float]:
     """Seconds by the clock and of all processors, of a Python process and those that it starts.
 
     Args:
         arguments: of Python.
-        compiled: folder that keeps what is compiled; None to keep nothing.
+        compiled: folder that keeps what is compiled.
     """
-    environment = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
-    if compiled:
-        environment |= {
-            "JAX_COMPILATION_CACHE_DIR": f"{compiled}",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": f"{compiled}",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
     def used() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
