@@ -5,8 +5,8 @@
 Small vector networks, as in configs/studies; five seeds in one program, and five runs one after the other:
 
     epochs  of training alone, compiled before
-    runs    the command `train`, from its start to its end; nothing is compiled before, and what one of the five
-            has compiled the next ones find, as for a user
+    runs    the command `train`, from its start to its end; nothing is compiled before, and what one of the
+            five has compiled the next ones find, as for a user
     study   the command `ablate` beside a script that does the same, both compiled before
 
 The two sides take turns. Beside the wall time is that of the processor, which other work on the machine
