@@ -64,7 +64,7 @@ def ablate(arguments: list[str]) -> int:
     out = options.out or Path("results/studies") / name
     outcomes = outcomes_of(study, out)
     if options.dry_run:
-        return _dry_run(study, outcomes, out / "compiled")
+        return _dry_run(study, outcomes, out)
     interrupt = Interrupt()
 
     def execute(tasks: list[Task]) -> Iterator[News]:
@@ -96,14 +96,22 @@ def _size(study: Study) -> str:
     return f"{len(study.cells)} cells, {study.seeds} seeds each, {len(study.conditions)} conditions"
 
 
-def _dry_run(study: Study, outcomes: list[Outcome], compiled: Path) -> int:
+def _dry_run(study: Study, outcomes: list[Outcome], out: Path) -> int:
     from jaxdodge.ablation.calibration import calibrate
 
     print(f"{study.question}\n{_size(study)}")
     width = max(len(outcome.cell.name) for outcome in outcomes)
     print(f"{'cell':{width}}  {'memory':>9}  seeds at once  {'compile':>12}  {'training':>12}  evaluation")
     total = 0.0
-    for outcome, found in calibrate(outcomes, compiled):
+    store = Store(out / "cells")
+    load(outcomes, store)
+    left = [outcome for outcome in outcomes if outcome.task is None or store.missing(outcome.task)]
+    found_of = calibrate(left, out / "compiled")
+    for outcome in outcomes:
+        if outcome not in left:
+            print(f"{outcome.cell.name:{width}}  there already", flush=True)
+            continue
+        _, found = next(found_of)
         if isinstance(found, str):
             print(f"{outcome.cell.name:{width}}  refused: {found}", flush=True)
             continue

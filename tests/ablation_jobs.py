@@ -32,7 +32,7 @@ def result(task, returns: float = 1.0) -> dict:
         "evaluations": {key: [figures for _ in seeds] for key in task.conditions},
         "curves": [[{"timesteps": 10, "seconds": 1.0, "return": returns, "survival": 0.5}] for _ in seeds],
         "sample_frame": None,
-        "cost": {},
+        "cost": {"evaluation_seconds": 1.0, "memory_bytes": 10},
         "hardware": {},
     }
 

@@ -5,6 +5,7 @@ import signal
 
 import jax
 import pytest
+from hypothesis import settings
 
 # Files that take minutes, begun first, so that no worker is left with one of them at the end.
 SLOW_FILES = (
@@ -20,6 +21,9 @@ SLOW_FILES = (
     "test_learning.py",
     "test_varying_timing.py",
 )
+# An example takes as long as the machine is busy.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 # What a script starts in its background ignores Ctrl-C, which some tests send to themselves and to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

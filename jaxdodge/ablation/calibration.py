@@ -68,31 +68,21 @@ def estimate(task: Task) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxdodge.ablation.compute import clean_up
+    from jaxdodge.ablation.compute import fitting
     from jaxdodge.agents.config import rows_needed
     from jaxdodge.agents.evaluation import evaluate
-    from jaxdodge.agents.memory import TooLargeError
     from jaxdodge.agents.programs import shared_program
-    from jaxdodge.agents.training import Training
 
     def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
         began = time.perf_counter()
         result = jax.block_until_ready(function(*arguments))
         return time.perf_counter() - began, result
 
-    clean_up(program_of(task))
     began = time.perf_counter()
-    try:
-        training = Training(task.game, task.train)
-    except TooLargeError:
-        if task.train.seeds == 1:
-            raise
-        half = estimate(task.of_seeds(task.train.seed, -(-task.train.seeds // 2)))
-        programs = -(-task.train.seeds // half["seeds_per_program"])
-        return half | {"epochs": programs * half["epochs"], "evaluations": programs * half["evaluations"]}
+    training, parts = fitting(task)
     training.start()
     compiled = time.perf_counter() - began
-    program = shared_program(task.game, task.train, training.steps_per_epoch)
+    program = shared_program(parts[0].game, parts[0].train, training.steps_per_epoch)
     # Of any state; what matters is that it is late enough to learn.
     late = jnp.int32(task.train.learning_starts + rows_needed(task.game.frame_stack, task.train.n_step))
     epoch, _ = seconds(program.epoch, training.state, training.params, late)
@@ -104,13 +94,28 @@ def estimate(task: Task) -> dict[str, Any]:
     # An untrained policy does not live long; a trained one plays to the limit.
     whole = evaluation * task.game.max_episode_steps / np.asarray(episodes.lengths).max()
     epochs = epoch * (training.total // training.timesteps_per_epoch)
-    while_training = max(training.total // task.train.eval_freq, 1) * task.train.seeds
-    afterwards = len(task.conditions) * task.train.seeds * task.episodes / count
+    # Evaluations are compiled twice: while training, and for all conditions.
+    compiled += 2 * (first - evaluation)
+    found = {"memory_bytes": training.memory.total, "seeds_per_program": parts[0].train.seeds}
+    return found | in_all(task, parts, compiled, epochs, whole / count)
+
+
+def in_all(task: Task, parts: list[Task], compiled: float, epochs: float, episode: float) -> dict[str, float]:
+    """Seconds of a task that is trained in parts: `compile`, `epochs`, `evaluations`.
+
+    Args:
+        task, parts: see `fitting`.
+        compiled: seconds that a program takes to compile; parts of one size share theirs.
+        epochs: seconds of the epochs of a part.
+        episode: seconds of an episode of one seed.
+    """
+    while_training = max(task.train.total_timesteps // task.train.eval_freq, 1) * task.train.n_eval_episodes
+    if task.minutes is not None:
+        # Of which the evaluations while training are a part.
+        epochs, while_training = 60 * task.minutes, 0
+    afterwards = len(task.conditions) * task.episodes
     return {
-        "memory_bytes": training.memory.total,
-        "seeds_per_program": task.train.seeds,
-        # Evaluations are compiled twice: while training, and for all conditions.
-        "compile": compiled + 2 * (first - evaluation),
-        "epochs": epochs if task.minutes is None else min(epochs, 60 * task.minutes),
-        "evaluations": whole * (while_training + afterwards),
+        "compile": len({part.train.seeds for part in parts}) * compiled,
+        "epochs": len(parts) * epochs,
+        "evaluations": task.train.seeds * episode * (while_training + afterwards),
     }

@@ -6,6 +6,7 @@ Nothing here imports JAX.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -51,6 +52,12 @@ class Task:
         """The same for other seeds."""
         return dataclasses.replace(self, train=dataclasses.replace(self.train, seed=first, seeds=count))
 
+    def in_parts(self, count: int) -> list["Task"]:
+        """So many tasks with its seeds, in their order: larger ones first, by one seed at most."""
+        size, larger = divmod(self.train.seeds, count)
+        ends = [self.train.seed + index * size + min(index, larger) for index in range(count + 1)]
+        return [self.of_seeds(first, end - first) for first, end in itertools.pairwise(ends)]
+
 
 def digest(value: Any) -> str:
     """A key of anything that JSON can hold; the order of names has no influence."""
@@ -86,7 +93,7 @@ def training_key(game: GameConfig, train: TrainConfig, minutes: float | None) ->
 def program_of(task: Task) -> str:
     """Equal for tasks that may share a compilation."""
     fields = dataclasses.asdict(task.game) | dataclasses.asdict(task.train)
-    return str({name: value for name, value in fields.items() if name not in TRACED_FIELDS})
+    return str({name: value for name, value in fields.items() if name not in (*TRACED_FIELDS, "seed")})
 
 
 def condition_key(game: GameConfig, episodes: int) -> str:
@@ -105,7 +112,7 @@ class Store:
         self.folder = folder
 
     def write(self, name: str, result: dict[str, Any]) -> None:
-        """Write a result; one of the same name gets the evaluations of both.
+        """Write a result; one of the same name gets the evaluations of both, and what both took.
 
         Raises:
             OSError: it could not be written.
@@ -114,7 +121,12 @@ class Store:
         path = self.folder / f"{name}.json"
         before = _read(path)
         if before and "error" not in before:
-            result = result | {"evaluations": before["evaluations"] | result["evaluations"]}
+            seconds = (one["cost"]["evaluation_seconds"] for one in (before, result))
+            memory = (one["cost"]["memory_bytes"] for one in (before, result))
+            result = result | {
+                "evaluations": before["evaluations"] | result["evaluations"],
+                "cost": result["cost"] | {"evaluation_seconds": sum(seconds), "memory_bytes": max(memory)},
+            }
         write_whole(path, json.dumps(result, indent=1) + "\n")
 
     def results(self, key: str) -> list[dict[str, Any]]:

@@ -1,54 +1,66 @@
 """Training and evaluating a cell, in the process that has JAX."""
 
-import base64
-import contextlib
-import ctypes
 import dataclasses
 import functools
-import io
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.ablation.cells import Task, configuration, program_of
+from jaxdodge.ablation.cells import Task, configuration, program_of, training_key
+from jaxdodge.ablation.peak import clean_up, peak
+from jaxdodge.ablation.sample import sample_frame
 from jaxdodge.agents.checkpoints import Checkpoints
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.evaluation import Episodes, evaluate
 from jaxdodge.agents.memory import TooLargeError
-from jaxdodge.agents.programs import forget_programs, shared_program
+from jaxdodge.agents.programs import shared_program
 from jaxdodge.agents.runs import Run
 from jaxdodge.agents.training import Training, steps_of_an_epoch
 from jaxdodge.config import TRACED_FIELDS, GameConfig
+from jaxdodge.fields import ConfigError
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import game_params
 
 BUDGET_SPENT = "budget spent"
-# Seconds of the game after which a sample frame is taken: projectiles are in the arena.
-SAMPLE_SECONDS = 2.0
-# Of the latest task, see `program_of`.
-_program = ""
 
 Tell = Callable[[dict[str, Any]], None]
 
 
-class _Progress:
-    """In place of `TrainingProgress`: tells `done` (0 to 1), `left` (seconds) and `score`."""
+class Progress:
+    """In place of `TrainingProgress`: tells `done` (0 to 1), `left` (seconds) and `score`.
 
-    def __init__(
-        self, tell: Tell, minutes: float | None, total: int, done: int, seconds: Callable[[], float]
-    ):
-        self._tell, self._minutes, self._seconds = tell, minutes, seconds
-        self._total, self._steps = total, done
+    A budget's minutes begin when the first epoch has ended. By then everything is compiled; of cells that
+    share a program, only the first has to wait for that.
 
-    def __enter__(self) -> "_Progress":
+    Args:
+        tell: called with news.
+        minutes: of the budget, if it has any.
+        before: seconds of a run that goes on.
+    """
+
+    def __init__(self, tell: Tell, minutes: float | None, before: float = 0.0):
+        self._tell, self._minutes, self._before = tell, minutes, before
+        self._began: float | None = None
+
+    def begin(self, total: int, done: int, seconds: Callable[[], float]) -> "Progress":
+        """Itself, for a training of so many environment steps, some of them done, and its clock."""
+        self._total, self._steps, self._seconds = total, done, seconds
+        return self
+
+    @property
+    def spent(self) -> float:
+        """Share of the minutes; 0 without a budget of them."""
+        if self._minutes is None or self._began is None:
+            return 0.0
+        return (self._before + self._seconds() - self._began) / (60 * self._minutes)
+
+    def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -59,11 +71,12 @@ class _Progress:
 
     def advance(self, steps: int, rates: dict[str, float]) -> None:
         self._steps += steps
+        self._began = self._seconds() if self._began is None else self._began
         done = self._steps / self._total
         left = (self._total - self._steps) / max(rates["steps_per_second"], 1e-9)
         if self._minutes is not None:
-            left = min(left, 60 * self._minutes - self._seconds())
-            done = max(done, self._seconds() / (60 * self._minutes))
+            left = min(left, 60 * self._minutes * (1 - self.spent))
+            done = max(done, self.spent)
         self._tell({"done": min(done, 1.0), "left": max(left, 0.0)})
 
     def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
@@ -76,7 +89,7 @@ def compute(
     """Train the seeds of a task and play its evaluations.
 
     A run that is there already goes on, or is only evaluated. Seeds that do not fit into memory together are
-    trained half by half.
+    trained one part after another, see `fitting`.
 
     Args:
         task: of a cell.
@@ -87,21 +100,24 @@ def compute(
         A name for the result's file, and the result.
 
     Raises:
-        ConfigError: the configuration is refused, or one seed alone does not fit.
+        ConfigError: the configuration is refused, one seed alone does not fit, or the code here is not that
+            which the task has its key from.
         DivergedError: a quantity is no longer finite.
     """
+    if training_key(task.game, task.train, task.minutes) != task.key:
+        raise ConfigError("the code here is another than the study's; start the study anew")
     clean_up(program_of(task))
     run = Run(task.folder / task.name)
-    try:
-        summary = _summary(run) or _train(task, run, tell, interrupted)
-    except TooLargeError:
-        first, count = task.train.seed, task.train.seeds
-        if count == 1:
-            raise
-        half = -(-count // 2)
-        for part in (task.of_seeds(first, half), task.of_seeds(first + half, count - half)):
-            yield from compute(part, tell, interrupted)
-        return
+    summary = _summary(run)
+    if summary is None:
+        training, parts = fitting(task)
+        if len(parts) > 1:
+            for part in parts:
+                yield from compute(part, tell, interrupted)
+                if interrupted():
+                    return
+            return
+        summary = _train(task, run, training, tell, interrupted)
     if summary is None:
         return
     trained = time.perf_counter()
@@ -119,7 +135,7 @@ def compute(
             "cost": {
                 "training_seconds": summary["wall_seconds"],
                 "evaluation_seconds": time.perf_counter() - trained,
-                "memory_bytes": _peak(),
+                "memory_bytes": peak(),
                 "environment_steps": summary["timesteps"] * task.train.seeds,
                 "updates": updates * task.train.seeds,
                 "game_frames": summary["timesteps"] * task.train.seeds * task.game.frames_per_step,
@@ -140,20 +156,48 @@ def _summary(run: Run) -> dict[str, Any] | None:
     return summary if summary["stopped"] in (None, BUDGET_SPENT) else None
 
 
-def _train(task: Task, run: Run, tell: Tell, interrupted: Callable[[], str | None]) -> dict[str, Any] | None:
+def fitting(task: Task) -> tuple[Training, list[Task]]:
+    """The training of the first part, and all parts: the fewest of which each fits into memory.
+
+    Raises:
+        TooLargeError: one seed alone does not fit.
+    """
+    count = 1
+    while True:
+        parts = task.in_parts(count)
+        largest = parts[0]
+        clean_up(program_of(largest))
+        try:
+            return Training(largest.game, largest.train), parts
+        except TooLargeError:
+            if largest.train.seeds == 1:
+                raise
+        count += 1
+
+
+def _train(
+    task: Task, run: Run, training: Training, tell: Tell, interrupted: Callable[[], str | None]
+) -> dict[str, Any] | None:
     """Train to the end of the budget; None if it was interrupted."""
-    training = Training(task.game, task.train)
+    # What the processes before took to compile is in there, because nobody has noted that.
+    before = 0.0
     if Checkpoints(run.checkpoints).steps():
+        own = training.seconds
         training.resume(run)
+        before = training.seconds - own
     else:
         training.start()
         run.prepare(task.game, task.train)
+    if task.minutes is not None:
+        # So that this is compiled before the minutes begin.
+        policy, count = training.best_policies[0], task.train.n_eval_episodes
+        evaluate(training.sac.env, training.sac.policy, policy, training.params, jax.random.key(0), count)
+    progress = Progress(tell, task.minutes, before)
 
     def stop() -> str | None:
-        spent = task.minutes is not None and training.seconds >= 60 * task.minutes
-        return interrupted() or (BUDGET_SPENT if spent else None)
+        return interrupted() or (BUDGET_SPENT if progress.spent >= 1 else None)
 
-    training.learn(run, stop, partial(_Progress, tell, task.minutes))
+    training.learn(run, stop, progress.begin)
     summary = _summary(run)
     if summary is not None:
         # The policies stay, for evaluations that are added later; what only resuming needs is large.
@@ -229,58 +273,3 @@ def images_drawn(game: GameConfig, train: TrainConfig, timesteps: int, updates: 
     if game.observation_mode != "topdown":
         return 0
     return game.frame_stack * (timesteps + 2 * updates * train.batch_size)
-
-
-def sample_frame(game: GameConfig) -> str | None:
-    """What a policy sees of a fixed scene: a PNG in base64, or None for vectors."""
-    if game.observation_mode != "topdown":
-        return None
-    from matplotlib.image import imsave
-
-    # The scene is to be the same whatever the timing, so that pictures can be compared.
-    scene = dataclasses.replace(
-        game, frames_per_step=1, response_frame=1, frame_stack=1, observe_previous_action=False
-    )
-    env = DodgeEnv(scene)
-    params = env.default_params
-    _, state = env.reset(jax.random.key(0), params)
-    still = jnp.zeros(env.num_actions)
-
-    def step(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], None]:
-        key, state = carry
-        key, key_step = jax.random.split(key)
-        return (key, env.step_env(key_step, state, still, params)[1]), None
-
-    frames = round(SAMPLE_SECONDS * scene.fps)
-    (_, state), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, None, frames))((jax.random.key(1), state))
-    image = np.asarray(env.observe(None, state, None, params))
-    file = io.BytesIO()
-    imsave(file, np.broadcast_to(image, (*image.shape[:2], 3)), format="png")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def clean_up(program: str) -> None:
-    """Drop what only other programs need, and let the peak of the process's memory begin anew (on Linux).
-
-    Without that, the memory of a cell would be told, and refused, with that of all before it.
-    """
-    global _program
-    if program != _program:
-        _program = program
-        forget_programs()
-        with contextlib.suppress(OSError, AttributeError):  # not Linux, or not with its usual library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    """Bytes: the largest memory in use since `clean_up`, of the device or else of the process."""
-    statistics = jax.devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in statistics:
-        return int(statistics["peak_bytes_in_use"])
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    except (OSError, StopIteration):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,6 +1,7 @@
 """All numbers of a report, as the rows of one table: what is plotted is taken from them. NumPy only."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,9 +42,9 @@ def measures(study: Study, outcomes: list[Outcome]) -> list[Row]:
     score, survival   of a cell: IQM of the score over seeds, mean of the survival rate
     profile           of a cell: share of seeds and conditions with a return above `threshold`
     improvement       probability that a seed of a cell scores higher than one of `other`
-    main_effect       of a factor's level: IQM of the score over all cells that have it
+    main_effect       of a factor's level: IQM of the score over all cells that have it; where they are a grid
     pair_mean, interaction    of two levels: mean of the cells with both; what of it the two levels' own
-                      effects do not add up to
+                      effects do not add up to; where the cells are a grid
     cost              of a cell: what it took of `other`
 
     Args:
@@ -59,7 +60,7 @@ def measures(study: Study, outcomes: list[Outcome]) -> list[Row]:
     for outcome in done:
         returns = outcome.figure("mean")
         shares = performance_profile(returns, thresholds)
-        low, high = stratified_interval(returns, lambda drawn: performance_profile(drawn, thresholds))
+        low, high = profile_interval(returns, thresholds)
         rows += [
             _row("profile", outcome.cell.name, shares[i], low[i], high[i], threshold=float(thresholds[i]))
             for i in range(THRESHOLDS)
@@ -76,6 +77,17 @@ def measures(study: Study, outcomes: list[Outcome]) -> list[Row]:
 
 def _improvement(drawn: np.ndarray) -> np.ndarray:
     return probability_of_improvement(drawn[..., :1], drawn[..., 1:])
+
+
+def profile_interval(returns: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (thresholds,) of the interval of a profile, from returns (seeds, conditions).
+
+    A seed is one policy in all conditions, so it is drawn with all of them.
+    """
+    seeds = np.arange(len(returns))[:, None]
+    return stratified_interval(
+        seeds, lambda drawn: performance_profile(returns[drawn[..., 0].astype(int)], thresholds)
+    )
 
 
 def _mean_of_all(drawn: np.ndarray) -> np.ndarray:
@@ -111,7 +123,9 @@ def _of_cell(outcome: Outcome) -> Iterator[Row]:
         yield _measured(total, name, values.mean(axis=1, keepdims=True), statistic)
     yield from _curve(outcome)
     for cost in COSTS:
-        yield _row("cost", name, sum(one["cost"][cost] for one in outcome.results), other=cost)
+        # Seeds that did not fit together were trained one after the other: memory does not add up.
+        in_all = max if cost == "memory_bytes" else sum
+        yield _row("cost", name, in_all(one["cost"][cost] for one in outcome.results), other=cost)
 
 
 def _curve(outcome: Outcome) -> Iterator[Row]:
@@ -138,21 +152,28 @@ def _curve(outcome: Outcome) -> Iterator[Row]:
 
 
 def _effects(study: Study, done: list[Outcome], scores: np.ndarray) -> Iterator[Row]:
-    """Effects of levels and of pairs, from scores (seeds, cells); pairs only where the grid is whole."""
+    """Effects of levels and of pairs, from scores (seeds, cells).
+
+    Only where the cells are all combinations of their levels: else a level's cells differ from another's in
+    other factors too.
+    """
 
     def having(**levels: str) -> np.ndarray:
         """Indices of the cells with these levels."""
         return np.array([i for i, each in enumerate(done) if levels.items() <= each.cell.levels.items()], int)
 
-    for factor, levels in study.factors.items():
-        for level in levels:
-            cells = having(**{factor: level})
-            if cells.size:
-                of = f"{factor} {level}"
-                yield _measured("main_effect", of, scores[:, cells], interquartile_mean_of_all, other=factor)
-    if not study.grid or len(done) < len(study.cells):
+    present = {
+        factor: [level for level in levels if having(**{factor: level}).size]
+        for factor, levels in study.factors.items()
+    }
+    if len(done) < math.prod(map(len, present.values())):
         return
-    for (one, ones), (two, twos) in itertools.combinations(study.factors.items(), 2):
+    for factor, levels in present.items():
+        for level in levels:
+            cells = scores[:, having(**{factor: level})]
+            of = f"{factor} {level}"
+            yield _measured("main_effect", of, cells, interquartile_mean_of_all, other=factor)
+    for (one, ones), (two, twos) in itertools.combinations(present.items(), 2):
         for level, other in itertools.product(ones, twos):
             names = f"{one} {level}", f"{two} {other}"
             both = having(**{one: level, two: other})

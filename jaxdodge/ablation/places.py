@@ -28,11 +28,11 @@ class Document:
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8; too deep
             raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: must be a YAML mapping of names to values")
-        self.content: dict[str, Any] = self._value(node, ())
+        self.content: dict[str, Any] = self._value(node, (), ())
 
     def refuse(self, way: Way, message: str) -> NoReturn:
         """Raise ConfigError with a line that names the file, the line and the way to a value in it.
@@ -45,10 +45,13 @@ class Document:
         name = ".".join(map(str, way))
         raise ConfigError(f"{self.path}:{self._lines[found]}: {name}{': ' if name else ''}{message}")
 
-    def _value(self, node: yaml.Node, way: Way) -> Any:
+    def _value(self, node: yaml.Node, way: Way, around: tuple[yaml.Node, ...]) -> Any:
+        if any(node is each for each in around):
+            self.refuse(way, "an alias of what it is in has no end")
+        around = (*around, node)
         self._lines[way] = node.start_mark.line + 1
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(each, (*way, index)) for index, each in enumerate(node.value)]
+            return [self._value(each, (*way, index), around) for index, each in enumerate(node.value)]
         constructor = yaml.SafeLoader("")
         try:
             if not isinstance(node, yaml.MappingNode):
@@ -61,7 +64,7 @@ class Document:
                 self._lines[(*way, key)] = key_node.start_mark.line + 1
                 if key in content:
                     self.refuse((*way, key), "is there twice")
-                content[key] = self._value(value_node, (*way, key))
+                content[key] = self._value(value_node, (*way, key), around)
                 # The line of a name is what a reader looks for, not that of the value below it.
                 self._lines[(*way, key)] = key_node.start_mark.line + 1
         except ConfigError:

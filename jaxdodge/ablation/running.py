@@ -14,6 +14,7 @@ from jaxdodge.ablation.local import FAILURES, News
 from jaxdodge.ablation.screen import Screen
 from jaxdodge.ablation.study import Cell, Study
 from jaxdodge.agents.runs import changed_game
+from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
 Executor = Callable[[list[Task]], Iterator[News]]
@@ -70,7 +71,7 @@ def _outcome(study: Study, cell: Cell, folder: Path) -> Outcome:
     try:
         game, train = cell.configuration()
         train = dataclasses.replace(train, seeds=study.seeds)
-        games = {name: changed_game(game, fields) for name, fields in study.conditions.items()}
+        games = {name: _condition(game, name, fields) for name, fields in study.conditions.items()}
     except ConfigError as error:
         return Outcome(cell, None, {}, error=str(error))
     keys = {name: condition_key(game, study.episodes) for name, game in games.items()}
@@ -85,6 +86,14 @@ def _outcome(study: Study, cell: Cell, folder: Path) -> Outcome:
         folder=folder.absolute(),
     )
     return Outcome(cell, task, keys)
+
+
+def _condition(game: GameConfig, name: str, fields: dict[str, Any]) -> GameConfig:
+    """The game of an evaluation; raises ConfigError with the condition's name."""
+    try:
+        return changed_game(game, fields)
+    except ConfigError as error:
+        raise ConfigError(f"condition {name}: {error}") from None
 
 
 def load(outcomes: list[Outcome], store: Store) -> None:

@@ -80,7 +80,7 @@ def _answers(study: Study, rows: list[Row]) -> list[Part]:
 
 
 def comparison(rows: list[Row]) -> list[str]:
-    """Sentences: the highest, what its interval overlaps, and what is clearly below it."""
+    """Sentences: the highest, what its interval overlaps, what is clearly below it, what else overlaps."""
     best, *others = sorted(rows, key=lambda row: -row["value"])
     lines = [f"highest: {best['of']}, {_interval(best)}"]
     near = [row for row in others if row["high"] >= best["low"]]
@@ -91,14 +91,14 @@ def comparison(rows: list[Row]) -> list[str]:
     if below:
         listed = "; ".join(f"{row['of']}, {_interval(row)}" for row in below)
         lines.append(f"intervals wholly below the highest: {listed}")
-    compared = list(itertools.combinations(sorted(below, key=lambda row: -row["value"]), 2))
+    compared = list(itertools.combinations(others, 2))
     pairs = [f"{one['of']} and {other['of']}" for one, other in compared if other["high"] >= one["low"]]
     if len(pairs) > LISTED_PAIRS:
         lines.append(
-            f"among those, intervals of {len(pairs)} of {len(compared)} pairs overlap: see the scores"
+            f"of the others, intervals of {len(pairs)} of {len(compared)} pairs overlap: see the scores"
         )
     elif pairs:
-        lines.append(f"among those, intervals overlap of: {'; '.join(pairs)}")
+        lines.append(f"of the others, intervals overlap of: {'; '.join(pairs)}")
     return lines
 
 
@@ -141,14 +141,14 @@ def _effects(study: Study, rows: list[Row]) -> list[Part]:
     if len(study.factors) < 2:
         return []
     effects = _of(rows, "main_effect")
+    if not effects:
+        return [Text("No main effects and interactions: they need all cells of a whole grid.")]
     parts: list[Part] = [
         Heading("Main effects"),
         Table(["level", "IQM over all cells that have it"], [[row["of"], _interval(row)] for row in effects]),
         Figure("main_effects", plots.intervals(effects, "score, IQM"), "IQM of the score of each level."),
     ]
     pairs, interactions = _of(rows, "pair_mean"), _of(rows, "interaction")
-    if not pairs:
-        return [*parts, Text("Interactions need all cells of a whole grid.")]
     parts.append(Heading("Interactions of two factors"))
     for number, (one, two) in enumerate(itertools.combinations(study.factors, 2)):
         first = {f"{one} {level}" for level in study.factors[one]}

@@ -39,8 +39,6 @@ class Study:
     factors: dict[str, list[str]]
     """The names of each factor's levels, in the file's order."""
     cells: list[Cell]
-    grid: bool
-    """Whether the cells are all combinations of the levels."""
     seeds: int
     minutes: float | None
     """Budget of training, where that is in minutes."""

@@ -19,6 +19,8 @@ BUDGETS = {
     "updates": Number(int, 1),
     "minutes": Number(float, 0, above_low=True),
 }
+# Environment steps that minutes end before; they are counted in int32.
+ENDLESS = 2_000_000_000
 AS_TRAINED = "as trained"
 EPISODES = 128
 SEEDS = 3
@@ -55,7 +57,9 @@ class _Reader(Checked):
         base = self.base()
         if budget == "total_timesteps":
             base["total_timesteps"] = value
-        listed = self.way("cells")
+        elif budget == "minutes":
+            base |= {"total_timesteps": ENDLESS, "learning_rate_schedule": "constant"}
+            self.refuse_schedules(factors)
         combinations = self.combinations(factors)
         cells = []
         for way, levels in combinations:
@@ -75,7 +79,6 @@ class _Reader(Checked):
             question=" ".join(self.at(question).split()),
             factors={name: list(levels) for name, levels in factors.items()},
             cells=[cell for _, cell in cells],
-            grid=listed is None,
             seeds=self.check(seeds, Number(int, 1, 1000), self.at(seeds)) if seeds else SEEDS,
             minutes=value if budget == "minutes" else None,
             episodes=episodes,
@@ -189,6 +192,13 @@ class _Reader(Checked):
             if configuration in seen:
                 self.refuse(way, f"duplicate cell: {cell.name} is the same as {seen[configuration]}")
             seen[configuration] = cell.name
+
+    def refuse_schedules(self, factors: dict[str, dict[str, dict[str, Any]]]) -> None:
+        """Refuse factors that are to set how the learning rate falls."""
+        for factor, levels in factors.items():
+            if any("learning_rate_schedule" in fields for fields in levels.values()):
+                way = (*cast(Way, self.way("factors")), factor)
+                self.refuse(way, "sets learning_rate_schedule; with a budget in minutes that is constant")
 
     def budget(self) -> tuple[str, Any]:
         """Name and value of the budget."""

@@ -71,7 +71,7 @@ class TrainConfig(Jitter):
     """Seed of everything random in the run."""
     seeds: int = checked(Number(int, 1, 1000), 1)
     """Independent runs in one program; their seeds count up from `seed`."""
-    total_timesteps: int = checked(Number(int, 1), 4_000_000)
+    total_timesteps: int = checked(Number(int, 1, 2**31 - 1), 4_000_000)
     """Environment steps of the run, rounded up to whole epochs."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Arenas that step together."""

@@ -1,5 +1,6 @@
 """The command `ablate`, from end to end: real trainings, in processes that are killed."""
 
+import contextlib
 import json
 import os
 import re
@@ -197,14 +198,24 @@ def test_a_cell_that_fails_is_named_and_the_others_are_as_without_it(command, wh
     assert (status, re.findall("(.*): begins", output)) == (1, ["cell too large"])
 
 
+def computing(driver: subprocess.Popen) -> list[psutil.Process]:
+    """Processes of Ray that are at a task."""
+    found = []
+    for each in psutil.Process(driver.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.name().startswith("ray::_compute"):
+                found.append(each)
+    return found
+
+
 def test_on_ray_with_a_worker_killed_the_scores_are_the_same(command, whole):
     """The worker is killed in the middle of a cell; the driver stays without JAX to the end."""
     process = command.start(STUDY, "ray", "--ray", "local", program=DRIVER)
     runs = command.folder / "ray" / "runs"
     wait_until(lambda: list(runs.glob("*/config.yaml")), process)
+    wait_until(lambda: len(computing(process)) == 2, process)
+    workers = computing(process)
     started = psutil.Process(process.pid).children(recursive=True)
-    workers = [each for each in started if each.name().startswith("ray::_compute")]
-    assert len(workers) == 2
     (training, *_) = [each for each in workers if any("jaxlib" in map.path for map in each.memory_maps())]
     training.kill()
     output, errors = process.communicate(timeout=600)

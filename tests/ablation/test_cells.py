@@ -10,7 +10,7 @@ from ablation_jobs import result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdodge.ablation.cells import Store, Task, condition_key, training_key
+from jaxdodge.ablation.cells import Store, Task, condition_key, program_of, training_key
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.runs import split
@@ -95,8 +95,10 @@ def test_only_what_is_new_is_missing(task, tmp_path):
     assert (evaluation.train, evaluation.conditions) == (task.train, {"two": task.game})
     assert store.missing(dataclasses.replace(task, key="abd")) == [dataclasses.replace(task, key="abd")]
 
-    store.write(task.name, result(evaluation, 2.0))
+    later = result(evaluation, 2.0)
+    store.write(task.name, later | {"cost": {"evaluation_seconds": 2.0, "memory_bytes": 4}})
     (merged,) = store.results("abc")
+    assert merged["cost"] == {"evaluation_seconds": 3.0, "memory_bytes": 10}
     assert {name: [one["mean"] for one in each] for name, each in merged["evaluations"].items()} == {
         "one": [1.0] * 3,
         "two": [2.0] * 3,
@@ -111,6 +113,18 @@ def test_seeds_that_were_trained_apart_are_a_cell_together(task, tmp_path):
     store.write("abc.0-1", result(task.of_seeds(0, 2)))
     assert store.missing(task) == []
     assert [one["seeds"] for one in store.results("abc")] == [[0, 1], [2]]
+
+
+def test_parts_have_all_seeds_and_nearly_one_size(task):
+    ten = task.of_seeds(7, 10)
+    assert ten.in_parts(1) == [ten]
+    assert [(part.train.seed, part.train.seeds) for part in ten.in_parts(4)] == [
+        *((7, 3), (10, 3)),
+        *((13, 2), (15, 2)),
+    ]
+    assert [part.train.seed for part in ten.in_parts(10)] == [*range(7, 17)]
+    # Those of one size are one program.
+    assert len({program_of(part) for part in ten.in_parts(4)}) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"key": "other", "seeds": [0, 1, 2]}'])

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 from ablation_jobs import by_name, tasks
 
 from jaxdodge.ablation.local import run_locally
@@ -71,21 +72,34 @@ if __name__ == "__main__":
 """
 
 
+def content(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+def runs(process: int) -> bool:
+    """Whether a process has not ended; whoever is to reap it may be slow."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_the_process_ends_with_a_study_that_is_killed(tmp_path):
     (tmp_path / "child.py").write_text(CHILD)
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}"}
     study = subprocess.Popen([sys.executable, tmp_path / "child.py", tmp_path], env=environment)
     try:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "waits").exists():
+        # The file is there before its line is.
+        while not (said := content(tmp_path / "waits")).endswith("\n"):
             assert study.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        worker = int((tmp_path / "waits").read_text())
+        worker = int(said)
     finally:
         study.send_signal(signal.SIGKILL)
         study.wait()
     deadline = time.monotonic() + 30
-    while Path(f"/proc/{worker}/stat").exists():
+    while runs(worker):
         assert time.monotonic() < deadline
         time.sleep(0.05)

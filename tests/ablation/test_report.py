@@ -9,16 +9,19 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from ablation_jobs import result
 from websockets.sync.client import connect
 
 from jaxdodge.ablation.cells import Store
-from jaxdodge.ablation.measures import COSTS
+from jaxdodge.ablation.document import to_markdown
+from jaxdodge.ablation.measures import COSTS, measures, profile_interval
 from jaxdodge.ablation.report import write_report
-from jaxdodge.ablation.running import load, outcomes_of
-from jaxdodge.ablation.sections import comparison
+from jaxdodge.ablation.running import Outcome, load, outcomes_of
+from jaxdodge.ablation.sections import comparison, sections
+from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_file import read_study
 
 STUDY = {
@@ -99,6 +102,46 @@ def test_numbers_that_are_known_by_hand(rows):
     assert {float(row["value"]) for row in costs} == {5}
 
 
+def made_up(folder: Path) -> tuple[Study, list[Outcome]]:
+    """The study of `folder`, with its results."""
+    study = read_study(folder / "study.yaml")
+    outcomes = outcomes_of(study, folder)
+    load(outcomes, Store(folder / "cells"))
+    return study, outcomes
+
+
+def test_effects_are_left_out_where_a_cell_of_the_grid_is_missing(folder):
+    study, outcomes = made_up(folder)
+    outcomes[0].error = "no luck"
+    rows = measures(study, outcomes)
+    assert not {"main_effect", "pair_mean", "interaction"} & {row["figure"] for row in rows}
+    text = to_markdown("", sections(study, outcomes, rows))
+    assert text.count("No main effects and interactions: they need all cells of a whole grid.") == 1
+    # Without the other cell of that level too, what is left is a grid again.
+    outcomes[1].error = "no luck"
+    effects = [row for row in measures(study, outcomes) if row["figure"] == "main_effect"]
+    assert [row["of"] for row in effects] == ["frame_stack 2", "colour gray", "colour colour"]
+
+
+def test_a_profile_draws_a_seed_with_all_its_conditions():
+    # One seed is below and one above, in all of them: half of the time both draws are the same seed.
+    low, high = profile_interval(np.float64([[0] * 9, [1] * 9]), np.float64([0.5]))
+    assert (low.tolist(), high.tolist()) == ([0], [1])
+
+
+def test_costs_of_seeds_that_were_trained_apart_add_up_but_for_memory(folder):
+    study, outcomes = made_up(folder)
+    (whole,) = outcomes[0].results
+    outcomes[0].results = [
+        whole
+        | {"seeds": whole["seeds"][part], "curves": whole["curves"][part]}
+        | {"evaluations": {name: each[part] for name, each in whole["evaluations"].items()}}
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    costs = [row for row in measures(study, outcomes[:1]) if row["figure"] == "cost"]
+    assert {row["other"]: row["value"] for row in costs} == dict.fromkeys(COSTS, 10) | {"memory_bytes": 5}
+
+
 def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
     figures = {"learning_curve", "score", "survival", "profile", "improvement", "main_effect", "pair_mean"}
     assert figures | {"interaction", "cost", "seed_return", "condition_return"} <= {
@@ -115,10 +158,7 @@ def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
 
 
 def test_the_same_results_give_the_same_files(folder, tmp_path):
-    study = read_study(folder / "study.yaml")
-    outcomes = outcomes_of(study, folder)
-    load(outcomes, Store(folder / "cells"))
-    write_report(study, outcomes, tmp_path)
+    write_report(*made_up(folder), tmp_path)
     for name in ("report.html", "report.md", "results.csv", "results.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -139,7 +179,10 @@ def test_where_intervals_overlap_it_says_so():
         "highest: b, 9.0 [8.0, 10.0]",
         "intervals overlap with the highest, so they are not told apart: c, 7.0 [5.0, 8.0]",
         "intervals wholly below the highest: d, 3.0 [2.0, 4.0]; a, 1.0 [0.0, 2.0]",
-        "among those, intervals overlap of: d and a",
+        "of the others, intervals overlap of: d and a",
+    ]
+    assert comparison([row("a", 9, 8, 10), row("b", 8, 6, 9), row("c", 6, 5, 7), row("d", 1, 0, 2)])[3:] == [
+        "of the others, intervals overlap of: b and c"
     ]
     assert comparison([row("a", 1, 0, 2)]) == ["highest: a, 1.0 [0.0, 2.0]"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jaxdodge.ablation.running import outcomes_of
 from jaxdodge.ablation.study import timesteps_of
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.agents.runs import changed_game, split
@@ -56,7 +57,7 @@ def test_the_grid_of_the_factors(tmp_path):
     assert {(game.level, train.gamma, train.total_timesteps) for game, train in configurations} == {
         (2, 0.9, 1000)
     }
-    assert (study.grid, study.seeds, study.episodes) == (True, 2, 8)
+    assert (study.seeds, study.episodes) == (2, 8)
     assert study.conditions == {"as trained": {}, "slow": {"fps": 30.0}}
 
 
@@ -74,7 +75,6 @@ def test_listed_cells_a_grid_of_conditions_and_the_full_version(tmp_path):
         "frame_stack 2, timing lagging",
         "frame_stack 1, timing every frame",
     ]
-    assert not study.grid
     assert [*study.conditions.items()][1] == (
         "frames_per_step 1, response_frame full",
         {"frames_per_step": 1, "response_frame": None},
@@ -83,6 +83,28 @@ def test_listed_cells_a_grid_of_conditions_and_the_full_version(tmp_path):
     game, train = full.cells[0].configuration()
     assert (train.num_envs, train.gamma, full.seeds, game.frame_stack) == (64, 0.9, 5, 2)
     assert train.total_timesteps == timesteps_of(100, game, train)
+
+
+def test_a_condition_that_cannot_be_played_is_named(tmp_path):
+    text = GOOD.replace("slow: {fps: 30}", "late: {response_frame: 5}")
+    errors = [outcome.error for outcome in outcomes_of(read_study(write(tmp_path, text)), tmp_path)]
+    assert [error and error.split(" is refused")[0] for error in errors] == [
+        "condition late: response_frame: 5",
+        None,
+        "condition late: response_frame: 5",
+        None,
+    ]
+
+
+def test_with_a_budget_in_minutes_nothing_else_ends_a_training_or_depends_on_its_end(tmp_path):
+    text = GOOD.replace("{total_timesteps: 1000}", "{minutes: 2}")
+    study = read_study(write(tmp_path, text))
+    _, train = study.cells[0].configuration()
+    assert (study.minutes, train.learning_rate_schedule) == (2, "constant")
+    assert train.total_timesteps == 2_000_000_000
+    text = text.replace("frame_stack: [1, 2]", "learning_rate_schedule: [linear, constant]")
+    with pytest.raises(ConfigError, match=r":5: factors\.learning_rate_schedule: sets learning_rate_sched"):
+        read_study(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("updates", [1, 16, 17, 100])
@@ -216,6 +238,13 @@ def test_a_preset_is_the_base_of_the_base(tmp_path):
         ),
         ("seeds: 2", "full: {full: 3}", ":9: full.full: no such field of a study"),
         ("question: Which?", "question: [", ": not valid YAML ("),
+        ("question: Which?", f"question: {'[' * 600}", ": not valid YAML ("),
+        ("gamma: 0.9", "gamma: &a {x: *a}", ":3: base.gamma.x: an alias of what it is in has no end"),
+        (
+            "frame_stack: [1, 2]",
+            "frame_stack: &a [1, *a]",
+            ":5: factors.frame_stack.1: an alias of what ",
+        ),
         ("question: Which?", "- 1", ": not valid YAML ("),
     ],
 )
