@@ -62,14 +62,13 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
 
     from jaxdodge.agents.programs import Program
     from jaxdodge.agents.runs import split
-    from jaxdodge.agents.training import EPOCH_TIMESTEPS
+    from jaxdodge.agents.training import steps_of_an_epoch
     from jaxdodge.train import DEFAULTS
 
-    steps = EPOCH_TIMESTEPS // BASE["num_envs"]
     states, programs = {}, {}
     for seeds in (1, SEEDS):
         game, train = split({**DEFAULTS, **BASE, "seeds": seeds})
-        programs[seeds] = Program(game, train, steps)
+        programs[seeds] = Program(game, train, steps_of_an_epoch(train))
         keys = jax.random.split(jax.random.key(0), seeds)
         states[seeds] = programs[seeds].sac.init(keys if seeds > 1 else keys[0], programs[seeds].params)
 
@@ -88,7 +87,7 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
             times[seeds].append(timed(lambda seeds=seeds: epochs(seeds)))
     named = {TOGETHER: times[SEEDS], APART: times[1]}
     return compared(named, TOGETHER, APART) | {
-        "updates": SEEDS * steps // train.train_freq * train.gradient_steps
+        "updates": SEEDS * steps_of_an_epoch(train) // train.train_freq * train.gradient_steps
     }
 
 

@@ -14,13 +14,14 @@ import tyro
 
 from jaxdodge.ablation.cells import Store, Task
 from jaxdodge.ablation.local import News, run_locally
-from jaxdodge.ablation.running import Outcome, load, locked, outcomes_of, run
+from jaxdodge.ablation.running import Outcome, load, outcomes_of, run
 from jaxdodge.ablation.screen import Screen
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.agents.tables import seconds_text
 from jaxdodge.cli import guarded, parse
 from jaxdodge.fields import Number
+from jaxdodge.locks import locked
 from jaxdodge.train import Interrupt
 
 
@@ -77,7 +78,7 @@ def ablate(arguments: list[str]) -> int:
         return run_on_ray(tasks, interrupt.reason, options.ray, options.gpus_per_cell, options.cpus_per_cell)
 
     store = Store(out / "cells")
-    with locked(out):
+    with locked(out, "another process is at this study; accepted: another --out"):
         load(outcomes, store)
         print(f"{study.question}\n{_size(study)}; results: {out}", flush=True)
         with Screen([outcome.cell.name for outcome in outcomes]) as screen:

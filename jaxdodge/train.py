@@ -1,7 +1,7 @@
 """`python -m jaxdodge.train`: train an agent. Without arguments: level 2, angle 30, at the original's timing.
 
-Exit status: 0 finished, 1 the training diverged, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM
-(everything is saved).
+Exit status: 0 finished, 1 the training diverged or could not be saved at its end, 2 bad input, 130 or 143
+stopped by Ctrl-C or SIGTERM (everything is saved).
 """
 
 import contextlib
@@ -98,6 +98,8 @@ def train(arguments: list[str]) -> int:
         if checkpoint is None and source.finished():
             print(f"{source.folder}: finished already")
             return 0
+        if checkpoint is None:
+            source.refuse_locked()
     if source is None or checkpoint is not None:
         check_place(options.results, name)
 
@@ -108,10 +110,13 @@ def train(arguments: list[str]) -> int:
     cluster.join()
 
     from jaxdodge.agents.checkpoints import Checkpoints
-    from jaxdodge.agents.training import DivergedError, Training
+    from jaxdodge.agents.training import DivergedError, NotSavedError, Training
 
-    with _apart() if options.process else contextlib.nullcontext(options.results) as results:
+    apart = _apart() if options.process else contextlib.nullcontext(options.results)
+    with apart as results, contextlib.ExitStack() as held:
         goes_on = source is not None and checkpoint is None and not options.process
+        if source and goes_on:
+            held.enter_context(source.locked())
         interrupt = Interrupt()
         training = Training(game, config, options.devices)
         if source and Checkpoints(source.checkpoints).steps():
@@ -119,6 +124,8 @@ def train(arguments: list[str]) -> int:
         else:
             training.start()
         run = source if source and goes_on else Run.create(results, name, game, config)
+        if not goes_on:
+            held.enter_context(run.locked())
         if source and not goes_on:
             run.copy_logs(source, config)
         print(f"run: {run.folder}", flush=True)
@@ -126,7 +133,7 @@ def train(arguments: list[str]) -> int:
             print(f"resumed at {training.timesteps:,} steps", flush=True)
         try:
             stopped = training.learn(run, interrupt.reason)
-        except DivergedError as error:
+        except (DivergedError, NotSavedError) as error:
             print(error, file=sys.stderr)
             return 1
         return 128 + (interrupt.signal or signal.SIGTERM) if stopped else 0

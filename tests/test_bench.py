@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from jaxdodge.bench import __main__ as command
 from jaxdodge.bench import rasters, render, train
-from jaxdodge.bench.measure import Case, Options, Prepared, add_roofline, measure, ratio, spread
+from jaxdodge.bench.measure import Options, spread
 from jaxdodge.bench.report import markdown
+from jaxdodge.bench.sac import EPOCH, IMAGE_EPOCH
+from jaxdodge.cli import guarded
 from jaxdodge.render.topdown import draw
 
 VECTOR = (
@@ -61,11 +64,12 @@ def test_the_file_holds_a_row_per_environment_and_size(measured):
         "jaxdodge 2 x 8",
         "jaxdodge 2 x 8, policy_delay 2",
     ]
+    assert [row["name"] for row in of_part(document, "sac")][-2:] == [EPOCH, IMAGE_EPOCH]
 
 
 def test_every_row_has_its_spread_its_compilation_and_its_unit(measured):
     for row in measured[1]["rows"]:
-        assert len(row["rates"]) == 2
+        assert len(row["rates"]) == (1 if row["name"] == IMAGE_EPOCH else 2)
         assert {row["min"], row["max"]} == set(row["rates"])
         assert 0 < row["min"] <= row["median"] <= row["max"]
         assert row["unit"] in {"steps", "frames", "updates"}
@@ -118,7 +122,8 @@ def test_the_table_has_a_line_per_row_and_per_ratio(measured):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "figures.json"
-    done = run("-m", "jaxdodge.bench", "train", "scaling", "--devices", 2, "--tiny", "--out", out)
+    more = ("--devices", 2, "--train-seeds", 2)
+    done = run("-m", "jaxdodge.bench", "train", "scaling", *more, "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(out.read_text())
 
@@ -127,71 +132,22 @@ def test_without_peers_there_are_only_ours(alone):
     printed, document = alone
     assert list(document["packages"]) == ["jax"]
     assert {name.split(":")[0] for name in document["ratios"]} == {"scaling"}
-    assert [row["name"] for row in of_part(document, "train")] == ["jaxdodge"]
+    assert [(row["name"], row["seed"]) for row in of_part(document, "train")] == [
+        ("jaxdodge", 0),
+        ("jaxdodge", 1),
+    ]
+    assert "| jaxdodge | 1 | return " in printed
     scaling = [(row["size"], row["devices"]) for row in of_part(document, "scaling")]
     assert scaling == [(4, 1), *[(16, 1), (16, 2)] * 2]
     assert "| scaling | jaxdodge level 2 | 4 |" in printed
 
 
 def test_trainings_tell_when_they_came_to_their_goal(alone):
-    (ours,) = of_part(alone[1], "train")
-    assert ours["reached"]
-    assert ours["curve"][-1][1] == ours["timesteps"] > 0
-    assert 0 < ours["compile_seconds"] < ours["seconds"]
-    assert ours["best_return"] == max(mean for _, _, mean in ours["curve"])
-
-
-def test_cases_are_timed_in_turn():
-    order = []
-    cases = [
-        Case(name, 1, "steps", lambda name=name: Prepared(lambda: order.append(name), 1))
-        for name in ("a", "b")
-    ]
-    rows = measure("env", cases, Options(repeats=3, seconds=1e-9))
-    assert order == ["a", "a", "b", "b", *("a", "b") * 3]
-    assert [len(row["rates"]) for row in rows] == [3, 3]
-
-
-def row(name, size, *rates):
-    by_processor = [2 * rate if name == "ours" else rate for rate in rates]
-    return {
-        "name": name,
-        "size": size,
-        "rates": list(rates),
-        "rates_by_processor": by_processor,
-        **spread(rates),
-    }
-
-
-def test_each_is_taken_at_its_best_size_and_a_missing_peer_gives_no_ratio():
-    rows = [
-        row("ours", 1, 10, 20, 30),
-        row("ours", 2, 40, 40, 20),
-        row("peer", 1, 10, 20, 5),
-        row("peer", 2, 1, 1, 1),
-    ]
-    assert ratio(rows, "ours", "peer") == {"median": 4, "min": 2, "max": 4, "by_processor": 8}
-    assert ratio(rows, "ours", "peer", 7)["median"] == 28
-    assert ratio(rows, "ours", "absent") is None
-
-
-@pytest.mark.parametrize(
-    ("costs", "limit", "rate"),
-    [
-        ({"bytes": 10, "operations": 1, "state_bytes": 50}, "memory", 100),  # the fast level, 1000 / 10
-        ({"bytes": 10, "operations": 1, "state_bytes": 500}, "memory", 20),  # beyond every level: the slowest
-        ({"bytes": 1, "operations": 50, "state_bytes": 0}, "arithmetic", 10),
-        ({"bytes": 0, "operations": 50, "state_bytes": 0}, "arithmetic", 10),
-    ],
-)
-def test_the_roofline_is_the_nearer_limit(costs, limit, rate):
-    machine = {
-        "bytes_per_second": [{"bytes": 100, "median": 1000}, {"bytes": 200, "median": 200}],
-        "operations_per_second": {"median": 500},
-    }
-    rows = [{"median": 5, **costs}]
-    add_roofline(rows, machine)
-    assert rows[0]["roofline"] == {"limit": limit, "rate": rate, "share": 5 / rate}
+    for ours in of_part(alone[1], "train"):
+        assert ours["reached"]
+        assert ours["curve"][-1][1] == ours["timesteps"] > 0
+        assert 0 < ours["compile_seconds"] < ours["seconds"]
+        assert ours["best_return"] == max(mean for _, _, mean in ours["curve"])
 
 
 @pytest.mark.parametrize(("width", "height", "grayscale"), render.FRAMES.values())
@@ -253,12 +209,25 @@ def test_the_margin_can_be_stated_and_parts_not_measured_are_not_compared(measur
     assert not re.match("^env", done.stdout)
 
 
+def test_without_the_peers_the_guard_refuses_to_measure(measured, monkeypatch, capsys):
+    monkeypatch.setattr(command, "installed", lambda: {"gymnax", "numpy", "numba"})
+    monkeypatch.setattr(command, "measured", None)
+    check = command.Check(against=measured[2])
+    assert guarded(command.check, check) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("sbx-rl, stable-baselines3: not installed")
+    assert "pip install 'jaxdodge[bench]'" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (("env", "--repeats", "-1"), "repeats: -1 is refused"),
         (("env", "--num-envs", "16", "0"), "num_envs: (16, 0) is refused"),
         (("env", "--num-envs"), "num_envs"),
+        (("train", "--train-seeds", "0"), "train_seeds: 0 is refused"),
         (("env", "--seconds", "0"), "seconds: 0.0 is refused"),
         (("env", "--seconds", "many"), "many"),
         (("env", "--stesp", "7"), "--stesp"),
@@ -285,9 +254,9 @@ def test_bad_options_are_refused_in_one_line(tmp_path, arguments, named):
 @pytest.mark.parametrize("peer", ["sbx", "stable_baselines3"])
 def test_peers_train_on_the_vector_environment(peer):
     pytest.importorskip(peer)
-    row = train._peer(peer, -1e9, Options(tiny=True))
+    row = train._peer(peer, -1e9, 3, Options(tiny=True))
     assert row["reached"]
-    assert row["timesteps"] == 80
+    assert (row["seed"], row["timesteps"]) == (3, 80)
 
 
 WITHOUT_JAX = """

@@ -1,8 +1,6 @@
 """A study on its way: what is there already, what is left to do, and what has become of it."""
 
-import contextlib
 import dataclasses
-import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,25 +143,3 @@ def run(outcomes: list[Outcome], store: Store, execute: Executor, screen: Screen
         load([outcome], store)
         if news.kind == "done" and not outcome.error and outcome.task and not store.missing(outcome.task):
             screen.end(task.cell, float(outcome.score.mean()))
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a folder to one process at a time; the lock ends with the process, however that ends.
-
-    Raises:
-        ConfigError: another process has it, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"{folder}: another process is at this study; accepted: another --out"
-            ) from None
-        yield

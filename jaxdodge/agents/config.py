@@ -75,9 +75,9 @@ class TrainConfig(Jitter):
     """Environment steps of the run, rounded up to whole epochs."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Arenas that step together."""
-    learning_starts: int = checked(Number(int, 0), 20_000)
+    learning_starts: int = checked(Number(int, 0, 2**31 - 1), 20_000)
     """Environment steps with random actions before the first update."""
-    buffer_size: int = checked(Number(int, 1), 500_000)
+    buffer_size: int = checked(Number(int, 1, 2**31 - 1), 500_000)
     """Transitions that the replay holds, rounded down to whole steps of all arenas."""
     train_freq: int = checked(Number(int, 1, 1_000_000), 1)
     """Steps of all arenas between updates."""
@@ -121,9 +121,9 @@ class TrainConfig(Jitter):
     """Episodes are cut between this share of max_episode_steps and all of it; time played is log-uniform."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)
     """How many times worse a collision is for the learner than for the score."""
-    eval_freq: int = checked(Number(int, 1), 250_000)
+    eval_freq: int = checked(Number(int, 1, 2**31 - 1), 250_000)
     """Environment steps between evaluations."""
-    save_freq: int = checked(Number(int, 1), 1_000_000)
+    save_freq: int = checked(Number(int, 1, 2**31 - 1), 1_000_000)
     """Environment steps between checkpoints."""
     n_eval_episodes: int = checked(Number(int, 1, 100_000), 512)
     """Episodes of an evaluation."""
@@ -141,6 +141,10 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
         accepted = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
         raise ConfigError(
             f"action_space_type: 'discrete' is refused; accepted: {accepted} (SAC needs continuous actions)"
+        )
+    if train.normalize_observations and game.observation_mode == "topdown":
+        raise ConfigError(
+            "normalize_observations: True is refused; accepted: False (it is for vectors, not for images)"
         )
     least = train.num_envs * rows_needed(game.frame_stack, train.n_step)
     if train.buffer_size < least:

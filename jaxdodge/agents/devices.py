@@ -6,6 +6,7 @@ in means over a batch, gradients among them.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,11 @@ from jaxdodge.agents.config import TrainConfig
 from jaxdodge.fields import ConfigError
 
 AXIS = "arenas"
+# Parts of a busy processor can be minutes apart, and XLA gives up after 40 s. A user's own flags come last.
+PATIENT = (
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
+    " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Cluster:
             ConfigError: there are too few devices, or the other processes do not come.
         """
         if self.devices > 1:
+            os.environ["XLA_FLAGS"] = f"{PATIENT} {os.environ.get('XLA_FLAGS', '')}".strip()
             # Of a machine without accelerators; the others know how many devices they have.
             jax.config.update("jax_num_cpu_devices", self.devices // self.processes)
         if self.processes > 1:

@@ -68,8 +68,9 @@ class Batch:
 class Updates:
     """Losses and updates for a configuration.
 
-    An image's encoder learns from the critics' loss alone, as in DrQ (Kostrikov et al. 2020, arXiv
-    2004.13649); from the actor's if the critics see the state instead.
+    An image's encoder learns from the critics' loss alone, and encodes the next observation too; only the
+    critics' heads have targets, as in DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645). It learns from the
+    actor's loss if the critics see the state instead.
 
     Args:
         config: of the training.

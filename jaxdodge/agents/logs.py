@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,40 @@ import numpy as np
 from jaxdodge.agents.runs import Run
 
 
+class Events:
+    """A TensorBoard file, written at once: tensorboardX's own writer never returns once its thread has died.
+
+    Args:
+        folder: that TensorBoard reads.
+        start: environment steps from which on TensorBoard is to forget what files before say.
+    """
+
+    def __init__(self, folder: Path, start: int):
+        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.record_writer import RecordWriter
+
+        self._records = RecordWriter(f"{folder}/events.out.tfevents.{time.time():.0f}.{socket.gethostname()}")
+        self._write(file_version="brain.Event:2")
+        self._write(step=start, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+    def write(self, timesteps: int, figures: dict[str, float]) -> None:
+        """Add figures, by the names under which TensorBoard shows them."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        self._write(step=timesteps, summary=Summary(value=values))
+        self._records.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._records.close()
+
+
 class Log:
     """What a run writes down at its evaluations.
 
@@ -18,32 +54,34 @@ class Log:
         run: of one seed.
         timesteps: environment steps where the run goes on; what was logged of later ones will come again, and
             is taken back.
+
+    Raises:
+        OSError: also from its methods; what could not be written is tried again the next time.
     """
 
     def __init__(self, run: Run, timesteps: int = 0):
-        from tensorboardX import SummaryWriter
-
         self._run = run
-        self._path = run.folder / "logs" / "metrics.jsonl"
-        kept = [line for line in _lines(self._path) if line["timesteps"] <= timesteps]
-        partial = self._path.with_suffix(".partial")
+        self.path = run.folder / "logs" / "metrics.jsonl"
+        kept = [line for line in _lines(self.path) if line["timesteps"] <= timesteps]
+        partial = self.path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(str(run.folder / "logs"), purge_step=timesteps + 1)
+        partial.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._events = Events(run.folder / "logs", timesteps + 1)
 
     def write(self, evaluation: dict[str, float], figures: dict[str, float]) -> None:
         """Add an evaluation, with the environment steps before it as `timesteps`, and other figures."""
         named = {f"evaluation/{name}": value for name, value in evaluation.items() if name != "timesteps"}
-        for name, value in (named | figures).items():
-            self._tensorboard.add_scalar(name, value, evaluation["timesteps"])
         self._file.write(json.dumps({"timesteps": evaluation["timesteps"]} | named | figures) + "\n")
-        self._file.flush()
+        try:
+            self._events.write(int(evaluation["timesteps"]), named | figures)
+        finally:
+            self._file.flush()
 
     def close(self) -> None:
         """Finish the files and draw the learning curve."""
-        self._tensorboard.close()
-        self._file.close()
+        with self._file, contextlib.closing(self._events):
+            pass
         plot([self._run], self._run)
 
 

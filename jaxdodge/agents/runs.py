@@ -5,10 +5,12 @@ models/best, models/final   the averaged policy (flax msgpack)
 models/checkpoints/         the whole training state, see checkpoints.py
 logs/                       TensorBoard, and metrics.jsonl with the same figures
 plots/learning_curves.png
+lock                        held by the process that trains in it
 summary.json                hardware, versions, times, counts, best and final evaluation
 seed_0/ seed_1/ ...         with several seeds: a folder like this one each, without checkpoints of its own
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -22,10 +24,14 @@ import yaml
 from jaxdodge.agents.config import TrainConfig, check_trainable
 from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
 from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
+from jaxdodge.locks import locked
 
 # Parameters, logs and plot of a run take a few megabytes.
 NEEDED_BYTES = 50_000_000
 POLICIES = ("best", "final")
+# In what the summary of a diverged run says.
+NOT_FINITE = "is not finite"
+TRAINED = "another process trains in it; accepted: a run that has stopped"
 # What gives actions and observations their shapes.
 SEEN = (
     "action_space_type",
@@ -56,6 +62,9 @@ def changed_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
         ConfigError: the policy could not play it.
     """
     derived = {"projectile_slots", *(LEVELS[1] if "level" in setting else ())}
+    if "frames_per_step" in setting and trained.response_frame == trained.frames_per_step:
+        # The last frame stays the last.
+        derived.add("response_frame")
     kept = {name: value for name, value in dataclasses.asdict(trained).items() if name not in derived}
     if setting.get("response_frame") == "full":
         setting = setting | {"response_frame": None}
@@ -135,23 +144,46 @@ class Run:
 
     @classmethod
     def newest(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run | None":
-        """The newest run of a configuration that is not finished, if there is one."""
+        """The newest run of a configuration that can go on, if there is one.
+
+        Not one that is finished or has diverged, nor one that is being trained.
+        """
         for folder in sorted((results / name).glob("*/"), reverse=True):
             try:
                 run = cls.open(folder)
-                if run.config() == (game, train) and not run.finished():
+                if run.config() == (game, train) and not run.finished() and not run.diverged():
+                    run.refuse_locked()
                     return run
-            except ConfigError:  # not a run, or of another version
+            except ConfigError:  # not a run, of another version, or locked
                 pass
         return None
 
     def finished(self) -> bool:
         """Whether it has come to its end."""
+        return self._stopped() is None
+
+    def diverged(self) -> bool:
+        """Whether it stopped because something was not finite; going on, it would come to the same."""
+        return NOT_FINITE in (self._stopped() or "")
+
+    def _stopped(self) -> str | None:
+        """What its summary says of why it stopped before its end; nothing without a summary."""
         try:
             summary = json.loads((self.folder / "summary.json").read_text())
         except (OSError, ValueError):
-            return False
-        return summary.get("stopped") is None
+            return ""
+        stopped = summary.get("stopped")
+        return None if stopped is None else str(stopped)
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep it to this process; raises ConfigError where another one trains in it."""
+        return locked(self.folder, TRAINED)
+
+    def refuse_locked(self) -> None:
+        """Raises ConfigError where another process trains in it."""
+        # Shared, as all processes of one run ask at the same time.
+        with locked(self.folder, TRAINED, shared=True):
+            pass
 
     @property
     def checkpoints(self) -> Path:

@@ -60,6 +60,12 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def mean_and_interval(values: Any) -> dict[str, float]:
+    """The mean of values, with its 95 % interval by bootstrap as `mean_low` and `mean_high`."""
+    low, high = bootstrap_interval(values)
+    return {"mean": float(np.mean(values)), "mean_low": low, "mean_high": high}
+
+
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """95 % interval of a binomial's rate: Wilson's score interval, without continuity correction.
 

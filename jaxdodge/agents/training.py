@@ -1,10 +1,10 @@
 """The training loop: epochs, and between them evaluations, logs and checkpoints."""
 
-import dataclasses
-import functools
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,44 +14,37 @@ import numpy as np
 from jaxdodge.agents.checkpoints import Checkpoints
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.devices import agreed, gathered, place
+from jaxdodge.agents.divergence import DivergedError as DivergedError
+from jaxdodge.agents.divergence import first_not_finite
 from jaxdodge.agents.evaluation import evaluate
-from jaxdodge.agents.learner import Learner, Policy
+from jaxdodge.agents.learner import Policy
 from jaxdodge.agents.logs import Log, plot
 from jaxdodge.agents.memory import estimate, refuse_too_large
 from jaxdodge.agents.programs import shared_program
 from jaxdodge.agents.progress import TrainingProgress
-from jaxdodge.agents.runs import Run
-from jaxdodge.agents.statistics import bootstrap_interval
+from jaxdodge.agents.runs import NOT_FINITE, Run
+from jaxdodge.agents.statistics import mean_and_interval
 from jaxdodge.config import GameConfig
 from jaxdodge.hardware import hardware
 from jaxdodge.sim.params import game_params
 
-# Environment steps per jitted call: about a second, so that an interruption and the progress bar respond.
+# Environment steps and updates of a jitted call, whichever are fewer: of vectors about a second, so that an
+# interruption and the progress bar respond.
 EPOCH_TIMESTEPS = 25_600
+EPOCH_UPDATES = 400
 
 
 def steps_of_an_epoch(config: TrainConfig) -> int:
     """Steps of all arenas."""
-    return max(1, EPOCH_TIMESTEPS // config.num_envs)
+    steps = EPOCH_TIMESTEPS // config.num_envs
+    return max(1, min(steps, EPOCH_UPDATES * config.train_freq // config.gradient_steps))
 
 
-class DivergedError(Exception):
-    """A quantity is no longer finite."""
+NOT_SAVED = "not saved"
 
 
-@functools.partial(jax.jit, static_argnames="seeds")
-def _all_finite(learner: Learner, seeds: int) -> dict[str, jax.Array]:
-    """Of each part of a learner, bool (seeds,)."""
-
-    def finite(leaf: jax.Array) -> jax.Array:
-        return jnp.isfinite(leaf.reshape(seeds, -1)).all(axis=1)
-
-    parts = {
-        field.name: jax.tree.leaves(getattr(learner, field.name)) for field in dataclasses.fields(learner)
-    }
-    return {
-        name: jnp.all(jnp.stack([*map(finite, leaves)]), axis=0) for name, leaves in parts.items() if leaves
-    }
+class NotSavedError(Exception):
+    """A run has stopped, or come to its end, and not all of it is on disk."""
 
 
 class Training:
@@ -132,34 +125,52 @@ class Training:
 
         Raises:
             DivergedError: a quantity is no longer finite; no checkpoint and no policy has it.
+            NotSavedError: where it stopped or ended, not all could be written.
         """
         interrupted = agreed(interrupted)
         self.run, self.parts = run, run.parts(self.config)
         self.checkpoints = Checkpoints(run.checkpoints)
         logs = [Log(part, self.timesteps) for part in self.parts]
-        if self.best:
-            # The folder may have none yet, or one that was found after the checkpoint.
-            self._save_policies("best", self.best_policies)
+        self._unwritten, stopped = False, None
         with show(self.total, self.timesteps, lambda: self.seconds) as progress:
-            progress.say(str(self.memory))
+            self._say = progress.say
+            self._say(str(self.memory))
+            if self.best:
+                # The folder may have none yet, or one that was found after the checkpoint.
+                self._save_policies("best", self.best_policies)
             try:
-                stopped = None
                 while self.timesteps < self.total and stopped is None:
+                    self._unwritten = False
                     metrics, rates = self._advance(progress)
                     if self._due(self.config.eval_freq):
                         self._evaluate(progress, logs, metrics, rates)
                     stopped = interrupted() if self.timesteps < self.total else None
                     if self._due(self.config.save_freq) or stopped:
-                        self._save(progress)
+                        self._save("" if stopped or self.timesteps == self.total else "; training goes on")
             except DivergedError as error:
                 self._summarise(str(error))
                 raise
             finally:
                 for log in logs:
-                    log.close()
-        self._save_policies("final", self._policies())
-        self._summarise(stopped)
+                    with self._noting(log.path, ""):
+                        log.close()
+            if self.best:
+                # What could not be written when it was found.
+                self._save_policies("best", self.best_policies, "")
+            self._save_policies("final", self._policies(), "")
+            self._summarise(stopped or (NOT_SAVED if self._unwritten else None))
+        if self._unwritten:
+            raise NotSavedError(f"{NOT_SAVED}; last checkpoint: {self._last_checkpoint()}")
         return stopped
+
+    @contextlib.contextmanager
+    def _noting(self, path: Path, then: str = "; training goes on") -> Iterator[None]:
+        """What cannot be written, as on a full disk, is said in a line, and then goes on."""
+        try:
+            yield
+        except OSError as error:
+            self._unwritten = True
+            self._say(f"{path}: not written ({error.strerror or error}){then}")
 
     def _due(self, frequency: int) -> bool:
         """Whether something that is done every so many environment steps is to be done now."""
@@ -192,27 +203,19 @@ class Training:
 
     def _refuse_divergence(self, metrics: dict[str, np.ndarray]) -> None:
         """Raises DivergedError if a metric of the epoch, or what it has left behind, is not finite."""
-        wrong = [
-            (int(step), name, int(seed))
-            for name, values in metrics.items()
-            for seed, step in np.argwhere(~np.isfinite(values))
-        ]
-        # The losses of the last update do not tell what it has made of the networks.
-        wrong += [
-            (self.steps_per_epoch - 1, name, int(seed))
-            for name, finite in _all_finite(self.state.learner, self.config.seeds).items()
-            for seed in np.flatnonzero(~np.asarray(finite))
-        ]
+        wrong = first_not_finite(metrics, self.state.learner)
         if wrong:
-            step, name, seed = min(wrong)
-            good = self.checkpoints.steps()
-            place = self.run.checkpoints / f"{good[-1]:012d}" if good else "none was saved"
+            step, name, seed = wrong
             raise DivergedError(
-                f"{name} is not finite from environment step "
+                f"{name} {NOT_FINITE} from environment step "
                 f"{self.timesteps + (step + 1) * self.config.num_envs} on"
                 + (f" (seed {self.config.seed + seed})" if self.config.seeds > 1 else "")
-                + f"; last good checkpoint: {place}"
+                + f"; last good checkpoint: {self._last_checkpoint()}"
             )
+
+    def _last_checkpoint(self) -> Path | str:
+        saved = self.checkpoints.steps()
+        return self.run.checkpoints / f"{saved[-1]:012d}" if saved else "none was saved"
 
     def _policies(self) -> list[Policy]:
         """The averaged policy of every seed, copied, because the state is donated."""
@@ -221,9 +224,10 @@ class Training:
             return [policy]
         return [jax.tree.map(lambda leaf: leaf[seed], policy) for seed in range(self.config.seeds)]  # noqa: B023
 
-    def _save_policies(self, name: str, policies: list[Policy]) -> None:
+    def _save_policies(self, name: str, policies: list[Policy], then: str = "; training goes on") -> None:
         for part, policy in zip(self.parts, policies, strict=True):
-            part.save_policy(name, policy)
+            with self._noting(part.folder / "models" / name, then):
+                part.save_policy(name, policy)
 
     def _evaluate(
         self,
@@ -242,14 +246,17 @@ class Training:
         progress.evaluation(self.latest, rates)
         first = not self.best
         for seed, latest in enumerate(self.latest):
-            logs[seed].write(latest, metrics[seed] | rates | {"seconds": self.seconds})
+            with self._noting(logs[seed].path):
+                logs[seed].write(latest, metrics[seed] | rates | {"seconds": self.seconds})
             # A NaN is no reason to forget the best.
             if first or latest["mean"] > self.best[seed]["mean"]:
                 self.best[seed:] = [latest, *self.best[seed + 1 :]]
                 self.best_policies[seed] = policies[seed]
-                self.parts[seed].save_policy("best", policies[seed])
+                with self._noting(self.parts[seed].folder / "models" / "best"):
+                    self.parts[seed].save_policy("best", policies[seed])
 
-    def _save(self, progress: TrainingProgress) -> None:
+    def _save(self, then: str) -> None:
+        """Save a checkpoint; `then` ends the line that says that it could not be."""
         record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
         score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
         state = gathered(self.state, self.sac.layout) if self.sac.layout else self.state
@@ -258,7 +265,8 @@ class Training:
         try:
             self.checkpoints.save(self.timesteps, (state, self.best_policies), record, score)
         except OSError as error:
-            progress.say(f"{error}; training goes on")
+            self._unwritten = True
+            self._say(f"{error}{then}")
 
     def _summarise(self, stopped: str | None) -> None:
         """Write the summary of the run, and those of its seeds.
@@ -274,20 +282,18 @@ class Training:
         }
         updates = np.atleast_1d(np.asarray(self.state.learner.updates))
         for seed, part in enumerate(self.parts):
-            part.save_summary(
-                common
-                | {
-                    "updates": int(updates[seed]),
-                    "best_evaluation": self.best[seed] if self.best else None,
-                    "final_evaluation": self.latest[seed] if self.latest else None,
-                }
-            )
+            own = {
+                "updates": int(updates[seed]),
+                "best_evaluation": self.best[seed] if self.best else None,
+                "final_evaluation": self.latest[seed] if self.latest else None,
+            }
+            with self._noting(part.folder / "summary.json", ""):
+                part.save_summary(common | own)
         if self.config.seeds > 1:
-            plot(self.parts, self.run)
+            with self._noting(self.run.folder / "plots", ""):
+                plot(self.parts, self.run)
             finals = [latest["mean"] for latest in self.latest]
-            over_seeds = None
-            if finals:
-                low, high = bootstrap_interval(finals)
-                mean = float(np.mean(finals))
-                over_seeds = {"means": finals, "mean": mean, "mean_low": low, "mean_high": high}
-            self.run.save_summary(common | {"updates": int(updates.sum()), "final_evaluation": over_seeds})
+            over_seeds = {"means": finals, **mean_and_interval(finals)} if finals else None
+            common |= {"updates": int(updates.sum()), "final_evaluation": over_seeds}
+            with self._noting(self.run.folder / "summary.json", ""):
+                self.run.save_summary(common)

@@ -55,6 +55,8 @@ class Bench:
     """How long a repeat of a row takes, about."""
     train_limit: float = Options.train_limit
     """Seconds after which a training of `train` is given up."""
+    train_seeds: int = Options.train_seeds
+    """Trainings of each in `train`, with seeds from 0, in turn; one alone has no spread."""
     devices: int = 1
     """How many `scaling` goes up to, in powers of two; without accelerators, parts of the processor."""
     tiny: bool = False
@@ -78,9 +80,14 @@ class Check:
     """Share by which a ratio may fall: medians of repeated runs on a busy machine differ by up to a fifth."""
 
 
+def installed() -> set[str]:
+    """Names of PEERS."""
+    return {name for name in PEERS if importlib.util.find_spec(name)}
+
+
 def bench(options: Bench) -> int:
     """Measure, print and write; returns the exit status."""
-    for name in ("num_envs", "num_images", "repeats", "devices"):
+    for name in ("num_envs", "num_images", "repeats", "train_seeds", "devices"):
         values = getattr(options, name)
         if min(values if isinstance(values, tuple) else (values,), default=0) < 1:
             raise ConfigError(f"{name}: {values} is refused; accepted: whole numbers from 1")
@@ -118,10 +125,10 @@ def measured(options: Bench) -> Document:
         "train": bench_train,
         "scaling": bench_scaling,
     }
-    peers = {name for name in PEERS if options.compare and importlib.util.find_spec(name)}
+    peers = installed() if options.compare else set()
     for name in sorted(PEERS.keys() - peers) if options.compare else ():
         say(f"{PEERS[name]} is not installed, and not compared with (pip install 'jaxdodge[bench]')")
-    names = ("num_envs", "num_images", "repeats", "seconds", "train_limit", "devices", "tiny")
+    names = ("num_envs", "num_images", "repeats", "seconds", "train_limit", "train_seeds", "devices", "tiny")
     settings = Options(peers=frozenset(peers), **{name: getattr(options, name) for name in names})
     if options.tiny:
         settings = dataclasses.replace(settings, num_envs=(4,), num_images=(2,), repeats=2, seconds=1e-6)
@@ -153,6 +160,13 @@ def check(options: Check) -> int:
         raise ConfigError(f"margin: {options.margin} is refused; accepted: a share from 0, below 1")
     committed = guard.read(options.against)
     if options.result is None:
+        # Without one of them its ratios would look fallen, and only after minutes.
+        missing = [PEERS[name] for name in sorted(PEERS.keys() - installed())]
+        if missing:
+            raise ConfigError(
+                f"{', '.join(missing)}: not installed, so not to be compared with; "
+                "accepted: pip install 'jaxdodge[bench]', or --result"
+            )
         document = measured(Bench(parts=("env", "render", "sac"), compare="peers"))
         medians = {name: spread["median"] for name, spread in document["ratios"].items()}
         result = {"parts": document["parts"], "medians": medians}

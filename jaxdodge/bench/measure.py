@@ -25,6 +25,8 @@ class Options:
     """Of one repeat of a row, about."""
     train_limit: float = 900.0
     """Seconds that a whole training may take."""
+    train_seeds: int = 1
+    """Trainings of each, with seeds from 0."""
     devices: int = 1
     """That `scaling` goes up to."""
     tiny: bool = False

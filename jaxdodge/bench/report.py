@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jaxdodge.bench.sac import EPOCH, IMAGE_EPOCH
+
 Document = dict[str, Any]
 # What the project aims at, on two cores.
 GOALS = {
@@ -15,6 +17,9 @@ GOALS = {
     "train: time of sbx over ours": 5.0,
     "train: time of stable_baselines3 over ours": 5.0,
 }
+# By part and name of a row: seconds that compiling may take, and what is reached per second at the best size.
+COMPILE_GOALS = {("sac", EPOCH): 15, ("sac", IMAGE_EPOCH): 30}
+RATE_GOALS = {("render", "frames 84x84x1"): 500_000}
 
 
 def markdown(document: Document) -> str:
@@ -40,18 +45,19 @@ def markdown(document: Document) -> str:
             "|---|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
     lines += [_row(row) for row in timed]
+    lines += _goals(timed)
     trained = [row for row in document["rows"] if row["part"] == "train"]
     if trained:
         lines += [
             "",
-            "| training | reached | seconds | processor seconds | steps | best return |",
-            "|---|---|--:|--:|--:|--:|",
+            "| training | seed | reached | seconds | processor seconds | steps | best return |",
+            "|---|--:|---|--:|--:|--:|--:|",
         ]
     for row in trained:
         best = "" if row["best_return"] is None else f"{row['best_return']:.0f}"
         reached = f"return {row['goal']:.0f}" if row["reached"] else "no"
         lines.append(
-            f"| {row['name']} | {reached} | {row['seconds']:.0f} "
+            f"| {row['name']} | {row['seed']} | {reached} | {row['seconds']:.0f} "
             f"| {row['processor_seconds']:.0f} | {row['timesteps']:,} | {best} |"
         )
     if document["ratios"]:
@@ -69,18 +75,45 @@ def _row(row: dict[str, Any]) -> str:
     limit, share = (
         (f"{roofline['rate']:,.0f} ({roofline['limit']})", f"{roofline['share']:.0%}") if roofline else "  "
     )
+    # What was measured once has no spread.
+    low, high = (f"{row[name]:,.0f}" if len(row["rates"]) > 1 else "" for name in ("min", "max"))
     return (
         f"| {row['part']} | {row['name']} | {row['size']:,} | {row['median']:,.0f} {row['unit']} "
-        f"| {row['min']:,.0f} | {row['max']:,.0f} | {row['compile_seconds']:.1f} | {limit} | {share} |"
+        f"| {low} | {high} | {row['compile_seconds']:.1f} | {limit} | {share} |"
     )
+
+
+def _goals(rows: list[dict[str, Any]]) -> list[str]:
+    """A table of the goals on rows, those that were measured."""
+
+    def of(part: str, name: str) -> list[dict[str, Any]]:
+        return [row for row in rows if (row["part"], row["name"]) == (part, name)]
+
+    lines = []
+    for (part, name), most in COMPILE_GOALS.items():
+        for row in of(part, name):
+            seconds = row["compile_seconds"]
+            verdict = _verdict(seconds < most)
+            lines.append(f"| {part}: {name}, seconds to compile | {seconds:.1f} | below {most} | {verdict} |")
+    for (part, name), least in RATE_GOALS.items():
+        rates = [row["median"] for row in of(part, name)]
+        if rates:
+            verdict = _verdict(max(rates) >= least)
+            lines.append(f"| {part}: {name}, per second | {max(rates):,.0f} | {least:,} | {verdict} |")
+    return ["", "| goal of | measured | goal | |", "|---|--:|--:|---|", *lines] if lines else []
+
+
+def _verdict(reached: bool) -> str:
+    return "reached" if reached else "not reached"
 
 
 def _ratio(name: str, spread: dict[str, Any]) -> str:
     goal = GOALS.get(name)
     least = ">= " if spread.get("at_least") else ""
-    verdict = "" if goal is None else "reached" if spread["median"] >= goal else "not reached"
+    low, high = (f"{spread[name]:.2f}" if name in spread else "" for name in ("min", "max"))
+    verdict = "" if goal is None else _verdict(spread["median"] >= goal)
     return (
-        f"| {name} | {least}{spread['median']:.2f} | {spread['min']:.2f} | {spread['max']:.2f} "
+        f"| {name} | {least}{spread['median']:.2f} | {low} | {high} "
         f"| {spread['by_processor']:.2f} "
         f"| {goal or ''} | {verdict} |"
     )

@@ -5,6 +5,7 @@ has layer norm in the critics, and averages the policy; sbx can do the former, S
 makes the networks' inputs from what the replay holds, the others hold them ready.
 """
 
+import dataclasses
 import time
 from functools import partial
 from typing import Any
@@ -17,7 +18,18 @@ BATCH = 256
 GRADIENT_STEPS = 16
 BUFFER = 102_400
 ARENAS = 1024
-EPOCH = "jaxdodge training epoch"
+EPOCH, IMAGE_EPOCH = "jaxdodge training epoch", "jaxdodge training epoch, images"
+# As configs/pixels_84.yaml, but small in all that the time of compiling does not depend on.
+IMAGE_GAME = GAME | {"observation_mode": "topdown", "image_grayscale": True, "frame_stack": 4}
+IMAGE_TRAINING: dict[str, Any] = {
+    "critic_observation": "state",
+    "random_shift": False,
+    "num_envs": 16,
+    "batch_size": 16,
+    "gradient_steps": 2,
+    "buffer_size": 1600,
+    "learning_starts": 160,
+}
 
 
 def bench_sac(options: Options) -> tuple[Rows, dict[str, Any]]:
@@ -53,7 +65,11 @@ def bench_sac(options: Options) -> tuple[Rows, dict[str, Any]]:
             )
         }
     training = Case(EPOCH, 16 if options.tiny else ARENAS, "steps", partial(epoch, options))
-    return rows + measure("sac", [training], options), ratios
+    images = Case(IMAGE_EPOCH, IMAGE_TRAINING["num_envs"], "steps", partial(epoch, options, images=True))
+    rows += measure("sac", [training], options)
+    # For its compilation; the networks of images are slow on a processor.
+    rows += measure("sac", [images], dataclasses.replace(options, repeats=1, seconds=1e-6))
+    return rows, ratios
 
 
 def _ours(net_arch: tuple[int, ...], policy_delay: int, options: Options) -> Prepared:
@@ -156,8 +172,11 @@ def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None,
     return Prepared(lambda: model.train(GRADIENT_STEPS, BATCH), GRADIENT_STEPS, seconds)
 
 
-def epoch(options: Options, devices: int = 1) -> Prepared:
-    """Steps of all arenas, each with its updates, as `python -m jaxdodge.train` does without arguments."""
+def epoch(options: Options, devices: int = 1, images: bool = False) -> Prepared:
+    """Steps of all arenas, each with its updates, as `python -m jaxdodge.train` does without arguments.
+
+    images: as it does from images, of 84 x 84 pixels, but with fewer arenas, updates and transitions.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -166,16 +185,18 @@ def epoch(options: Options, devices: int = 1) -> Prepared:
     from jaxdodge.config import GameConfig
     from jaxdodge.sim.params import game_params
 
-    small = (
+    small: dict[str, Any] = (
         {"num_envs": 16, "net_arch": (8, 8), "buffer_size": 1600, "learning_starts": 16}
         if options.tiny
         else {}
     )
-    config = TrainConfig(**small)  # type: ignore[arg-type]
-    game = GameConfig(**GAME)
+    side = 32 if options.tiny else 84
+    pixels = {"image_obs_width": side, "image_obs_height": side}
+    config = TrainConfig(**(IMAGE_TRAINING if images else {}) | small)
+    game = GameConfig(**(IMAGE_GAME | pixels if images else GAME))
     sac, params = make_sac(game, config, devices=devices), game_params(game)
     state, first = [sac.init(jax.random.key(0), params)], config.learning_starts // config.num_envs + 1
-    steps = 2 if options.tiny else 25
+    steps = 2 if options.tiny or images else 25
     start = time.perf_counter()
     program = sac.epoch.lower(state[0], params, jnp.int32(first), steps=steps).compile()
     seconds = time.perf_counter() - start

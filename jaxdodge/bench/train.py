@@ -3,9 +3,11 @@
 Ours is what `python -m jaxdodge.train` does. sbx and Stable-Baselines3 train on our vector environment with
 the same arenas, updates per step, batch, widths, discount, learning rate, replay, reward scale and penalty;
 sbx also with our layer norm and policy_delay. Their evaluations do not count as their time; ours do.
+With several seeds they take turns, seed by seed.
 """
 
 import importlib
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,27 +20,40 @@ from jaxdodge.bench.measure import Options, Rows, say, spread
 
 GOAL = 800.0
 EPISODES = 128
+OURS = "jaxdodge"
+PEERS = ("sbx", "stable_baselines3")
 # Environment steps between evaluations.
 EVALUATED = 102_400
 
 
 def bench_train(options: Options) -> tuple[Rows, dict[str, Any]]:
-    """Rows, and ratios to the peers: a lower bound where a peer did not get there."""
+    """Rows, and ratios to the peers."""
     goal = -1e9 if options.tiny else GOAL
-    rows = [_ours(goal, options)]
-    rows += [_peer(name, goal, options) for name in ("sbx", "stable_baselines3") if name in options.peers]
-    ratios: dict[str, Any] = {}
-    for row in rows[1:]:
-        wall, processor = (
-            row[name] / rows[0][name] if rows[0]["reached"] else 0.0
-            for name in ("seconds", "processor_seconds")
-        )
-        ratios[f"train: time of {row['name']} over ours"] = {
-            **spread([wall]),
-            "by_processor": processor,
-            "at_least": not row["reached"],
-        }
-    return rows, ratios
+    peers = [name for name in PEERS if name in options.peers]
+    rows: Rows = []
+    for seed in range(options.train_seeds):
+        rows.append(_ours(goal, seed, options))
+        rows += [_peer(name, goal, seed, options) for name in peers]
+    return rows, {f"train: time of {name} over ours": ratio_over_seeds(rows, name) for name in peers}
+
+
+def ratio_over_seeds(rows: Rows, peer: str) -> dict[str, Any]:
+    """Time of the peer's nth training over that of our nth; one training alone has no spread.
+
+    Where ours did not get to its goal a ratio is 0; where the peer did not, all are lower bounds.
+    """
+    ours, theirs = ([row for row in rows if row["name"] == name] for name in (OURS, peer))
+    pairs = list(zip(ours, theirs, strict=True))
+
+    def ratios(seconds: str) -> list[float]:
+        return [other[seconds] / mine[seconds] if mine["reached"] else 0.0 for mine, other in pairs]
+
+    found = spread(ratios("seconds"))
+    return {
+        **(found if len(pairs) > 1 else {"median": found["median"]}),
+        "by_processor": statistics.median(ratios("processor_seconds")),
+        "at_least": not all(row["reached"] for row in theirs),
+    }
 
 
 class _Clock:
@@ -55,12 +70,13 @@ class _Clock:
         self.wall += time.perf_counter() - self._began[0]
         self.processor += time.process_time() - self._began[1]
 
-    def row(self, name: str, goal: float, curve: list[tuple[float, int, float]]) -> dict[str, Any]:
+    def row(self, name: str, seed: int, goal: float, curve: list[tuple[float, int, float]]) -> dict[str, Any]:
         """curve: seconds, environment steps and mean return of every evaluation."""
         best = max((mean for _, _, mean in curve), default=None)
         return {
             "part": "train",
             "name": name,
+            "seed": seed,
             "goal": goal,
             "reached": best is not None and best >= goal,
             "seconds": self.wall,
@@ -71,12 +87,13 @@ class _Clock:
         }
 
 
-def _configuration(tiny: bool) -> tuple[dict[str, Any], Any]:
+def _configuration(tiny: bool, seed: int) -> tuple[dict[str, Any], Any]:
     from jaxdodge.agents.config import TrainConfig
 
-    evaluations: dict[str, Any] = {"eval_freq": EVALUATED, "n_eval_episodes": EPISODES, "save_freq": 10**9}
+    fields: dict[str, Any] = {"eval_freq": EVALUATED, "n_eval_episodes": EPISODES, "save_freq": 10**9}
+    fields["seed"] = seed
     if not tiny:
-        return GAME, TrainConfig(**evaluations)
+        return GAME, TrainConfig(**fields)
     small: dict[str, Any] = {
         "num_envs": 8,
         "net_arch": (8, 8),
@@ -84,16 +101,16 @@ def _configuration(tiny: bool) -> tuple[dict[str, Any], Any]:
         "batch_size": 8,
         "buffer_size": 800,
     }
-    evaluations |= {"eval_freq": 80, "n_eval_episodes": 2}
-    return GAME | {"max_episode_steps": 20}, TrainConfig(**evaluations, **small, total_timesteps=200)
+    fields |= {"eval_freq": 80, "n_eval_episodes": 2}
+    return GAME | {"max_episode_steps": 20}, TrainConfig(**fields, **small, total_timesteps=200)
 
 
-def _ours(goal: float, options: Options) -> dict[str, Any]:
+def _ours(goal: float, seed: int, options: Options) -> dict[str, Any]:
     from jaxdodge.agents.runs import Run
     from jaxdodge.agents.training import Training
     from jaxdodge.config import GameConfig
 
-    fields, config = _configuration(options.tiny)
+    fields, config = _configuration(options.tiny, seed)
     game = GameConfig(**fields)
     curve: list[tuple[float, int, float]] = []
 
@@ -118,7 +135,7 @@ def _ours(goal: float, options: Options) -> dict[str, Any]:
         def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
             point = training.seconds, int(evaluations[0]["timesteps"]), evaluations[0]["mean"]
             curve.append(point)
-            _say("jaxdodge", *point)
+            _say(OURS, *point)
 
     def stop() -> str | None:
         if curve and curve[-1][2] >= goal:
@@ -132,21 +149,21 @@ def _ours(goal: float, options: Options) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         training.learn(Run.create(Path(folder), "bench", game, config), stop, Evaluations)
         clock.pause()
-    return clock.row("jaxdodge", goal, curve) | {"compile_seconds": compile_seconds}
+    return clock.row(OURS, seed, goal, curve) | {"compile_seconds": compile_seconds}
 
 
 def _say(name: str, seconds: float, timesteps: int, mean: float) -> None:
     say(f"train: {name}, {seconds:.0f} s, {timesteps:,} steps: return {mean:.1f}")
 
 
-def _peer(name: str, goal: float, options: Options) -> dict[str, Any]:
+def _peer(name: str, goal: float, seed: int, options: Options) -> dict[str, Any]:
     from stable_baselines3.common.callbacks import BaseCallback
 
     from jaxdodge.bench.vec_env import Arenas
     from jaxdodge.config import GameConfig
     from jaxdodge.sim.gym import DodgeVectorEnv
 
-    fields, config = _configuration(options.tiny)
+    fields, config = _configuration(options.tiny, seed)
     penalty = GameConfig(**fields).collision_penalty * config.collision_penalty_factor
     clock = _Clock()
     arenas = Arenas(
@@ -190,7 +207,7 @@ def _peer(name: str, goal: float, options: Options) -> dict[str, Any]:
     )
     model.learn(config.total_timesteps, callback=Evaluations())
     clock.pause()
-    return clock.row(name, goal, curve)
+    return clock.row(name, seed, goal, curve)
 
 
 def mean_return(model: Any, env: Any) -> float:

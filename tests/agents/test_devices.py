@@ -134,9 +134,17 @@ def test_a_checkpoint_goes_on_with_another_number_of_devices(trained, command):
         assert_same_run(run, branch, steps=[51_200])
 
 
-def test_two_processes_train_as_one(trained, command):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+@pytest.fixture
+def coordinator():
+    """A free address, held until the end of the test, so that nothing else gets it before process 0 does."""
+    with socket.socket() as held:
+        # Process 0 asks for the same, and can then listen beside this, which does not.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+def test_two_processes_train_as_one(trained, command, coordinator):
     shared = ("--config", "tiny.yaml", "--devices", 2, "--processes", 2, "--coordinator", coordinator)
     both = [command("both", *shared, "--process", number) for number in range(2)]
     first, second = finished(*both)
@@ -155,6 +163,24 @@ def test_two_processes_train_as_one(trained, command):
     (checkpoint,) = (run / "models" / "checkpoints").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["stopped"], summary["timesteps"]) == ("another process", int(checkpoint.name))
+
+
+def test_parts_of_a_busy_processor_may_wait_for_each_other_as_long_as_the_user_says():
+    mine = "--xla_cpu_collective_call_terminate_timeout_seconds=900"
+    code = """
+import os
+import jax
+from jaxdodge.agents.devices import Cluster
+Cluster(2).join()
+print(len(jax.devices()), os.environ["XLA_FLAGS"])
+"""
+    environment = os.environ | {"XLA_FLAGS": mine}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    devices, *flags = done.stdout.split()
+    assert devices == "2"
+    assert "--xla_cpu_collective_call_terminate_timeout_seconds=600" in flags
+    assert flags[-1] == mine
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Logs: everything is written twice, a run that goes back takes back what it will write again."""
 
+import contextlib
 import json
+import resource
 from pathlib import Path
 
 import matplotlib.image
@@ -124,3 +126,19 @@ def test_curves_are_drawn_of_one_run_and_of_several(tmp_path):
 def test_without_an_evaluation_nothing_is_drawn(run):
     write(run, [])
     assert list((run.folder / "plots").iterdir()) == []
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_space_again(run):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = Log(run)
+    for step in range(1, 6):
+        space = limits[0] if step == 5 else 10
+        resource.setrlimit(resource.RLIMIT_FSIZE, (space, limits[1]))
+        try:
+            with contextlib.nullcontext() if step == 5 else pytest.raises(OSError, match="File too large"):
+                log.write({"timesteps": step, "mean": 0.5, "std": 1.0}, {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.close()
+    assert [line["timesteps"] for line in lines(run)] == [1, 2, 3, 4, 5]
+    assert [event.step for event in events(run) if event.summary.value] == [1, 2, 3, 4, 5]

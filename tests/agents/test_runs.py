@@ -9,7 +9,7 @@ import pytest
 
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.runs import Run, check_place, split
+from jaxdodge.agents.runs import Run, changed_game, check_place, split
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
@@ -90,6 +90,15 @@ def test_the_newest_unfinished_run_of_the_same_configuration_is_found(tmp_path):
     found = newest()
     assert found
     assert found.folder == runs[1].folder
+    with runs[1].locked():
+        found = newest()
+        assert found
+        assert found.folder == runs[0].folder
+    runs[1].save_summary({"stopped": "actor_loss is not finite from environment step 512 on; ..."})
+    assert (runs[1].finished(), runs[1].diverged()) == (False, True)
+    found = newest()
+    assert found
+    assert found.folder == runs[0].folder
     runs[1].save_summary({"stopped": None})
     assert runs[1].finished()
     found = newest()
@@ -113,3 +122,12 @@ def test_split_knows_both_configurations():
     assert (game.level, game.action_space_type, train.gamma) == (2, "basic_3d", 0.5)
     with pytest.raises(ConfigError, match=r"gama: no such field .*did you mean gamma\?"):
         split({"gama": 0.5})
+
+
+@pytest.mark.parametrize("frames", [3, 9])
+def test_with_other_frames_per_step_a_last_response_frame_stays_the_last_and_another_stays_itself(frames):
+    last = dataclasses.replace(GAME, frames_per_step=7, response_frame=7)
+    assert changed_game(last, {"frames_per_step": frames}).response_frame == frames
+    assert changed_game(last, {"frames_per_step": frames, "response_frame": 2}).response_frame == 2
+    assert changed_game(GAME, {"frames_per_step": frames}).response_frame == 0
+    assert changed_game(last, {"fps": 30}).response_frame == 7

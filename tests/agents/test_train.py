@@ -18,6 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxdodge import evaluate, train
 from jaxdodge.agents import training
 from jaxdodge.agents.checkpoints import Checkpoints
+from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.runs import Run, split
 from jaxdodge.agents.training import DivergedError, Training
 from jaxdodge.cli import guarded
@@ -110,8 +111,8 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
 
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if "checkpoints/" not in f"{path}"}
     assert files - {name for name in files if "tfevents" in name} == {
-        *("config.yaml", "summary.json", "models", "models/best", "models/final", "models/checkpoints"),
-        *("logs", "logs/metrics.jsonl", "plots", "plots/learning_curves.png"),
+        *("config.yaml", "lock", "summary.json", "models", "models/best", "models/final"),
+        *("models/checkpoints", "logs", "logs/metrics.jsonl", "plots", "plots/learning_curves.png"),
     }
     assert any("tfevents" in name for name in files)
     game, config = Run.open(run).config()
@@ -136,7 +137,7 @@ def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
     assert command("--seeds", 3) == 0
     run = _only_run()
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "summary.json", "models", "plots", "seed_0", "seed_1", "seed_2")
+        *("config.yaml", "lock", "summary.json", "models", "plots", "seed_0", "seed_1", "seed_2")
     }
     parts = [run / f"seed_{index}" for index in range(3)]
     assert [Run.open(part).config()[1].seed for part in parts] == [0, 1, 2]
@@ -176,6 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(command, capsys):
     summary = _summary(run)
     assert (summary["stopped"], summary["timesteps"]) == (line, (int(found[2]) - 64) // 512 * 512)
     assert not Run.open(run).finished()
+    assert Run.newest(Path("results"), "tiny", *Run.open(run).config()) is None
     good = Checkpoints(run / "models" / "checkpoints").steps()
     assert found[3] == f"{run}/models/checkpoints/{good[-1]:012d}"
     again = Training(*Run.open(run).config())
@@ -214,14 +216,29 @@ def test_a_policy_that_is_not_finite_stops_the_run_though_no_loss_tells(command,
 
 def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(command, monkeypatch, capsys):
     monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled"))
-    assert command("--buffer-size", 100_000_000_000) == 2
+    images = "--observation-mode", "topdown"
+    assert command("--buffer-size", 2_000_000_000, *images) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"buffer_size: 100000000000 is refused; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
+        r"buffer_size: 2000000000 is refused; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
         r"buffer_size \d+ would fit",
         line,
     )
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [
+        ({}, 25),
+        ({"num_envs": 256, "gradient_steps": 16}, 25),
+        ({"num_envs": 16, "gradient_steps": 64, "train_freq": 8}, 50),
+        ({"num_envs": 100_000, "buffer_size": 1_000_000}, 1),
+        ({"gradient_steps": 1000}, 1),
+    ],
+)
+def test_an_epoch_has_no_more_steps_and_no_more_updates_than_an_interruption_can_wait_for(fields, steps):
+    assert training.steps_of_an_epoch(TrainConfig(**fields)) == steps
 
 
 REFUSED = [
@@ -240,6 +257,17 @@ REFUSED = [
     ),
     (["--net-arch", "64", "0"], "net_arch: [64, 0] is refused; accepted: a list of whole numbers"),
     (["--buffer-size", "10"], "buffer_size: 10 is refused; accepted: at least 4096"),
+    *[
+        (
+            [f"--{name}", "2147483648"],
+            f"{name.replace('-', '_')}: 2147483648 is refused; accepted: a whole number",
+        )
+        for name in ("learning-starts", "buffer-size", "eval-freq", "save-freq")
+    ],
+    (
+        ["--normalize-observations", "true", "--observation-mode", "topdown"],
+        "normalize_observations: True is refused; accepted: False",
+    ),
     (["--ent-coef", "auto_0"], "ent_coef: 'auto_0' is refused; accepted: auto, auto_NUMBER"),
     (["--level", "3"], "level: 3 is refused; accepted: a whole number, 1 <= value <= 2"),
     (["--image-grayscale", "maybe"], "image_grayscale: 'maybe' is refused; accepted: true or false"),
