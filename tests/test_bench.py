@@ -21,8 +21,6 @@ VECTOR = (
     "jaxdodge level 2",
     "jaxdodge level 2, frames_per_step 7",
     "gymnax CartPole-v1",
-    "gymnax Breakout-MinAtar",
-    "gymnax Asterix-MinAtar",
 )
 FRAMES = {"84x84x1": 7056, "64x64x3": 12288, "256x256x3": 196608}
 

@@ -35,7 +35,8 @@ def bench_env(options: Options) -> tuple[Rows, dict[str, Any]]:
         if "gymnax" in options.peers:
             cases += [
                 Case(f"gymnax {name}", size, "steps", partial(rollout, partial(_gymnax, name), size, options))
-                for name in PEERS
+                # The others take longer to compile than everything else together.
+                for name in (PEERS[:1] if options.tiny else PEERS)
             ]
         rows += measure("env", cases, options)
     cartpole, breakout, asterix = (f"gymnax {name}" for name in PEERS)
