@@ -17,25 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tiny_runs import TINY
 
 from jaxdodge.agents.checkpoints import Checkpoints
 
-TINY = {
-    "num_envs": 64,
-    "net_arch": [8],
-    "buffer_size": 2560,
-    "batch_size": 16,
-    "gradient_steps": 2,
-    "learning_starts": 8,
-    "policy_averaging": 0.1,
-    "n_eval_episodes": 8,
-    "max_episode_steps": 80,
-    "frames_per_step": 1,
-    "fps": 10,
-    "total_timesteps": 4096,
-    "eval_freq": 512,
-    "save_freq": 1024,
-}
 IMAGES = {
     "observation_mode": "topdown",
     "image_obs_width": 32,

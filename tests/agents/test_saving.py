@@ -1,65 +1,23 @@
 """A run whose files cannot be written says so, and one process at a time writes them."""
 
 import errno
-import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tiny_runs import TINY
+from tiny_runs import lines as _lines
+from tiny_runs import only_run as _only_run
+from tiny_runs import summary as _summary
 
 from jaxdodge import train
-from jaxdodge.agents import logs, training
+from jaxdodge.agents import logs
 from jaxdodge.agents.checkpoints import Checkpoints
 from jaxdodge.agents.runs import Run, split
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
-
-# That of test_resume, so that it is compiled once.
-TINY = {
-    "num_envs": 64,
-    "net_arch": [8],
-    "buffer_size": 2560,
-    "batch_size": 16,
-    "gradient_steps": 2,
-    "learning_starts": 8,
-    "policy_averaging": 0.1,
-    "n_eval_episodes": 8,
-    "max_episode_steps": 80,
-    "frames_per_step": 1,
-    "fps": 10,
-    "total_timesteps": 4096,
-    "eval_freq": 512,
-    "save_freq": 1024,
-}
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch):
-    """The command with short epochs, in this process, in a folder with tiny.yaml."""
-    handlers = {number: signal.getsignal(number) for number in train.Interrupt.SIGNALS}
-    monkeypatch.setattr(training, "EPOCH_TIMESTEPS", 512)
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
-    yield lambda *arguments: guarded(train.train, ["--config", "tiny.yaml", *map(str, arguments)])
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def _only_run(name: str = "tiny") -> Path:
-    (run,) = Path("results", name).iterdir()
-    return run
-
-
-def _lines(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
-
-
-def _summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text())
 
 
 def test_a_full_disk_is_said_and_training_goes_on_to_an_end_that_says_so(command, monkeypatch, capsys):

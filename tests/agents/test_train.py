@@ -1,8 +1,6 @@
 """The command `train`: from end to end, several seeds, divergence, and every refusal."""
 
-import json
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,10 @@ import pytest
 import yaml
 from flax import serialization
 from jax.experimental.compilation_cache import compilation_cache
+from tiny_runs import TINY
+from tiny_runs import lines as _lines
+from tiny_runs import only_run as _only_run
+from tiny_runs import summary as _summary
 
 from jaxdodge import evaluate, train
 from jaxdodge.agents import training
@@ -24,23 +26,6 @@ from jaxdodge.agents.training import DivergedError, Training
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
 
-# That of test_resume, so that it is compiled once.
-TINY = {
-    "num_envs": 64,
-    "net_arch": [8],
-    "buffer_size": 2560,
-    "batch_size": 16,
-    "gradient_steps": 2,
-    "learning_starts": 8,
-    "policy_averaging": 0.1,
-    "n_eval_episodes": 8,
-    "max_episode_steps": 80,
-    "frames_per_step": 1,
-    "fps": 10,
-    "total_timesteps": 4096,
-    "eval_freq": 512,
-    "save_freq": 1024,
-}
 ORIGINAL = Path(__file__).parents[2] / "configs" / "original" / "sac_level1_vector.yaml"
 
 
@@ -56,31 +41,6 @@ def _compiled(tmp_path_factory):
         compilation_cache.reset_cache()
         if values is changed:
             yield
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch):
-    """The command with short epochs, in this process, in a folder with tiny.yaml."""
-    handlers = {number: signal.getsignal(number) for number in train.Interrupt.SIGNALS}
-    monkeypatch.setattr(training, "EPOCH_TIMESTEPS", 512)
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
-    yield lambda *arguments: guarded(train.train, ["--config", "tiny.yaml", *map(str, arguments)])
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def _only_run(name: str = "tiny") -> Path:
-    (run,) = Path("results", name).iterdir()
-    return run
-
-
-def _lines(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
-
-
-def _summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text())
 
 
 def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp_path):
