@@ -108,7 +108,8 @@ class TrainConfig(Jitter):
     policy_delay: int = checked(Number(int, 1, 1000), 2)
     """Updates of the critics for one of the actor."""
     policy_averaging: float = checked(Number(float, 0, 1, above_low=True), 0.0006)
-    """Share of the policy that enters the averaged one, which is evaluated and saved, per update of it."""
+    """Share of the policy that enters the averaged one, which is evaluated and saved, per update of it; more
+    at first, so that it averages over at most a tenth of the updates so far."""
     normalize_observations: bool = checked(Flag(), False)
     """Vectors: scale what the networks see by its running mean and variance."""
     critic_observation: str = checked(Name(("same", "state")), "same")

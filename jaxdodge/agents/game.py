@@ -26,12 +26,15 @@ def make_sac(game: GameConfig, config: TrainConfig, seeds: int | None = None, de
         return draw_params(key, params.replace(collision_penalty=penalty), jitter)
 
     if game.observation_mode != "topdown":
-        return SAC(env, partial(vector_features, config=game), config, draw, seeds=seeds, devices=devices)
+        # Fewer numbers than the observation, and most of a batch's cost if made anew for each.
+        alone = game.frame_stack == 1
+        view = View(env, partial(vector_features, config=game), keeps_inputs=alone)
+        return SAC(view, config, draw, seeds=seeds, devices=devices)
     critic_view = None
     if config.critic_observation == "state":
         state = dataclasses.replace(env.config, observation_mode="standard", frame_stack=1)
-        critic_view = View(DodgeEnv(state), partial(vector_features, config=state))
-    return SAC(env, image_inputs, config, draw, critic_view, seeds, devices)
+        critic_view = View(DodgeEnv(state), partial(vector_features, config=state), keeps_inputs=True)
+    return SAC(View(env, image_inputs), config, draw, critic_view, seeds, devices)
 
 
 def static_parts(game: GameConfig, config: TrainConfig) -> Any:

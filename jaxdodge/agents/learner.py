@@ -16,6 +16,9 @@ from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.networks import Actor, ImageEncoder, critic_ensemble, sample_action
 from jaxdodge.agents.normalization import Statistics, no_statistics, normalize
 
+# The averaged policy is one over this part of the updates so far, while those are fewer than configured.
+# With the configured share alone it would lag half of all learning behind at first.
+YOUNGEST_PART = 0.1
 Params = Any
 Metrics = dict[str, jax.Array]
 
@@ -226,7 +229,7 @@ class Updates:
                 learner, log_temperature=log_temperature, temperature_optimizer=temperature_optimizer
             )
         policy = dataclasses.replace(learner.policy, actor=actor)
-        average = optax.incremental_update(policy, learner.average_policy, self.config.policy_averaging)
+        average = optax.incremental_update(policy, learner.average_policy, self._share(learner.updates))
         learner = dataclasses.replace(
             learner,
             policy=policy,
@@ -235,6 +238,11 @@ class Updates:
         )
         temperature = jnp.exp(learner.log_temperature)
         return learner, {"actor_loss": loss, "entropy": entropy, "temperature": temperature}
+
+    def _share(self, updates: jax.Array) -> jax.Array:
+        """Of the policy in the averaged one."""
+        recent = 1 + YOUNGEST_PART * updates / self.config.policy_delay
+        return jnp.maximum(self.config.policy_averaging, 1 / recent)
 
 
 def _update_encoder(optimizer: optax.GradientTransformation, learner: Learner, gradient: Params) -> Learner:

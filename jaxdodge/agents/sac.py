@@ -50,8 +50,8 @@ class SAC:
     """The algorithm for one environment and configuration.
 
     Args:
-        env: continuous actions in [-1, 1]; methods of `DodgeEnv`.
-        features: from an observation of `env`, batched or not, to the inputs of the networks.
+        view: what the actor sees, of an environment with continuous actions in [-1, 1] and the methods of
+            `DodgeEnv`.
         config: of the training.
         draw_params: from a key and the environment's parameters to those of one episode.
         critic_view: what the critics see; None for what the actor sees.
@@ -61,22 +61,21 @@ class SAC:
 
     def __init__(
         self,
-        env: Any,
-        features: Callable[[Any], Any],
+        view: View,
         config: TrainConfig,
         draw_params: Callable[[jax.Array, Any], Any] = lambda key, params: params,
         critic_view: View | None = None,
         seeds: int | None = None,
         devices: int = 1,
     ):
-        self.env = env
-        self.view = View(env, features)
+        self.env = view.env
+        self.view = view
         self.critic_view = critic_view
         self.config = config
         self.draw_params = draw_params
         steps = config.total_timesteps // config.num_envs
         total = steps // config.train_freq * config.gradient_steps
-        self.updates = Updates(config, env.num_actions, total)
+        self.updates = Updates(config, self.env.num_actions, total)
         init, epoch = self._init, self._epoch
         if seeds is not None:
             init = jax.vmap(init, in_axes=(0, None))
@@ -150,9 +149,9 @@ class SAC:
 
     def _entries(self, env_state: Any, params: Any) -> dict[str, Any]:
         """What is kept of all arenas for the actor, and for critics with a view of their own."""
-        entries = {"actor": jax.vmap(self.env.entry)(env_state, params)}
+        entries = {"actor": self.view.entries(env_state, params)}
         if self.critic_view:
-            entries["critic"] = jax.vmap(self.critic_view.env.entry)(env_state, params)
+            entries["critic"] = self.critic_view.entries(env_state, params)
         return entries
 
     def _epoch(
@@ -203,10 +202,7 @@ class SAC:
         """
         key, key_uniform, key_action, key_step, key_params = jax.random.split(state.key, 5)
         arenas, learner, ended = self.config.num_envs, state.learner, state.ended
-        observation = jax.vmap(partial(self.env.observe, None, action=None))(
-            state=state.env_state, params=state.params
-        )
-        inputs = self.view.features(observation)
+        inputs = self.view.seen(state.env_state, state.params)
         if learner.policy.statistics is not None:
             statistics = include(learner.policy.statistics, inputs)
             learner = dataclasses.replace(

@@ -1,7 +1,8 @@
-"""What the networks see: from what the replay holds of arenas to the inputs of a batch."""
+"""What the networks see of arenas, what the replay keeps of it, and the inputs of a batch from that."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,21 +13,35 @@ from jaxdodge.agents.replay import Stack, Transition
 
 
 class View:
-    """What a network sees of an arena: entries are kept, stacks of them become its inputs.
+    """What a network sees of an arena.
 
     Args:
-        env: with `entry` and `assemble`, see `DodgeEnv`.
+        env: with `observe`, `entry` and `assemble`, see `DodgeEnv`.
         features: from an observation of `env`, batched or not, to the inputs of the networks.
+        keeps_inputs: the replay keeps the inputs themselves, not the entries that they can be made from:
+            right where those are no smaller, and `env` stacks no frames.
     """
 
-    def __init__(self, env: Any, features: Callable[[Any], Any]):
+    def __init__(self, env: Any, features: Callable[[Any], Any], keeps_inputs: bool = False):
         self.env = env
         self.features = features
+        self.keeps_inputs = keeps_inputs
+
+    def seen(self, env_state: Any, params: Any) -> Any:
+        """The inputs of all arenas, from their states and parameters."""
+        observe = jax.vmap(partial(self.env.observe, None, action=None))
+        return self.features(observe(state=env_state, params=params))
+
+    def entries(self, env_state: Any, params: Any) -> Any:
+        """What the replay keeps of all arenas."""
+        return (self.seen if self.keeps_inputs else jax.vmap(self.env.entry))(env_state, params)
 
     def inputs(self, stacks: Stack) -> Any:
         """Of a batch of stacks, which may be longer than this view's."""
         frames = self.env.config.frame_stack
         entries = jax.tree.map(lambda array: array[:, -frames:], stacks.entries)
+        if self.keeps_inputs:
+            return jax.tree.map(lambda array: array[:, 0], entries)
         return self.features(jax.vmap(self.env.assemble)(entries, stacks.time, stacks.previous_action))
 
 

@@ -82,8 +82,8 @@ def make_remembering(game: GameConfig, config: TrainConfig) -> SAC:
     if game.observation_mode != "topdown":
         sac.view.features = bare
     if sac.critic_view is not None:
-        sac.critic_view = View(Remembering(sac.critic_view.env), bare)
-    sac.env = Remembering(sac.env)
+        sac.critic_view = View(Remembering(sac.critic_view.env), bare, sac.critic_view.keeps_inputs)
+    sac.env = sac.view.env = Remembering(sac.env)
     # Some episodes end by a hit, some by their limit.
     sac.draw_params = lambda key, params: params.replace(max_episode_steps=jax.random.randint(key, (), 6, 30))
     return sac

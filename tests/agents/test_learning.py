@@ -13,6 +13,7 @@ from jaxdodge.agents.evaluation import evaluate
 from jaxdodge.agents.features import image_inputs
 from jaxdodge.agents.game import make_sac
 from jaxdodge.agents.sac import SAC
+from jaxdodge.agents.views import View
 from jaxdodge.config import GameConfig
 
 SMALL = TrainConfig(
@@ -70,7 +71,7 @@ class Sides:
 
 def test_a_policy_learns_from_images_of_the_past():
     config = dataclasses.replace(SMALL, gradient_steps=2, batch_size=32)
-    sac, params = SAC(Sides(), image_inputs, config), jnp.int32(0)
+    sac, params = SAC(View(Sides(), image_inputs), config), jnp.int32(0)
     state, metrics = sac.init(jax.random.key(0), params), []
     for epoch in range(4):
         state, figures = sac.epoch(state, params, jnp.int32(epoch * 40), steps=40)

@@ -13,6 +13,7 @@ import pytest
 
 from jaxdodge.agents.config import TrainConfig
 from jaxdodge.agents.sac import SAC, TrainState
+from jaxdodge.agents.views import View
 
 GAMMA = 0.5
 
@@ -132,7 +133,7 @@ def bare(observation: Any) -> Any:
 @functools.cache
 def algorithm(**options: Any) -> SAC:
     """One for all probes, so that it is compiled once."""
-    return SAC(PROBE, bare, dataclasses.replace(CONFIG, **options))
+    return SAC(View(PROBE, bare), dataclasses.replace(CONFIG, **options))
 
 
 def trained(sac: SAC, name: str, epochs: int = 1, seed: int = 0) -> tuple[TrainState, Any]:
@@ -238,7 +239,7 @@ def test_an_epoch_is_compiled_once_and_its_seed_decides_every_bit():
 
 def test_seeds_run_side_by_side_as_each_would_alone():
     config = dataclasses.replace(CONFIG, gradient_steps=1, policy_delay=1)
-    together, alone = SAC(PROBE, bare, config, seeds=2), SAC(PROBE, bare, config)
+    together, alone = SAC(View(PROBE, bare), config, seeds=2), SAC(View(PROBE, bare), config)
     params = jnp.int32(NAMES.index("quadratic"))
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
     steps = CONFIG.learning_starts // CONFIG.num_envs
