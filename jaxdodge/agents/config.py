@@ -71,7 +71,7 @@ class TrainConfig(Jitter):
     """Seed of everything random in the run."""
     seeds: int = checked(Number(int, 1, 1000), 1)
     """Independent runs in one program; their seeds count up from `seed`."""
-    total_timesteps: int = checked(Number(int, 1, 2**31 - 1), 4_000_000)
+    total_timesteps: int = checked(Number(int, 1, 2**31 - 1), 6_000_000)
     """Environment steps of the run, rounded up to whole epochs."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Arenas that step together."""
@@ -118,6 +118,8 @@ class TrainConfig(Jitter):
     """Images: move them by a few pixels when learning from them."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.25)
     """Share by which frames of an episode last longer or shorter, within 1 to 250 ms."""
+    spawn_interval_jitter: float = checked(Number(float, 0, 0.9), 0.06)
+    """Share by which the interval of throws is longer or shorter."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.02)
     """Episodes are cut between this share of max_episode_steps and all of it; time played is log-uniform."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)

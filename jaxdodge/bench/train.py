@@ -23,7 +23,7 @@ EPISODES = 128
 OURS = "jaxdodge"
 PEERS = ("sbx", "stable_baselines3")
 # Environment steps between evaluations.
-EVALUATED = 102_400
+EVALUATED = 51_200
 
 
 def bench_train(options: Options) -> tuple[Rows, dict[str, Any]]:
