@@ -12,13 +12,13 @@ from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
 if TYPE_CHECKING:
-    from jaxdodge.sim.env import DodgeEnv
+    from jaxdodge.sim.gymnax import GymnaxDodgeEnv
     from jaxdodge.sim.params import GameParams
 
 __all__ = ["ConfigError", "GameConfig", "make"]
 
 
-def make(**fields: Any) -> "tuple[DodgeEnv, GameParams]":
+def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":
     """An environment and its default parameters.
 
     Args:
@@ -29,9 +29,9 @@ def make(**fields: Any) -> "tuple[DodgeEnv, GameParams]":
         ConfigError: an unknown field or a refused value, in one line.
     """
     config = GameConfig.from_mapping(fields)
-    from jaxdodge.sim.env import DodgeEnv
+    from jaxdodge.sim.gymnax import GymnaxDodgeEnv
 
-    env = DodgeEnv(config)
+    env = GymnaxDodgeEnv(config)
     return env, env.default_params
 
 

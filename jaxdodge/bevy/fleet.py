@@ -15,11 +15,11 @@ from gymnasium.vector.utils import batch_space
 from jaxdodge.bevy.crew import Answer, Crew, FleetError, Limits
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
-from jaxdodge.sim.actions import action_size
+from jaxdodge.sim.actions import action_shape
 from jaxdodge.sim.env import DodgeEnv
-from jaxdodge.sim.gym import gymnasium_spaces, to_numpy
+from jaxdodge.sim.gym import to_numpy
 from jaxdodge.sim.refusals import checked_actions
-from jaxdodge.sim.spaces import published_space
+from jaxdodge.sim.spaces import action_space, observation_space, published_space
 
 __all__ = ["Fleet", "FleetError"]
 
@@ -102,7 +102,8 @@ class Fleet(VectorEnv):
         else:
             raise ConfigError("urls, server_command: one of them is needed")
         env = DodgeEnv(self.game)
-        self.single_observation_space, self.single_action_space = gymnasium_spaces(env)
+        self.single_observation_space = observation_space(self.game)
+        self.single_action_space = action_space(self.game)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._history = _History(env, self.num_envs)
@@ -215,12 +216,11 @@ class _History:
 
     def __init__(self, env: DodgeEnv, num_envs: int):
         game, published = env.config, published_space(env.config)
-        discrete = game.action_space_type == "discrete"
-        action_shape = () if discrete else (action_size(game.action_space_type),)
+        shape = action_shape(game.action_space_type)
         self._stack = jax.jit(jax.vmap(env.stack))
         self._published = np.zeros((num_envs, game.frame_stack, *published.shape), published.dtype)
         self._time = np.zeros(num_envs, np.int32)
-        self._action = np.zeros((num_envs, *action_shape), np.int32 if discrete else np.float32)
+        self._action = np.zeros((num_envs, *shape), np.float32 if shape else np.int32)
 
     def add(self, server: int, answer: Answer, action: np.ndarray | None) -> None:
         """What a server has answered; without an answer everything stays as it was."""
@@ -231,7 +231,7 @@ class _History:
         published[-1] = response.observation if response.image is None else response.image
         stepped = answer.kind == "step"
         self._time[server] = self._time[server] + 1 if stepped else 0
-        self._action[server] = action if stepped else 0
+        self._action[server] = action if stepped and action is not None else 0
 
     def observations(self) -> Any:
         """Of all servers, as the simulator makes them of the same publications."""

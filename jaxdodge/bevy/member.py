@@ -94,7 +94,7 @@ class Member:
         self._start_deadline = start_deadline
         self._ending = ending
         space = published_space(game)
-        self._low, self._high = np.float32(space.low), np.float32(space.high)
+        self._low, self._high = space.low.min(), space.high.max()
         self._steps = self._episode_steps = 0
 
     def start(self, delay: float) -> Response:

@@ -15,6 +15,7 @@ from jaxdodge.bevy.policies import Policy
 from jaxdodge.cli import Interrupt
 from jaxdodge.config import GameConfig
 from jaxdodge.parity.session import RESET, STEP
+from jaxdodge.sim.actions import action_shape
 from jaxdodge.sim.spaces import action_space, published_space
 
 # How long a pause may keep a Ctrl-C waiting, s.
@@ -39,7 +40,9 @@ class Log:
     def __init__(self, game: GameConfig):
         discrete = game.action_space_type == "discrete"
         self._no_action = (
-            np.array(-1, np.int32) if discrete else np.full(action_space(game).shape, np.nan, np.float32)
+            np.array(-1, np.int32)
+            if discrete
+            else np.full(action_shape(game.action_space_type), np.nan, np.float32)
         )
         self._rows: list[tuple[int, float, float, np.ndarray, Response]] = []
         self._start = time.perf_counter()

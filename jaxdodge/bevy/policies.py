@@ -8,8 +8,8 @@ import numpy as np
 from jaxdodge.agents.game import make_sac
 from jaxdodge.agents.runs import Run
 from jaxdodge.bevy.client import Response
-from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS
-from jaxdodge.sim.spaces import action_space, published_space
+from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS, action_shape
+from jaxdodge.sim.spaces import published_space
 
 # Steps after which strafe and circle come round again.
 PERIOD = 40
@@ -84,7 +84,7 @@ class TrainedPolicy:
         game, config = run.config()
         sac = make_sac(game, config)
         self._weights = run.load_policy(name, sac.policy_shapes())
-        self._still = np.zeros(action_space(game).shape, np.float32)
+        self._still = np.zeros(action_shape(game.action_space_type), np.float32)
         self._frame_stack = game.frame_stack
         self._image = game.observation_mode == "topdown"
 

@@ -35,6 +35,11 @@ def action_size(space: str) -> int:
     return len(DISCRETE_DIRECTIONS) if space == "discrete" else len(COMPONENTS[space])
 
 
+def action_shape(space: str) -> tuple[int, ...]:
+    """Of an action: scalar if discrete, else (components,)."""
+    return () if space == "discrete" else (len(COMPONENTS[space]),)
+
+
 def movement(action: jax.Array, space: str) -> Movement:
     """The movement that an action asks for.
 

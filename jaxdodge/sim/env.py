@@ -1,4 +1,6 @@
-"""The game as a gymnax environment: steps of several frames, auto-reset, frame stacking.
+"""The game as an environment after gymnax's contract: steps of several frames, auto-reset, frame stacking.
+
+Without gymnax itself, which takes a second and a half to import; see `jaxdodge.sim.gymnax`.
 
 Source: the specification, "Step, reset, configure", "What a step of the real server means" and the
 decisions in `docs/design.md`.
@@ -8,22 +10,17 @@ from functools import partial
 from typing import Any
 
 import chex
-import gymnax
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import spaces
-from gymnax.environments.environment import Environment
 
-from jaxdodge import ENVIRONMENT_ID
 from jaxdodge.config import OBSERVATION_MODES, GameConfig
 from jaxdodge.render.topdown import locate, paint
-from jaxdodge.sim.actions import action_size
+from jaxdodge.sim.actions import action_shape, action_size
 from jaxdodge.sim.draws import draw_duration, draw_uniform
 from jaxdodge.sim.frame import reset_where
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import Published, observe_vector, publish_state, scene
-from jaxdodge.sim.spaces import action_space, observation_space
 from jaxdodge.sim.state import NOT_ASKED, State, server_start
 from jaxdodge.sim.systems import Command, spawn_position
 from jaxdodge.sim.timing import Timing, frame_inputs, phase_within
@@ -42,7 +39,7 @@ class EnvState(struct.PyTreeNode):
     """The frame_stack - 1 entries before the current one, oldest first; None without stacking."""
 
 
-class DodgeEnv(Environment):
+class DodgeEnv:
     """The dodgeball arena; gymnax 1.0 contract.
 
     Static things (names, image size, slots, frame stack, timing) come from the configuration; numbers come
@@ -70,7 +67,6 @@ class DodgeEnv(Environment):
             thrower_slots: indicators that an arena can hold in the mode with_thrower, default as many as the
                 configuration needs; for `params` with a shorter interval.
         """
-        super().__init__()
         self.config = config
         self._thrower_slots = config.thrower_slots if thrower_slots is None else thrower_slots
         self._timing = Timing(config, most_frames_per_step)
@@ -84,11 +80,6 @@ class DodgeEnv(Environment):
         return self._timing.most_frames_per_step, self._thrower_slots if self._with_thrower else 1
 
     @property
-    def name(self) -> str:
-        """The registered name."""
-        return ENVIRONMENT_ID
-
-    @property
     def num_actions(self) -> int:
         """5 for discrete actions, else the number of components."""
         return action_size(self.config.action_space_type)
@@ -97,14 +88,6 @@ class DodgeEnv(Environment):
     def default_params(self) -> GameParams:
         """The numbers of the configuration."""
         return game_params(self.config)
-
-    def action_space(self, params: GameParams | None = None) -> spaces.Space:
-        """Discrete(5) or Box(-1, 1, (components,))."""
-        return action_space(self.config)
-
-    def observation_space(self, params: GameParams | None = None) -> spaces.Space:
-        """The server's Box(-100, 100), wider only if the configured speeds leave it; images Box(0, 255)."""
-        return observation_space(self.config)
 
     @partial(jax.jit, static_argnames=("self",))
     def step(self, key, state: EnvState, action, params: GameParams | None = None):
@@ -145,6 +128,11 @@ class DodgeEnv(Environment):
         after, published = self._advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
         return observation, after, published.reward, published.terminated, self.counts(after)
+
+    @partial(jax.jit, static_argnames=("self",))
+    def reset(self, key, params: GameParams | None = None):
+        """Observation and state as of a long-running server's first episode: see `reset_env`."""
+        return self.reset_env(key, self.default_params if params is None else params)
 
     def reset_env(self, key, params: GameParams):
         """A long-running server's first episode: its spawn timer is anywhere in its period."""
@@ -273,7 +261,7 @@ class DodgeEnv(Environment):
 
     def _advance(self, throws, state: EnvState, action, params) -> tuple[EnvState, Published]:
         """From a response to the next one; a throw per frame, in the order of the frames."""
-        chex.assert_shape(action, self.action_space(params).shape)
+        chex.assert_shape(action, action_shape(self.config.action_space_type))
         if self._discrete:
             action = jnp.asarray(action, jnp.int32)
         else:
@@ -309,12 +297,3 @@ def _carried(game: State) -> State:
     """What a step leaves to the next: without what every call brings along, or what is over by then."""
     projectiles = game.projectiles.replace(cleared=None)
     return game.replace(params=None, spawn_interval=None, projectiles=projectiles, collision=None)
-
-
-def _from_fields(**fields: Any) -> DodgeEnv:
-    return DodgeEnv(GameConfig.from_mapping(fields))
-
-
-# gymnax refuses a second registration, which a reload of this module would be.
-if ENVIRONMENT_ID not in gymnax.registered_envs:
-    gymnax.register(ENVIRONMENT_ID, _from_fields)

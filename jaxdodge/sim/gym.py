@@ -11,12 +11,10 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from gymnax.environments import spaces as gymnax_spaces
 
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
@@ -25,6 +23,7 @@ from jaxdodge.sim.env import DodgeEnv, EnvState
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.publish import scene
 from jaxdodge.sim.refusals import checked_actions
+from jaxdodge.sim.spaces import action_space, observation_space
 from jaxdodge.sim.state import select
 
 RENDER_MODES = ["rgb_array"]
@@ -105,7 +104,7 @@ class DodgeGymEnv(gymnasium.Env):
             `max_episode_steps` to itself, for a time limit on top of the game's own (1000 steps); other
             limits of the game itself go to this class.
 
-    Observations and actions are NumPy values of the spaces that `DodgeEnv` describes. Actions outside
+    Observations and actions are NumPy values of the spaces of `jaxdodge.sim.spaces`. Actions outside
     their space are refused with ValueError, and nothing is applied. `reset` with a seed, and the first
     one, start a new arena; a later one without a seed is the server's reset command, which keeps the
     spawn timer's phase, pending indicators and on_ground. `info` holds `episode_steps`,
@@ -119,7 +118,7 @@ class DodgeGymEnv(gymnasium.Env):
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
         self._arena = _arena(self.config)
-        self.observation_space, self.action_space = gymnasium_spaces(self._arena.env)
+        self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
         self._key: Any = None
         self._state: EnvState | None = None
 
@@ -177,7 +176,8 @@ class DodgeVectorEnv(VectorEnv):
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
         self._arena = _arena(self.config)
-        self.single_observation_space, self.single_action_space = gymnasium_spaces(self._arena.env)
+        self.single_observation_space = observation_space(self.config)
+        self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._keys: Any = None
@@ -270,20 +270,6 @@ def _needs_reset(state: EnvState | None) -> EnvState:
     if state is None:
         raise ResetNeeded("reset() must come before the first step() or render()")
     return state
-
-
-def gymnasium_spaces(env: DodgeEnv) -> tuple[spaces.Space, spaces.Space]:
-    """Gymnasium's spaces of observations and of actions."""
-    params = env.default_params
-    return _gymnasium_space(env.observation_space(params)), _gymnasium_space(env.action_space(params))
-
-
-def _gymnasium_space(space: gymnax_spaces.Space) -> spaces.Space:
-    if isinstance(space, gymnax_spaces.Dict):
-        return spaces.Dict({name: _gymnasium_space(inner) for name, inner in space.spaces.items()})
-    if isinstance(space, gymnax_spaces.Discrete):
-        return spaces.Discrete(space.n)
-    return spaces.Box(space.low, space.high, space.shape, np.dtype(space.dtype).type)
 
 
 def _words(generator: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaxdodge.agents.features import SEEN_PROJECTILES, image_inputs, vector_features
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.spaces import observation_space
 from jaxdodge.sim.systems import PROJECTILE_GRAVITY, PROJECTILE_RADIUS, RESTITUTION
 
 SLOTS = 10
@@ -116,7 +117,7 @@ def test_the_player_is_seen_where_the_next_action_will_find_it():
 )
 def test_features_of_every_kind_of_observation(fields, size):
     config = GameConfig(level=2, **fields)
-    shape = DodgeEnv(config).observation_space().shape
+    shape = observation_space(config).shape
     batch = np.random.default_rng(0).normal(scale=5, size=(2, 3, *shape)).astype(np.float32)
     features = features_of(batch, config)
     assert features.shape == (2, 3, size)

@@ -143,7 +143,9 @@ class Direct:
         game = command_frame(self._key(), self.env.default_params)
         projectiles = game.projectiles.replace(cleared=None)
         game = game.replace(params=None, spawn_interval=None, projectiles=projectiles, collision=None)
-        self.state = EnvState(game, jnp.int32(0), self.env.action_space().sample(jax.random.key(0)) * 0, None)
+        discrete = self.config.action_space_type == "discrete"
+        action = jnp.int32(0) if discrete else jnp.zeros(self.env.num_actions)
+        self.state = EnvState(game, jnp.int32(0), action, None)
 
     def reset(self):
         observation, self.state = self._restart(self._key(), self.state)

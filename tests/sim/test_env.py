@@ -17,6 +17,7 @@ from arenas import (
     key_of,
     random_actions,
 )
+from gymnax.environments.environment import Environment
 
 import jaxdodge
 from jaxdodge.sim.env import DodgeEnv
@@ -66,6 +67,7 @@ def test_spaces_and_types(mode, previous, stack, actions):
 def test_made_by_gymnax():
     env, params = gymnax.make("jaxdodge/Dodge-v0", level=2)
     assert isinstance(env, DodgeEnv)
+    assert isinstance(env, Environment)
     assert_same(params, env.default_params)
     with pytest.raises(jaxdodge.ConfigError, match="level: 7 is refused"):
         gymnax.make("jaxdodge/Dodge-v0", level=7)

@@ -358,9 +358,9 @@ def test_registration_in_a_fresh_process(tmp_path):
         assert type(envs).__name__ == "DodgeVectorEnv"
         assert envs.reset(seed=0)[0].shape == (3, 65)
 
-        import gymnax, jaxdodge, jaxdodge.sim.env
+        import gymnax, jaxdodge, jaxdodge.sim.gymnax
         importlib.reload(jaxdodge)
-        importlib.reload(jaxdodge.sim.env)
+        importlib.reload(jaxdodge.sim.gymnax)
         env, params = gymnax.make("jaxdodge/Dodge-v0", level=2, frames_per_step=3)
         assert env.config.frames_per_step == 3
         assert params.max_episode_steps == 1000
@@ -369,6 +369,8 @@ def test_registration_in_a_fresh_process(tmp_path):
         import sys, jaxdodge, gymnasium
         assert "jaxdodge/Dodge-v0" in gymnasium.registry
         assert not {"jax", "gymnax", "flax", "matplotlib"} & set(sys.modules)
+        import jaxdodge.agents.training, jaxdodge.sim.gym, jaxdodge.bevy.fleet, jaxdodge.parity.check
+        assert not {"gymnax", "seaborn", "pandas", "matplotlib.pyplot"} & set(sys.modules)
     """
     for code in (light, script):
         subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=tmp_path, timeout=120)
