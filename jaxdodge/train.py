@@ -126,7 +126,8 @@ def train(arguments: list[str]) -> int:
         run = source if source and goes_on else Run.create(results, name, game, config)
         if not goes_on:
             held.enter_context(run.locked())
-        if source and not goes_on:
+        # Process 0 may be writing to the logs of the run that all go on with.
+        if source and not goes_on and not options.process:
             run.copy_logs(source, config)
         print(f"run: {run.folder}", flush=True)
         if training.timesteps:

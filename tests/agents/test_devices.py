@@ -126,12 +126,14 @@ def test_what_is_compiled_is_kept_for_the_next_run(trained, command):
 
 def test_a_checkpoint_goes_on_with_another_number_of_devices(trained, command):
     run = trained("--seeds", 1, "--devices", 4)
-    checkpoint = run / "models" / "checkpoints" / f"{25_600:012d}"
-    for devices in (1, 2):
-        (printed,) = finished(command(f"on{devices}", "--resume", checkpoint, "--devices", devices))
-        assert "resumed at 25,600 steps" in printed
-        (branch,) = (command.folder / f"on{devices}" / "tiny").iterdir()
-        assert_same_run(run, branch, steps=[51_200])
+    (printed,) = finished(command("on1", "--resume", checkpoint_of(run)))
+    assert "resumed at 25,600 steps" in printed
+    (branch,) = (command.folder / "on1" / "tiny").iterdir()
+    assert_same_run(run, branch, steps=[51_200])
+
+
+def checkpoint_of(run: Path) -> Path:
+    return run / "models" / "checkpoints" / f"{25_600:012d}"
 
 
 @pytest.fixture
@@ -145,16 +147,23 @@ def coordinator():
 
 
 def test_two_processes_train_as_one(trained, command, coordinator):
-    shared = ("--config", "tiny.yaml", "--devices", 2, "--processes", 2, "--coordinator", coordinator)
-    both = [command("both", *shared, "--process", number) for number in range(2)]
+    shared = ("--devices", 2, "--processes", 2, "--coordinator", coordinator)
+    tiny = ("--config", "tiny.yaml", *shared)
+    both = [command("both", *tiny, "--process", number) for number in range(2)]
     first, second = finished(*both)
     assert "run: both/tiny/" in first
     assert own_lines(second) == []
     (run,) = (command.folder / "both" / "tiny").iterdir()
     assert_same_run(trained("--seeds", 1), run)
 
+    resume = ("--resume", checkpoint_of(trained("--seeds", 1, "--devices", 4)), *shared)
+    first, _ = finished(*[command("on2", *resume, "--process", number) for number in range(2)])
+    assert "resumed at 25,600 steps" in first
+    (branch,) = (command.folder / "on2" / "tiny").iterdir()
+    assert_same_run(run, branch, steps=[51_200])
+
     endless = ("--total-timesteps", 10**9, "--eval-freq", 10**9, "--save-freq", 10**9)
-    both = [command("endless", *shared, *endless, "--process", number) for number in range(2)]
+    both = [command("endless", *tiny, *endless, "--process", number) for number in range(2)]
     assert own_lines(both[0].stdout.readline())[0].startswith("run: ")
     both[1].send_signal(signal.SIGTERM)
     ended(*both)
