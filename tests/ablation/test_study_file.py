@@ -278,5 +278,7 @@ def test_every_cell_of_the_studies_in_the_package_is_accepted(file, full):
 
 
 def test_all_studies_are_there():
-    names = "agent frame_stacking image_critics observation resolution spawn_angle stacking_by_resolution timing"
+    names = (
+        "agent frame_stacking image_critics observation resolution spawn_angle stacking_by_resolution timing"
+    )
     assert [file.stem for file in SHIPPED] == names.split()
