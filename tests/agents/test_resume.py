@@ -311,7 +311,7 @@ def test_a_checkpoint_branches_off_into_a_run_of_its_own(command, whole, tmp_pat
 
 def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(command, whole):
     # All other files of the run are smaller. Threads of Orbax's outlive its error: what they print can come
-    # after the run's line, inside a line of theirs too, and a part of a checkpoint can come back.
+    # after the run's line, or before it without an end of line.
     run, done = command.begin("vectors", largest_file=100_000)
     assert done.returncode == 1, done.stderr
     folder = run / "models" / "checkpoints"
@@ -320,14 +320,13 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(command, whol
     failed = [step for step in (1024, 2048, 3072, 4096) if step not in saved]
     assert 4096 in failed
     place = folder / f"{saved[-1]:012d}" if saved else "none was saved"
-    assert f"not saved; last checkpoint: {place}\n" in done.stderr
+    assert done.stderr.count(f"not saved; last checkpoint: {place}\n") == 1
     lines = [line for line in done.stdout.splitlines() if ": not saved (" in line]
     assert [line.endswith("; training goes on") for line in lines] == [step < 4096 for step in failed]
     assert [line.partition(" (")[0] for line in lines] == [
         f"{folder}/{step:012d}: not saved" for step in failed
     ]
-    left = {path.name for path in folder.iterdir() if path.suffix != ".partial"}
-    assert left == {f"{step:012d}" for step in saved}
+    assert {path.name for path in folder.iterdir()} == {f"{step:012d}" for step in saved}
     summary = json.loads((run / "summary.json").read_text())
     assert summary["stopped"] == "not saved"
     (run / "summary.json").write_text(json.dumps(summary | {"stopped": None}))
