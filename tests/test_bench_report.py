@@ -1,10 +1,13 @@
-"""How the benchmark times, compares and reports, on made-up rows."""
+"""How the benchmark times, compares, reports and guards, on made-up rows."""
+
+import json
 
 import pytest
 
-from jaxdodge.bench import report, train
+from jaxdodge.bench import guard, report, train
 from jaxdodge.bench.measure import Case, Options, Prepared, add_roofline, measure, ratio, spread
 from jaxdodge.bench.sac import EPOCH, IMAGE_EPOCH
+from jaxdodge.fields import ConfigError
 
 
 def test_goals_on_rows_are_reached_or_not():
@@ -107,3 +110,16 @@ def test_the_roofline_is_the_nearer_limit(costs, limit, rate):
     rows = [{"median": 5, **costs}]
     add_roofline(rows, machine)
     assert rows[0]["roofline"] == {"limit": limit, "rate": rate, "share": 5 / rate}
+
+
+def test_the_luck_of_a_peers_trainings_is_not_guarded(tmp_path):
+    def result(name, **ratios):
+        document = {"parts": ["env", "train"], "ratios": {name: {"median": m} for name, m in ratios.items()}}
+        (tmp_path / name).write_text(json.dumps(document))
+        return tmp_path / name
+
+    before = guard.read(result("before", **{"env: steps": 1.0, "train: time": 12.0}))
+    after = guard.read(result("after", **{"env: steps": 0.5, "train: time": 1.0}))
+    assert guard.fallen(after, before, 0.25) == ["env: steps: 1.00 before, 0.50 now, more than 25% less"]
+    with pytest.raises(ConfigError, match="no ratios in it"):
+        guard.read(result("trained", **{"train: time": 1.0}))

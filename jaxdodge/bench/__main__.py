@@ -167,7 +167,7 @@ def check(options: Check) -> int:
                 f"{', '.join(missing)}: not installed, so not to be compared with; "
                 "accepted: pip install 'jaxdodge[bench]', or --result"
             )
-        document = measured(Bench(parts=("env", "render", "sac"), compare="peers"))
+        document = measured(Bench(parts=guard.GUARDED, compare="peers"))
         medians = {name: spread["median"] for name, spread in document["ratios"].items()}
         result = {"parts": document["parts"], "medians": medians}
     else:
