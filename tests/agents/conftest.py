@@ -1,14 +1,16 @@
-"""The command `train` in the tests' own process."""
+"""The command `train` in the tests' own process, and folders of checkpoints."""
 
 import signal
 from pathlib import Path
 
 import pytest
 import yaml
+from small_states import small_state
 from tiny_runs import TINY
 
 from jaxdodge import train
 from jaxdodge.agents import training
+from jaxdodge.agents.checkpoints import Checkpoints
 from jaxdodge.cli import guarded
 
 
@@ -22,3 +24,17 @@ def command(tmp_path, monkeypatch):
     yield lambda *arguments: guarded(train.train, ["--config", "tiny.yaml", *map(str, arguments)])
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def saved(tmp_path) -> Checkpoints:
+    return Checkpoints(tmp_path / "models" / "checkpoints")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Checkpoints:
+    """Two checkpoints, to be copied."""
+    saved = Checkpoints(tmp_path_factory.mktemp("pair"))
+    saved.save(1, small_state(1), {"number": 1}, 1.0)
+    saved.save(2, small_state(2), {"number": 2}, 2.0)
+    return saved

@@ -2,8 +2,10 @@
 
 import pytest
 from arenas import DENSE
+from gym_arenas import ARENAS, CONTINUOUS
 
 import jaxdodge
+from jaxdodge.sim.gym import DodgeVectorEnv
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,8 @@ def dense():
 @pytest.fixture(scope="session")
 def with_thrower():
     return jaxdodge.make(**DENSE, observation_mode="with_thrower", thrower_delay_seconds=0.3)
+
+
+@pytest.fixture
+def vector():
+    return DodgeVectorEnv(ARENAS, **CONTINUOUS)

@@ -9,59 +9,20 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
-from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env, data_equivalence
+from gym_arenas import ARENAS, CONFIGURATIONS, CONTINUOUS, equal, run
+from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.passive_env_checker import check_obs
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-import jaxdodge
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.gym import DodgeGymEnv, DodgeVectorEnv
-
-SMALL_IMAGE = {"observation_mode": "topdown", "image_obs_width": 40, "image_obs_height": 36}
-# Episodes are short, so that every run meets both of their ends.
-SHORT = {"level": 2, "spawn_angle_degrees": 30.0, "projectile_spawn_interval": 0.1, "max_episode_steps": 52}
-CONFIGURATIONS = {
-    "continuous": {**SHORT, "action_space_type": "basic_3d"},
-    "discrete": {
-        **SHORT,
-        "action_space_type": "discrete",
-        "frames_per_step": 2,
-        "response_frame": 0,
-        "max_episode_steps": 27,
-    },
-    "stacked": {**SHORT, "observation_mode": "with_thrower", "frame_stack": 3},
-    "image": {**SHORT, **SMALL_IMAGE},
-    "image and previous action": {
-        **SHORT,
-        **SMALL_IMAGE,
-        "image_grayscale": True,
-        "frame_stack": 2,
-        "observe_previous_action": True,
-    },
-}
-CONTINUOUS = CONFIGURATIONS["continuous"]
-ARENAS = 4
 
 
 @pytest.fixture(params=CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def fields(request):
     return request.param
-
-
-@pytest.fixture
-def vector():
-    return DodgeVectorEnv(ARENAS, **CONTINUOUS)
-
-
-def equal(one, other) -> bool:
-    return data_equivalence(one, other, exact=True)
-
-
-def run(environment, steps: int, action=(0.3, 0.2, -1.0)) -> list:
-    return [environment.step(np.asarray(action, np.float32)) for _ in range(steps)]
 
 
 def test_gymnasium_checker(fields):
@@ -237,86 +198,11 @@ def run_all(vector) -> np.ndarray:
     return vector.step(np.zeros((ARENAS, 3)))[0]
 
 
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [
-        (
-            [1.5, 0, 0],
-            r"action \(vx\): 1.5 is refused; accepted: 3 numbers \(vx, vy, sprint\), -1 <= v.*",
-        ),
-        ([0, np.nan, 0], r"action \(vy\): nan is refused; .*"),
-        ([0, 0, -np.inf], r"action \(sprint\): -inf is refused; .*"),
-        ([0, 0, 1e300], r"action \(sprint\): inf is refused; .*"),
-        ([0, 0], r"action: int64 of shape \(2,\) is refused; .*"),
-        ([[0, 0, 0]], r"action: int64 of shape \(1, 3\) is refused; .*"),
-        (0.5, r"action: 0.5 is refused; .*"),
-        (None, r"action: None is refused; .*"),
-        ("left", r"action: 'left' is refused; .*"),
-        (["a", "b", "c"], r"action: <U1 of shape \(3,\) is refused; .*"),
-        ([True, False, True], r"action: bool of shape \(3,\) is refused; .*"),
-        ([[0], [0, 1], 0], r"action: rows of different lengths are refused; .*"),
-    ],
-)
-def test_refused_action(action, message):
-    environment = DodgeGymEnv(**CONTINUOUS)
-    environment.reset(seed=0)
-    other = DodgeGymEnv(**CONTINUOUS)
-    other.reset(seed=0)
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        environment.step(action)
-    assert equal(run(environment, 1), run(other, 1)), "a refused action must change nothing"
-
-
-@pytest.mark.parametrize("action", [5, -1, 1.0, True, [1], None, np.float32(2)])
-def test_refused_discrete_action(action):
-    environment = DodgeGymEnv(**CONFIGURATIONS["discrete"])
-    environment.reset(seed=0)
-    with pytest.raises(ValueError, match=r"^action: .* is refused; accepted: a whole number, 0 <= v.* 4$"):
-        environment.step(action)
-    environment.step(np.array(4))
-
-
-def test_refused_vector_actions(vector):
-    vector.reset(seed=0)
-    actions = np.zeros((ARENAS, 3))
-    actions[2, 1] = -1.1
-    with pytest.raises(ValueError, match=r"^action \(arena 2, vy\): -1.1\d* is refused; accepted: for each"):
-        vector.step(actions)
-    with pytest.raises(ValueError, match=r"^action: float64 of shape \(3, 3\) is refused; .*"):
-        vector.step(actions[:3])
-    discrete = DodgeVectorEnv(ARENAS, **CONFIGURATIONS["discrete"])
-    discrete.reset(seed=0)
-    with pytest.raises(ValueError, match=r"^action \(arena 3\): 9 is refused; accepted: for each of 4 "):
-        discrete.step([0, 1, 2, 9])
-    discrete.step([0, 1, 2, 4])
-
-
 def test_rounding_decides_as_on_the_server():
     """The server reads float32, where this number is 1."""
     environment = DodgeGymEnv(**CONTINUOUS)
     environment.reset(seed=0)
     environment.step([1.00000001, 0, 0])
-
-
-@pytest.mark.parametrize("make", [DodgeGymEnv, DodgeVectorEnv])
-def test_refused_configurations_and_a_missing_reset(make):
-    with pytest.raises(jaxdodge.ConfigError, match=r"player_sped: no such field .* did you mean player_"):
-        make(player_sped=3)
-    with pytest.raises(jaxdodge.ConfigError, match="level: 3 is refused"):
-        make(level=3)
-    with pytest.raises(jaxdodge.ConfigError, match="render_mode: 'human' is refused; accepted: rgb_array"):
-        make(render_mode="human")
-    environment = make(render_mode="rgb_array", **CONTINUOUS)
-    with pytest.raises(ResetNeeded):
-        environment.step(environment.action_space.sample())
-    with pytest.raises(ResetNeeded):
-        environment.render()
-
-
-@pytest.mark.parametrize("arenas", [0, -1, 2.0, True])
-def test_refused_number_of_arenas(arenas):
-    with pytest.raises(jaxdodge.ConfigError, match=r"num_envs: .* is refused; accepted: a whole number, 1"):
-        DodgeVectorEnv(arenas)
 
 
 def test_render_is_the_image_observation():

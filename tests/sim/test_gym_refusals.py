@@ -1,0 +1,84 @@
+"""What the Gymnasium environments refuse: one clear line, and nothing has changed."""
+
+import numpy as np
+import pytest
+from gym_arenas import ARENAS, CONFIGURATIONS, CONTINUOUS, equal, run
+from gymnasium.error import ResetNeeded
+
+import jaxdodge
+from jaxdodge.sim.gym import DodgeGymEnv, DodgeVectorEnv
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (
+            [1.5, 0, 0],
+            r"action \(vx\): 1.5 is refused; accepted: 3 numbers \(vx, vy, sprint\), -1 <= v.*",
+        ),
+        ([0, np.nan, 0], r"action \(vy\): nan is refused; .*"),
+        ([0, 0, -np.inf], r"action \(sprint\): -inf is refused; .*"),
+        ([0, 0, 1e300], r"action \(sprint\): inf is refused; .*"),
+        ([0, 0], r"action: int64 of shape \(2,\) is refused; .*"),
+        ([[0, 0, 0]], r"action: int64 of shape \(1, 3\) is refused; .*"),
+        (0.5, r"action: 0.5 is refused; .*"),
+        (None, r"action: None is refused; .*"),
+        ("left", r"action: 'left' is refused; .*"),
+        (["a", "b", "c"], r"action: <U1 of shape \(3,\) is refused; .*"),
+        ([True, False, True], r"action: bool of shape \(3,\) is refused; .*"),
+        ([[0], [0, 1], 0], r"action: rows of different lengths are refused; .*"),
+    ],
+)
+def test_refused_action(action, message):
+    environment = DodgeGymEnv(**CONTINUOUS)
+    environment.reset(seed=0)
+    other = DodgeGymEnv(**CONTINUOUS)
+    other.reset(seed=0)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        environment.step(action)
+    assert equal(run(environment, 1), run(other, 1)), "a refused action must change nothing"
+
+
+@pytest.mark.parametrize("action", [5, -1, 1.0, True, [1], None, np.float32(2)])
+def test_refused_discrete_action(action):
+    environment = DodgeGymEnv(**CONFIGURATIONS["discrete"])
+    environment.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^action: .* is refused; accepted: a whole number, 0 <= v.* 4$"):
+        environment.step(action)
+    environment.step(np.array(4))
+
+
+def test_refused_vector_actions(vector):
+    vector.reset(seed=0)
+    actions = np.zeros((ARENAS, 3))
+    actions[2, 1] = -1.1
+    with pytest.raises(ValueError, match=r"^action \(arena 2, vy\): -1.1\d* is refused; accepted: for each"):
+        vector.step(actions)
+    with pytest.raises(ValueError, match=r"^action: float64 of shape \(3, 3\) is refused; .*"):
+        vector.step(actions[:3])
+    discrete = DodgeVectorEnv(ARENAS, **CONFIGURATIONS["discrete"])
+    discrete.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^action \(arena 3\): 9 is refused; accepted: for each of 4 "):
+        discrete.step([0, 1, 2, 9])
+    discrete.step([0, 1, 2, 4])
+
+
+@pytest.mark.parametrize("make", [DodgeGymEnv, DodgeVectorEnv])
+def test_refused_configurations_and_a_missing_reset(make):
+    with pytest.raises(jaxdodge.ConfigError, match=r"player_sped: no such field .* did you mean player_"):
+        make(player_sped=3)
+    with pytest.raises(jaxdodge.ConfigError, match="level: 3 is refused"):
+        make(level=3)
+    with pytest.raises(jaxdodge.ConfigError, match="render_mode: 'human' is refused; accepted: rgb_array"):
+        make(render_mode="human")
+    environment = make(render_mode="rgb_array", **CONTINUOUS)
+    with pytest.raises(ResetNeeded):
+        environment.step(environment.action_space.sample())
+    with pytest.raises(ResetNeeded):
+        environment.render()
+
+
+@pytest.mark.parametrize("arenas", [0, -1, 2.0, True])
+def test_refused_number_of_arenas(arenas):
+    with pytest.raises(jaxdodge.ConfigError, match=r"num_envs: .* is refused; accepted: a whole number, 1"):
+        DodgeVectorEnv(arenas)
