@@ -167,9 +167,7 @@ def check(options: Check) -> int:
                 f"{', '.join(missing)}: not installed, so not to be compared with; "
                 "accepted: pip install 'jaxdodge[bench]', or --result"
             )
-        document = measured(Bench(parts=guard.GUARDED, compare="peers"))
-        medians = {name: spread["median"] for name, spread in document["ratios"].items()}
-        result = {"parts": document["parts"], "medians": medians}
+        result = guard.guarded_ratios(measured(Bench(parts=guard.GUARDED, compare="peers")))
     else:
         result = guard.read(options.result)
     lines = guard.fallen(result, committed, options.margin)

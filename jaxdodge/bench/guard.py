@@ -10,27 +10,33 @@ from jaxdodge.fields import ConfigError
 GUARDED = ("env", "render", "sac")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What `--out` wrote; raises ConfigError."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        parts = [part for part in GUARDED if part in document["parts"]]
-        medians = {
+def guarded_ratios(document: dict[str, Any]) -> dict[str, Any]:
+    """Of a result, the parts that are guarded, and the medians of their ratios by name."""
+    return {
+        "parts": [part for part in GUARDED if part in document["parts"]],
+        "medians": {
             name: float(spread["median"])
             for name, spread in document["ratios"].items()
             if name.split(":")[0] in GUARDED
-        }
+        },
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The `guarded_ratios` of what `--out` wrote; raises ConfigError."""
+    try:
+        result = guarded_ratios(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             f"{path}: not a result; accepted: what python -m jaxdodge.bench --out wrote"
         ) from None
-    if not medians:
+    if not result["medians"]:
         raise ConfigError(
             f"{path}: no ratios in it; accepted: a result of {', '.join(GUARDED)} with --compare peers"
         )
-    return {"parts": parts, "medians": medians}
+    return result
 
 
 def fallen(result: dict[str, Any], committed: dict[str, Any], margin: float) -> list[str]:
