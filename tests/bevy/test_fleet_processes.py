@@ -1,70 +1,26 @@
-"""Fleets that start their servers: what is restarted, what stops the run, and that nothing is ever left."""
+"""Fleets that start their servers: what is restarted, and what stops the run."""
 
 import contextlib
-import gc
 import os
 import shlex
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import textwrap
-import threading
 import time
 from collections import deque
-from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from players import Player
+from small_fleets import DEADLINE, GAME, SERVER, fleet_of
 
 from jaxdodge.bevy.fleet import Fleet, FleetError
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
-SERVER = f"{sys.executable} {Path(__file__).parents[1] / 'small_server.py'} {{port}}"
-GAME = GameConfig(action_space_type="basic_3d")
-DEADLINE = 3.0
-
-
-def descendants() -> set[psutil.Process]:
-    return set(psutil.Process().children(recursive=True))
-
-
-def own_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("jaxdodge")]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch, tmp_path):
-    """No process, no thread and no folder, whatever a test does."""
-    before = descendants()
-    # Of its own, because other tests run fleets at the same time; short, because sockets' paths must be.
-    folder = Path(tempfile.mkdtemp())
-    monkeypatch.setattr(tempfile, "tempdir", f"{folder}")
-    yield
-    gc.collect()
-    _, alive = psutil.wait_procs(descendants() - before, timeout=10)
-    for process in alive:
-        process.kill()
-    assert not alive
-    assert not own_threads()
-    folder.rmdir()
-
-
-@contextlib.contextmanager
-def fleet_of(num_envs: int, options: str = "", **arguments):
-    arguments = {"deadline": DEADLINE, "start_deadline": 30.0, **arguments}
-    fleet = Fleet(GAME, server_command=f"{SERVER} {options}", num_envs=num_envs, **arguments)
-    try:
-        yield fleet
-    finally:
-        fleet.close()
-
-
+# Checked after every test.
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 FAULTS = {signal.SIGKILL: "exited", signal.SIGSTOP: "deadline", signal.SIGTERM: "exited"}
 
 
@@ -192,110 +148,6 @@ def test_restarts_outside_of_the_window_do_not_count():
         player = Player(fleet)
         for _ in range(3):
             player.until("restarted", 0)
-
-
-def stop(fleet: Fleet) -> None:
-    for process in fleet.process_ids.values():
-        os.kill(process, signal.SIGSTOP)
-
-
-def kill(fleet: Fleet) -> None:
-    for process in fleet.process_ids.values():
-        os.kill(process, signal.SIGKILL)
-
-
-def interrupted(fleet: Fleet) -> None:
-    """Ctrl-C while a step waits for servers that are stopped."""
-    stop(fleet)
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        fleet.step(np.zeros((2, 3), np.float32))
-
-
-def signal_watchdog(number: int) -> None:
-    for process in psutil.Process().children():
-        if any(part.endswith("watchdog.py") for part in process.cmdline()):
-            process.send_signal(number)
-
-
-STATES = {
-    "playing": ("", lambda fleet: fleet.reset()),
-    "never reset": ("", lambda fleet: None),
-    "stopped": ("", lambda fleet: (fleet.reset(), stop(fleet))),
-    "dead": ("", lambda fleet: (fleet.reset(), kill(fleet))),
-    "ignoring SIGTERM": ("--stubborn", lambda fleet: fleet.reset()),
-    "with a child that ignores SIGTERM": ("--child", lambda fleet: fleet.reset()),
-    "child of a dead server": ("--child", lambda fleet: (fleet.reset(), kill(fleet))),
-    "interrupted": ("", lambda fleet: (fleet.reset(), interrupted(fleet))),
-    "being restarted": ("", lambda fleet: (fleet.reset(), kill(fleet), fleet.step(np.zeros((2, 3))))),
-    "watchdog stopped": ("", lambda fleet: (fleet.reset(), signal_watchdog(signal.SIGSTOP))),
-    "watchdog dead": ("", lambda fleet: (signal_watchdog(signal.SIGKILL), fleet.reset())),
-}
-
-
-@pytest.mark.parametrize(("options", "reach"), STATES.values(), ids=STATES)
-def test_close_returns_and_leaves_nothing_in_any_state(options, reach):
-    with fleet_of(2, options) as fleet:
-        reach(fleet)
-        fleet.close()
-        assert fleet.process_ids == {}
-        fleet.close()
-
-
-def test_close_while_servers_hang_in_their_start():
-    with fleet_of(2, "--never-listen") as fleet:
-        starting = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-        starting.start()
-        with pytest.raises(KeyboardInterrupt):
-            fleet.reset()
-        assert fleet.process_ids == {}
-
-
-def test_a_forgotten_fleet_is_closed():
-    fleet = Fleet(GAME, server_command=SERVER, num_envs=2)
-    fleet.reset()
-    assert len(descendants()) >= 3
-    del fleet
-
-
-ENDINGS = {
-    "end of the program": ("", 0),
-    "exception": ("raise ValueError", 1),
-    "Ctrl-C": ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT),
-    "sys.exit": ("sys.exit(7)", 7),
-    "SIGTERM": ("signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM),
-    "SIGKILL": ("signal.raise_signal(signal.SIGKILL)", -signal.SIGKILL),
-}
-
-
-@pytest.mark.parametrize(("ending", "status"), ENDINGS.values(), ids=ENDINGS)
-def test_a_program_that_ends_takes_its_servers_along(tmp_path, ending, status):
-    program = textwrap.dedent(f"""
-        import signal, sys, os, psutil
-        from jaxdodge.bevy.fleet import Fleet
-        from jaxdodge.config import GameConfig
-        fleet = Fleet(GameConfig(action_space_type="basic_3d"), server_command={SERVER!r}, num_envs=2)
-        fleet.reset()
-        os.kill(fleet.process_ids[0], signal.SIGSTOP)
-        print(*(process.pid for process in psutil.Process().children()), flush=True)
-        {ending}
-    """)
-    environment = {**os.environ, "TMPDIR": f"{tmp_path}"}
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert ran.returncode == status, ran.stderr
-    processes = [int(word) for word in ran.stdout.split()]
-    assert len(processes) == 3
-
-    def left() -> list:
-        return [*filter(psutil.pid_exists, processes), *tmp_path.glob("jaxdodge-*")]
-
-    # What is killed cannot wait for its servers.
-    expires = time.monotonic() + (10 if status in (-signal.SIGTERM, -signal.SIGKILL) else 0)
-    while left() and time.monotonic() < expires:
-        time.sleep(0.05)
-    assert not left()
 
 
 REFUSED = {
