@@ -170,7 +170,7 @@ def measure_study(repeats: int, updates: int) -> dict[str, Any]:
         for repeat in range(repeats + 1):
             for side in times:
                 # The first round compiles, of the same length, since the learning rate's is compiled in.
-                shown = content | {"factors": {"spawn_angle_degrees": ANGLES[:1]}} if not repeat else content
+                shown = content if repeat else content | {"factors": {"spawn_angle_degrees": ANGLES[:1]}}
                 file.write_text(yaml.safe_dump(shown, sort_keys=False))
                 out = Path(folder) / f"{side}{repeat}"
                 what = ["-m", "jaxdodge.ablate", file, "--out", out] if side == "study" else []
