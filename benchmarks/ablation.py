@@ -61,9 +61,9 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from jaxdodge.agents.programs import Program
-    from jaxdodge.agents.runs import split
-    from jaxdodge.agents.training import steps_of_an_epoch
-    from jaxdodge.train import DEFAULTS
+    from jaxdodge.runs.folder import split
+    from jaxdodge.runs.loop import steps_of_an_epoch
+    from jaxdodge.runs.options import DEFAULTS
 
     states, programs = {}, {}
     for seeds in (1, SEEDS):
@@ -94,8 +94,8 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
 def measure_runs(repeats: int, updates: int) -> dict[str, Any]:
     """The command `train`, once with five seeds and five times with one."""
     from jaxdodge.ablation.study import timesteps_of
-    from jaxdodge.agents.runs import split
-    from jaxdodge.train import DEFAULTS
+    from jaxdodge.runs.folder import split
+    from jaxdodge.runs.options import DEFAULTS
 
     total = timesteps_of(updates, *split({**DEFAULTS, **BASE}))
     times: dict[str, list[tuple[float, float]]] = {TOGETHER: [], APART: []}
@@ -131,9 +131,9 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.agents.evaluation import evaluate
-from jaxdodge.agents.runs import Run
-from jaxdodge.agents.training import Training
+from jaxdodge.evaluation.episodes import evaluate
+from jaxdodge.runs.folder import Run
+from jaxdodge.runs.loop import Training
 import dataclasses
 
 study = read_study(Path(sys.argv[1]))

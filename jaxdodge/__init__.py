@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from jaxdodge.config import GameConfig
+from jaxdodge.config import ENVIRONMENT_ID, GameConfig
 from jaxdodge.fields import ConfigError
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":
     env = GymnaxDodgeEnv(config)
     return env, env.default_params
 
-
-ENVIRONMENT_ID = "jaxdodge/Dodge-v0"
 
 # Names instead of classes keep JAX out, and a second import (a reload) must not register again.
 if ENVIRONMENT_ID not in gymnasium.registry:

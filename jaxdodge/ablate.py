@@ -18,11 +18,10 @@ from jaxdodge.ablation.running import Outcome, load, outcomes_of, run
 from jaxdodge.ablation.screen import Screen
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.agents.tables import seconds_text
-from jaxdodge.cli import guarded, parse
+from jaxdodge.cli import Interrupt, guarded, parse
+from jaxdodge.evaluation.tables import seconds_text
 from jaxdodge.fields import Number
 from jaxdodge.locks import locked
-from jaxdodge.train import Interrupt
 
 
 @dataclasses.dataclass(frozen=True)

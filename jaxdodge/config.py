@@ -25,6 +25,9 @@ from jaxdodge.fields import (
     read_yaml,
 )
 
+ENVIRONMENT_ID = "jaxdodge/Dodge-v0"
+"""As Gymnasium and gymnax know the game."""
+
 ACTION_SPACES = Name(
     ("discrete", "basic_3d", "basic_4d_jump", "tilt_5d", "full_6d"),
     {

@@ -19,18 +19,18 @@ import numpy as np
 import tyro
 import yaml
 
-from jaxdodge.agents.config import Jitter, TrainConfig
-from jaxdodge.agents.options import parse_options
-from jaxdodge.agents.runs import POLICIES, Run, changed_game
-from jaxdodge.agents.statistics import histogram
-from jaxdodge.agents.tables import FIGURES, figures, line, matrix, over_seeds
+from jaxdodge.agents.train_config import Jitter, TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.config import GAME_FIELDS, GameConfig
+from jaxdodge.evaluation.statistics import histogram
+from jaxdodge.evaluation.tables import FIGURES, figures, line, matrix, over_seeds
 from jaxdodge.fields import ConfigError, Name, Number, check_names
 from jaxdodge.hardware import keep_compiled
+from jaxdodge.runs.folder import POLICIES, Run, changed_game
+from jaxdodge.runs.options import parse_options
 
 if TYPE_CHECKING:
-    from jaxdodge.agents.evaluation import Episodes
+    from jaxdodge.evaluation.episodes import Episodes
 
 DEFAULT_EPISODES = 128
 # Columns of the CSV file after those of the setting.
@@ -103,7 +103,7 @@ def evaluate(arguments: list[str]) -> int:
     """Parse, play, print, and return the exit status."""
     options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge.evaluate", arguments, {})
     if options.server is not None:
-        from jaxdodge.bevy.evaluation import evaluate_on_server
+        from jaxdodge.parity.server_evaluation import evaluate_on_server
 
         return evaluate_on_server(options, options.server, given)
     episodes = options.episodes or DEFAULT_EPISODES
@@ -202,9 +202,9 @@ def _play(
     """For one condition after the other, the episodes of each run; raises ConfigError before the first."""
     import jax
 
-    from jaxdodge.agents.evaluation import evaluate as play
-    from jaxdodge.agents.game import make_sac
     from jaxdodge.agents.randomization import draw_params, randomized_env
+    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.evaluation.episodes import evaluate as play
 
     # What the networks see is that of the training: a policy does not know what game it is put into.
     sac = make_sac(trained, config)

@@ -12,25 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.options import parse_options
-from jaxdodge.agents.original import ignored_line, is_original, translate
-from jaxdodge.agents.runs import Run, check_place, split
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, check_names, read_yaml
 from jaxdodge.hardware import keep_compiled
-
-# The timing that the original project really trained with: an action every 7 frames, and the answer to one
-# shows the arena just before it is applied.
-DEFAULTS = {
-    "level": 2,
-    "spawn_angle_degrees": 30.0,
-    "action_space_type": "basic_3d",
-    "frames_per_step": 7,
-    "response_frame": 0,
-}
-
+from jaxdodge.runs.folder import Run, check_place, split
+from jaxdodge.runs.options import DEFAULTS, parse_options
+from jaxdodge.runs.original import ignored_line, is_original, translate
 
 # What a measured timing may set.
 TIMING = (
@@ -109,8 +98,8 @@ def train(arguments: list[str]) -> int:
     cluster.check(config)
     cluster.join()
 
-    from jaxdodge.agents.checkpoints import Checkpoints
-    from jaxdodge.agents.training import DivergedError, NotSavedError, Training
+    from jaxdodge.runs.checkpoints import Checkpoints
+    from jaxdodge.runs.loop import DivergedError, NotSavedError, Training
 
     apart = _apart() if options.process else contextlib.nullcontext(options.results)
     with apart as results, contextlib.ExitStack() as held:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from jaxdodge.ablation.cells import Task
-from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
@@ -50,7 +50,7 @@ def by_name(task, tell, interrupted):
     if "broken" in task.cell:
         raise RuntimeError("RESOURCE_EXHAUSTED: 5 GB" if "memory" in task.cell else "no\nluck")
     if "diverged" in task.cell:
-        from jaxdodge.agents.training import DivergedError
+        from jaxdodge.runs.loop import DivergedError
 
         raise DivergedError("value is not finite")
     tell({"done": 0.5})

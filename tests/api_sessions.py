@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdodge.parity.check_session import Followed, follow_session
-from jaxdodge.parity.session import Session, checked_session, read_session
+from jaxdodge.recordings.session import Session, checked_session, read_session
 
 RECORDINGS = Path(__file__).parents[1] / "parity" / "recordings"
 VECTORS = ("grpc240_thrower", "grpc60_fast", "grpc60_slow", "http240_fast", "http60_fast", "http60_slow")

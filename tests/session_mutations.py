@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdodge.parity.session import RESET, STEP, Session
+from jaxdodge.recordings.session import RESET, STEP, Session
 
 
 class Mutation(NamedTuple):

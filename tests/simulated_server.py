@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.session import RESET, STEP, Session, checked_session
+from jaxdodge.recordings.session import RESET, STEP, Session, checked_session
 from jaxdodge.render.topdown import draw
 from jaxdodge.sim.actions import Movement, action_size, movement
 from jaxdodge.sim.order import SIMULATOR, as_indices, draw_order

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdodge.bench import __main__ as command
-from jaxdodge.bench import rasters, render, train
-from jaxdodge.bench.measure import Options, spread
-from jaxdodge.bench.report import markdown
-from jaxdodge.bench.sac import EPOCH, IMAGE_EPOCH
+from benchmarks import __main__ as command
+from benchmarks import rasters, render, train
+from benchmarks.measure import Options, spread
+from benchmarks.report import markdown
+from benchmarks.sac import EPOCH, IMAGE_EPOCH
 from jaxdodge.cli import guarded
 from jaxdodge.render.topdown import draw
 
@@ -40,7 +40,7 @@ def run(*arguments, **options) -> subprocess.CompletedProcess:
 def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "figures.json"
     parts = ("env", "render", "sac")
-    done = run("-m", "jaxdodge.bench", *parts, "--compare", "peers", "--tiny", "--out", out)
+    done = run("-m", "benchmarks", *parts, "--compare", "peers", "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(out.read_text()), out
 
@@ -121,7 +121,7 @@ def test_the_table_has_a_line_per_row_and_per_ratio(measured):
 def alone(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "figures.json"
     more = ("--devices", 2, "--train-seeds", 2)
-    done = run("-m", "jaxdodge.bench", "train", "scaling", *more, "--tiny", "--out", out)
+    done = run("-m", "benchmarks", "train", "scaling", *more, "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(out.read_text())
 
@@ -188,7 +188,7 @@ NAME = "env: steps over CartPole-v1"
 def test_the_guard_fails_where_a_ratio_fell(measured, tmp_path, median, status, said):
     committed = measured[2]
     result = doctored(committed, tmp_path, NAME, median)
-    done = run("-m", "jaxdodge.bench", "check", "--result", result, "--against", committed)
+    done = run("-m", "benchmarks", "check", "--result", result, "--against", committed)
     assert (done.returncode, done.stderr) == (status, "")
     assert said in done.stdout
     assert done.stdout.count("\n") == 1
@@ -197,7 +197,7 @@ def test_the_guard_fails_where_a_ratio_fell(measured, tmp_path, median, status, 
 def test_the_margin_can_be_stated_and_parts_not_measured_are_not_compared(measured, tmp_path):
     committed = measured[2]
     result = doctored(committed, tmp_path, NAME, 0.6)
-    check = ("-m", "jaxdodge.bench", "check", "--result", result, "--against", committed)
+    check = ("-m", "benchmarks", "check", "--result", result, "--against", committed)
     assert run(*check, "--margin", "0.5").returncode == 0
     assert run(*check).returncode == 1
     document = json.loads(result.read_text())
@@ -243,7 +243,7 @@ def test_bad_options_are_refused_in_one_line(tmp_path, arguments, named):
     (tmp_path / "text.json").write_text("nonsense")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "alone.json").write_text('{"parts": [], "ratios": {}}')
-    done = run("-m", "jaxdodge.bench", *arguments, cwd=tmp_path)
+    done = run("-m", "benchmarks", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert named in done.stderr
     assert done.stderr.count("\n") == 1
@@ -269,7 +269,7 @@ assert not loaded, loaded
 """
 
 
-@pytest.mark.parametrize("module", ["jaxdodge.parity", "jaxdodge.bench"])
+@pytest.mark.parametrize("module", ["jaxdodge.parity", "benchmarks"])
 @pytest.mark.parametrize(
     ("arguments", "status"), [(["--help"], 0), (["check", "--help"], 0), (["check", "--nonsense"], 2)]
 )

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from jaxdodge.bench import guard, report, train
-from jaxdodge.bench.measure import Case, Options, Prepared, add_roofline, measure, ratio, spread
-from jaxdodge.bench.sac import EPOCH, IMAGE_EPOCH
+from benchmarks import guard, report, train
+from benchmarks.measure import Case, Options, Prepared, add_roofline, measure, ratio, spread
+from benchmarks.sac import EPOCH, IMAGE_EPOCH
 from jaxdodge.fields import ConfigError
 
 

@@ -69,9 +69,9 @@ def estimate(task: Task) -> dict[str, Any]:
     import numpy as np
 
     from jaxdodge.ablation.compute import fitting
-    from jaxdodge.agents.config import rows_needed
-    from jaxdodge.agents.evaluation import evaluate
     from jaxdodge.agents.programs import shared_program
+    from jaxdodge.agents.train_config import rows_needed
+    from jaxdodge.evaluation.episodes import evaluate
 
     def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
         began = time.perf_counter()

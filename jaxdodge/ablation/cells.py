@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import TRACED_FIELDS, GameConfig
 
 # Sources, relative to the package, and packages whose versions decide what a training comes to.

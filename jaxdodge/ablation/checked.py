@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, NoReturn
 
 from jaxdodge.ablation.places import Document, Way
-from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GAME_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, check_names
 

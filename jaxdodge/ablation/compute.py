@@ -15,15 +15,15 @@ import numpy as np
 from jaxdodge.ablation.cells import Task, configuration, program_of, training_key
 from jaxdodge.ablation.peak import clean_up, peak
 from jaxdodge.ablation.sample import sample_frame
-from jaxdodge.agents.checkpoints import Checkpoints
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.evaluation import Episodes, evaluate
-from jaxdodge.agents.memory import TooLargeError
 from jaxdodge.agents.programs import shared_program
-from jaxdodge.agents.runs import Run
-from jaxdodge.agents.training import Training, steps_of_an_epoch
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import TRACED_FIELDS, GameConfig
+from jaxdodge.evaluation.episodes import Episodes, evaluate
 from jaxdodge.fields import ConfigError
+from jaxdodge.runs.checkpoints import Checkpoints
+from jaxdodge.runs.folder import Run
+from jaxdodge.runs.loop import Training, steps_of_an_epoch
+from jaxdodge.runs.memory import TooLargeError
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import game_params
 

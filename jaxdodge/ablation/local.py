@@ -157,7 +157,7 @@ def _serve(
 
 def explain(error: Exception) -> tuple[str, str]:
     """The kind of news that an error of `compute` is, and a line about it."""
-    from jaxdodge.agents.training import DivergedError
+    from jaxdodge.runs.loop import DivergedError
 
     line = " ".join(f"{error}".split())
     if isinstance(error, DivergedError):

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdodge.ablation.running import Outcome
 from jaxdodge.ablation.study import Study
-from jaxdodge.agents.statistics import (
+from jaxdodge.evaluation.statistics import (
     interquartile_mean_of_all,
     performance_profile,
     probability_of_improvement,

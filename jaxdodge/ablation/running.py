@@ -11,9 +11,9 @@ from jaxdodge.ablation.cells import Store, Task, condition_key, program_of, trai
 from jaxdodge.ablation.local import FAILURES, News
 from jaxdodge.ablation.screen import Screen
 from jaxdodge.ablation.study import Cell, Study
-from jaxdodge.agents.runs import changed_game
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.runs.folder import changed_game
 
 Executor = Callable[[list[Task]], Iterator[News]]
 

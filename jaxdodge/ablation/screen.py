@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from jaxdodge.agents.tables import seconds_text
+from jaxdodge.evaluation.tables import seconds_text
 
 # On a terminal, cells of a large study beyond those that are being computed are counted, not listed.
 LISTED = 30

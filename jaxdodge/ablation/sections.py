@@ -11,7 +11,7 @@ from jaxdodge.ablation.document import Bullets, Code, Figure, Heading, Part, Pic
 from jaxdodge.ablation.measures import COSTS, Row
 from jaxdodge.ablation.running import Outcome
 from jaxdodge.ablation.study import Study
-from jaxdodge.agents.tables import seconds_text
+from jaxdodge.evaluation.tables import seconds_text
 
 # More cells than that make a table of all pairs unreadable; the CSV has them.
 MOST_PAIRED = 12

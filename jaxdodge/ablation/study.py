@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from jaxdodge.agents.config import TrainConfig, rows_needed
-from jaxdodge.agents.runs import split
+from jaxdodge.agents.train_config import TrainConfig, rows_needed
 from jaxdodge.config import GameConfig
+from jaxdodge.runs.folder import split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any, cast
 from jaxdodge.ablation.checked import FIELDS, NOT_A_FACTOR, Checked
 from jaxdodge.ablation.places import Document, Way
 from jaxdodge.ablation.study import Cell, Study
-from jaxdodge.agents.original import is_original, translate
-from jaxdodge.agents.runs import split
 from jaxdodge.config import GAME_FIELDS
 from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
-from jaxdodge.train import DEFAULTS
+from jaxdodge.runs.folder import split
+from jaxdodge.runs.options import DEFAULTS
+from jaxdodge.runs.original import is_original, translate
 
 KEYS = ("question", "base", "factors", "cells", "seeds", "budget", "evaluate", "full")
 BUDGETS = {

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdodge.agents.config import TrainConfig
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.fields import ConfigError
 
 AXIS = "arenas"

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.game import make_sac, static_parts
-from jaxdodge.agents.sac import TrainState
+from jaxdodge.agents.epoch import TrainState
+from jaxdodge.agents.setup import make_sac, static_parts
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.params import game_params
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.agents.config import Jitter
+from jaxdodge.agents.train_config import Jitter
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.draws import draw_uniform
 from jaxdodge.sim.duration import Duration
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import DEGREES_TO_RADIANS, GameParams
-from jaxdodge.sim.timing import scaled
+from jaxdodge.sim.stepping import scaled
 
 SHORTEST_FRAME, LONGEST_FRAME = 1_000_000, 250_000_000
 WIDEST_ANGLE = np.float32(180) * DEGREES_TO_RADIANS

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from jaxdodge.agents.learner import Batch
 from jaxdodge.agents.networks import random_shift
 from jaxdodge.agents.replay import Stack, Transition
+from jaxdodge.agents.sac_agent import Batch
 
 
 class View:

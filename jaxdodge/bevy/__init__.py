@@ -30,11 +30,11 @@ def connect(url: str, deadline: float = 5.0) -> Client:
     if not (is_path or is_address) or parts.query or parts.fragment or parts.username is not None:
         raise refusal
     if parts.scheme == "http":
-        from jaxdodge.bevy.http import HttpClient
+        from jaxdodge.bevy.http_client import HttpClient
 
         return HttpClient(url, str(host), int(port or 0), deadline)
     try:
-        from jaxdodge.bevy.grpc import GrpcClient
+        from jaxdodge.bevy.grpc_client import GrpcClient
     except ModuleNotFoundError as error:
         raise ConfigError(f"server: {url} needs gRPC ({error}): pip install 'jaxdodge[grpc]'") from None
     return GrpcClient(url, f"unix:{parts.path}" if is_path else parts.netloc, deadline)

@@ -12,13 +12,13 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from jaxdodge.bevy.crew import Answer, Crew, FleetError, Limits
+from jaxdodge.bevy.worker_pool import Answer, Crew, FleetError, Limits
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
+from jaxdodge.sim.action_checks import checked_actions
 from jaxdodge.sim.actions import action_shape
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.gym import to_numpy
-from jaxdodge.sim.refusals import checked_actions
 from jaxdodge.sim.spaces import action_space, observation_space, published_space
 
 __all__ = ["Fleet", "FleetError"]

@@ -14,7 +14,7 @@ from jaxdodge.bevy.client import BadResponseError, Client, Response, ServerError
 from jaxdodge.bevy.policies import Policy
 from jaxdodge.cli import Interrupt
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.session import RESET, STEP
+from jaxdodge.recordings.session import RESET, STEP
 from jaxdodge.sim.actions import action_shape
 from jaxdodge.sim.spaces import action_space, published_space
 
@@ -81,7 +81,7 @@ class Log:
         return response
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The log as an API session's arrays, see `jaxdodge.parity.session`."""
+        """The log as an API session's arrays, see `jaxdodge.recordings.session`."""
         kinds, sent, received, actions, responses = zip(*self._rows, strict=True)
 
         def of(name: str, dtype: Any) -> np.ndarray:

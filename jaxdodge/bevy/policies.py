@@ -5,9 +5,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.runs import Run
+from jaxdodge.agents.setup import make_sac
 from jaxdodge.bevy.client import Response
+from jaxdodge.runs.folder import Run
 from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS, action_shape
 from jaxdodge.sim.spaces import published_space
 

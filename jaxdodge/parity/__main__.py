@@ -8,7 +8,7 @@ from jaxdodge.cli import run_command
 from jaxdodge.hardware import keep_compiled
 from jaxdodge.parity.check import Check, check_command
 from jaxdodge.parity.record import Record, record_command
-from jaxdodge.parity.timing import Timing, timing_command
+from jaxdodge.parity.timing_command import Timing, timing_command
 
 # By name: the dataclass of options, and the function that takes one and returns the exit status.
 COMMANDS: dict[str, tuple[Callable[..., Any], Callable[[Any], int]]] = {

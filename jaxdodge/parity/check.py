@@ -56,9 +56,9 @@ def check(path: Path) -> Result:
     """Check one recording of either kind; raises RecordingError."""
     from jaxdodge.parity.check_frames import check_frames
     from jaxdodge.parity.check_session import check_session
-    from jaxdodge.parity.files import load
-    from jaxdodge.parity.recording import frame_recording
-    from jaxdodge.parity.session import checked_session
+    from jaxdodge.recordings.npz import load
+    from jaxdodge.recordings.recording import frame_recording
+    from jaxdodge.recordings.session import checked_session
 
     start = time.perf_counter()
     meta, arrays = load(path)
@@ -71,7 +71,7 @@ def check(path: Path) -> Result:
 
 def check_command(options: Check) -> int:
     """Print a row per recording and return the exit status."""
-    from jaxdodge.parity.files import RecordingError
+    from jaxdodge.recordings.npz import RecordingError
 
     if options.report is not None:
         options.report.touch()

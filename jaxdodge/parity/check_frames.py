@@ -5,9 +5,9 @@ import numpy as np
 
 from jaxdodge.config import GameConfig
 from jaxdodge.parity.check import Result
-from jaxdodge.parity.files import RecordingError
-from jaxdodge.parity.recording import COMPARED, FrameRecording
-from jaxdodge.parity.replay import replay
+from jaxdodge.parity.playback import replay
+from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.recording import COMPARED, FrameRecording
 from jaxdodge.render.topdown import Scene, draw
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.systems import spawn_position

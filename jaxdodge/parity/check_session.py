@@ -13,14 +13,14 @@ from jaxdodge.parity.check import Result
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled, handled_commands
 from jaxdodge.parity.findings import Findings
+from jaxdodge.parity.intervals import Interval, follow
 from jaxdodge.parity.jumps import check_heights
 from jaxdodge.parity.motion import Moved, check_motion
 from jaxdodge.parity.pictures import check_pictures
 from jaxdodge.parity.publications import check_publications
 from jaxdodge.parity.seen import check_seen
-from jaxdodge.parity.session import STEP, Session
-from jaxdodge.parity.tables import Interval, follow
 from jaxdodge.parity.throws import Throw, check_throws
+from jaxdodge.recordings.session import STEP, Session
 
 MOST_TORN = 0.01
 """Share of responses that may be read while a frame is published; one always may."""

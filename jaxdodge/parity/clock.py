@@ -7,8 +7,8 @@ import numpy as np
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Number
 from jaxdodge.parity.flight import Fit
-from jaxdodge.parity.session import Session
-from jaxdodge.parity.tables import Interval
+from jaxdodge.parity.intervals import Interval
+from jaxdodge.recordings.session import Session
 from jaxdodge.sim.state import player_start
 
 LONGEST_COUNTED = 0.25

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.session import RESET, STEP, Session
+from jaxdodge.recordings.session import RESET, STEP, Session
 from jaxdodge.sim.actions import movement
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.state import server_start

@@ -8,7 +8,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.session import RESET, Session
+from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.actions import movement, wants_jump
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.state import server_start

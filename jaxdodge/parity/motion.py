@@ -15,7 +15,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.session import Session
+from jaxdodge.recordings.session import Session
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.state import Vector, server_start
 from jaxdodge.sim.systems import PLAY_ZONE_X, PLAY_ZONE_Y, Inputs, apply_velocity

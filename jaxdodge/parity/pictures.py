@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.session import Session
+from jaxdodge.recordings.session import Session
 from jaxdodge.render.topdown import Discs, Scene, locate, paint
 
 NOWHERE = 1024

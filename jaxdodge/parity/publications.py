@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.session import RESET, Session
+from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
 from jaxdodge.sim.state import Vector, server_start

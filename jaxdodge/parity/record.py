@@ -9,11 +9,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdodge.agents.options import field_options, read_text
-from jaxdodge.agents.runs import Run, changed_game
 from jaxdodge.bevy.answers import LONGEST_DEADLINE, SERVER_FIELDS
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
+from jaxdodge.runs.folder import Run, changed_game
+from jaxdodge.runs.options import field_options, read_text
 
 if TYPE_CHECKING:
     from jaxdodge.bevy.play import Log
@@ -87,7 +87,7 @@ def record_command(options: Any) -> int:
 
     from jaxdodge.bevy.play import play
     from jaxdodge.bevy.policies import ScriptedPolicy, TrainedPolicy
-    from jaxdodge.bevy.recording import PlayingProgress, check_writable, save, session_of
+    from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
 
     check_writable(options.out)
     policy: Policy = (

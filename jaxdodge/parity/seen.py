@@ -5,7 +5,7 @@ import numpy as np
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.pictures import Palette, Picture, metres_of_pixels
-from jaxdodge.parity.session import RESET, Session
+from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.render.topdown import ARENA_SIDE
 from jaxdodge.sim.params import SPAWN_DISTANCE
 from jaxdodge.sim.state import player_start

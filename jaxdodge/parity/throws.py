@@ -17,9 +17,9 @@ from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import fit_flights
 from jaxdodge.parity.flight_solver import Flight, fall_per_second
+from jaxdodge.parity.intervals import Interval
 from jaxdodge.parity.publications import Rows
-from jaxdodge.parity.session import Session
-from jaxdodge.parity.tables import Interval
+from jaxdodge.recordings.session import Session
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
 from jaxdodge.sim.state import Vector, server_start

@@ -1,77 +1,205 @@
-"""`python -m jaxdodge.parity timing`: at which timing a server is really played, from a session or live.
+"""How a server is really played: its frames, and when it answers; measured from an API session.
 
-Exit status: 0 measured, 1 the server failed, 2 bad input or a file that cannot be read.
+A real server runs in its own time. How many frames pass per step, and which of them is answered, is decided
+by the client's speed, by the transport and by the order of systems that this start of the server has drawn.
+Source: `parity/README.md`, "What a step of the real server means".
 """
 
 import dataclasses
-import sys
-import tempfile
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
+import numpy as np
+import yaml
 
-from jaxdodge.fields import ConfigError
-from jaxdodge.parity.record import Record, record_command
+from jaxdodge.parity.check_session import Followed, follow_session
+from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.session import STEP, Session
+
+LEAST = 20
+"""Steps that must tell something before it is called measured."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
-    """Measure frames per step, response frame and frame time, and print the options that reproduce them.
+class MeasuredTiming:
+    """The timing of one session. What could not be told is None, and `unknown` says why."""
 
-    Of an API session's file, or live of a server (--server), which is then played with random actions.
+    steps: int
+    """Steps answered."""
+    steps_per_second: float
+    """Between two steps of an episode."""
+    nominal_fps: float
+    """What the session's file says."""
+    frames_per_step: dict[int, int] | None
+    """How many frames passed between two steps, with how often."""
+    frame_seconds: float | None
+    """Mean length of a frame."""
+    frame_deviation: float | None
+    """Standard deviation of it, as a share."""
+    shows_action: float
+    """Share of responses published after the action that they answer was handled."""
+    response_frame: dict[int, int] | None
+    """For how many frames the player had moved by that action, with how often."""
+    handle_commands: str | None
+    """Whether this start of the server handles commands before or after `publish_state`."""
+    unknown: tuple[str, ...]
+    """What could not be told, and why."""
+
+    @property
+    def mean_frames_per_step(self) -> float:
+        """Counted where frames can be counted, else by the clock at the nominal fps."""
+        if self.frames_per_step is None:
+            return self.nominal_fps / self.steps_per_second
+        return _mean(self.frames_per_step)
+
+    def options(self) -> dict[str, Any]:
+        """Options of the game and of a training that play at this timing; a spread becomes a jitter."""
+        frames = max(1, round(self.mean_frames_per_step))
+        options: dict[str, Any] = {"frames_per_step": frames}
+        if self.response_frame is not None:
+            options["response_frame"] = min(round(_mean(self.response_frame)), frames)
+        fps = 1 / self.frame_seconds if self.frame_seconds else self.nominal_fps
+        options["fps"] = round(float(np.clip(fps, 4, 1000)), 2)
+        if self.frame_deviation is not None:
+            # Uniform, with the same standard deviation.
+            options["frame_time_jitter"] = round(min(float(np.sqrt(3)) * self.frame_deviation, 0.9), 3)
+        if self.frames_per_step is not None:
+            options["frames_per_step_jitter"] = _reach(self.frames_per_step, frames)
+        if self.response_frame is not None:
+            options["response_frame_jitter"] = _reach(self.response_frame, options["response_frame"])
+        return options
+
+    def to_yaml(self) -> str:
+        """The options as a file that `python -m jaxdodge.train --timing` reads."""
+        lines = [f"# {line}" for line in self.lines()]
+        return "\n".join([*lines, yaml.safe_dump(self.options(), sort_keys=False)])
+
+    def lines(self) -> list[str]:
+        """What was measured, for people."""
+        by_clock = self.nominal_fps / self.steps_per_second
+        lines = [f"steps                {self.steps}, {self.steps_per_second:.2f} per second"]
+        if self.frames_per_step is not None and self.frame_seconds is not None:
+            counted = f"{self.mean_frames_per_step:.2f} counted ({_shares(self.frames_per_step)})"
+            frame = f"{1e3 * self.frame_seconds:.3f} ms, {1 / self.frame_seconds:.2f} fps"
+            lines += [
+                f"frames per step      {counted}; {by_clock:.2f} by the clock at {self.nominal_fps:g} fps",
+                f"frame                {frame}, deviation {self.frame_deviation:.1%}",
+            ]
+        else:
+            lines.append(f"frames per step      {by_clock:.2f} by the clock at {self.nominal_fps:g} fps")
+        lines.append(f"shows action sent    {self.shows_action:.1%} of responses")
+        if self.response_frame is not None:
+            lines.append(
+                f"response frame       {_mean(self.response_frame):.2f} ({_shares(self.response_frame)})"
+            )
+        if self.handle_commands is not None:
+            lines.append(f"handle_commands      {self.handle_commands} publish_state")
+        return lines + [f"unknown              {reason}" for reason in self.unknown]
+
+
+def measure(session: Session, followed: Followed | None = None) -> MeasuredTiming:
+    """Measure the timing of a session; `followed`, if it has been checked already.
+
+    Raises:
+        RecordingError: no two steps follow one another.
     """
+    arrays = session.arrays
+    is_step = arrays["kind"] == STEP
+    between = np.flatnonzero(is_step[1:] & is_step[:-1]) + 1
+    if not len(between):
+        raise RecordingError(
+            f"{session.path}: too short to measure; accepted: {LEAST} steps and more, at least two in a row"
+        )
+    followed = followed or follow_session(session)
+    period = np.mean(arrays["received_s"][between] - arrays["received_s"][between - 1])
+    unknown = []
+    fits = {
+        interval.end: interval.fit
+        for interval in followed.intervals
+        if interval.fit is not None and interval.fit.error <= 1
+    }
+    counted = [fits[response] for response in between.tolist() if response in fits]
+    frames_per_step = frame_seconds = deviation = None
+    lengths = np.concatenate([np.zeros(0), *(fit.frame_seconds for fit in fits.values())]).astype(float)
+    if len(counted) >= LEAST and len(lengths):
+        frames_per_step = _counts([fit.frames for fit in counted])
+        frame_seconds = float(lengths.mean())
+        deviation = float(lengths.std() / frame_seconds)
+    else:
+        unknown.append(f"frames: projectiles tell them in {len(counted)} steps, fewer than {LEAST}")
+    handled = followed.handled.count == np.arange(len(session)) + 1
+    shows_action = float(handled[is_step].mean()) if is_step.any() else 0.0
+    moved = _frames_moved(session, followed, followed.frame_seconds)
+    response_frame = None
+    # gRPC's publication precedes the motion, also where it shows the action.
+    unless_told = 0.0 if session.meta["transport"] == "grpc" else None
+    told = [moved.get(int(i), unless_told) if handled[i] else 0.0 for i in np.flatnonzero(is_step)]
+    known = [round(value) for value in told if value is not None]
+    if not is_step.any() or len(known) < max(LEAST, len(told) / 4):
+        unknown.append("response frame: too rarely can be told for how long the player moved")
+    else:
+        response_frame = _counts(known)
+    order = _order(session, shows_action, followed.frame_seconds)
+    if order is None:
+        unknown.append("order of handle_commands and publish_state: both give the same responses here")
+    return MeasuredTiming(
+        steps=int(is_step.sum()),
+        steps_per_second=float(1 / period),
+        nominal_fps=session.config.fps,
+        frames_per_step=frames_per_step,
+        frame_seconds=frame_seconds,
+        frame_deviation=deviation,
+        shows_action=shows_action,
+        response_frame=response_frame,
+        handle_commands=order,
+        unknown=tuple(unknown),
+    )
 
-    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
-    """API session, as `record` writes it."""
-    out: Path | None = None
-    """Write the options to this YAML file, for `python -m jaxdodge.train --timing`."""
-    server: str | None = None
-    """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH, to be played instead of reading a file."""
-    steps: int = 500
-    """Of a server: steps to play."""
-    think_seconds: float = 0.0
-    """Of a server: pause after each step."""
-    fps: float = 60.0
-    """Of a server: frames per second that it was started with; it cannot be asked."""
-    level: int = 2
-    """Of a server: level to play; of level 1 it takes more steps, because little flies."""
+
+def _frames_moved(session: Session, followed: Followed, frame_seconds: float) -> dict[int, float]:
+    """By response: for how many frames the player had moved with a velocity that is new in it."""
+    return {
+        each.response: each.with_last / frame_seconds
+        for each in followed.moved
+        if each.commands > 1 and session.arrays["kind"][each.response] == STEP
+    }
 
 
-def timing_command(options: Timing) -> int:
-    """Measure, print, and return the exit status."""
-    if (options.path is None) == (options.server is None):
-        raise ConfigError("timing: takes a session's file or --server, one of the two")
-    from jaxdodge.bevy.timing import measure
-    from jaxdodge.parity.files import RecordingError
-    from jaxdodge.parity.session import read_session
+def _order(session: Session, shows_action: float, frame_seconds: float) -> str | None:
+    """Where in a frame commands are handled, from how often a response shows its action; None if unknown.
 
-    if options.out is not None:
-        options.out.touch()
-    with tempfile.TemporaryDirectory() as folder:
-        path, status = options.path, 0
-        if path is None:
-            path = Path(folder) / "session.npz"
-            status = record_command(_recording(options, path))
-            if not path.is_file():
-                return status
-        try:
-            timing = measure(read_session(path))
-        except RecordingError as error:
-            print(error, file=sys.stderr)
-            return 2
-    print("\n".join(timing.lines()))
-    print("options              " + " ".join(_option(*each) for each in timing.options().items()))
-    if options.out is not None:
-        options.out.write_text(timing.to_yaml(), encoding="utf-8")
-    return status
+    gRPC answers with the first publication after a request, HTTP after a while with what is then published.
+    If a frame handles before it publishes, an action takes one frame less to be shown.
+    """
+    arrays = session.arrays
+    waits = (arrays["received_s"] - arrays["sent_s"])[arrays["kind"] == STEP]
+    if len(waits) < LEAST:
+        return None
+    frames = 0.0 if session.meta["transport"] == "grpc" else float(np.median(waits)) / frame_seconds - 1
+    if_after, if_before = np.clip([frames, frames + 1], 0, 1)
+    if if_before - if_after < 0.3:
+        return None
+    share = (shows_action - if_after) / (if_before - if_after)
+    return "before" if share > 0.75 else "after" if share < 0.25 else "now before, now after"
 
 
-def _recording(options: Timing, path: Path) -> Any:
-    game = {"action_space_type": "basic_3d", "level": str(options.level)}
-    given = {name: getattr(options, name) for name in ("server", "steps", "think_seconds", "fps")}
-    return Record(out=path, **given, **game)
+def _counts(values: list[int]) -> dict[int, int]:
+    return {int(value): values.count(value) for value in sorted(set(values))}
 
 
-def _option(name: str, value: Any) -> str:
-    return f"--{name.replace('_', '-')} {value}"
+def _mean(counts: dict[int, int]) -> float:
+    return sum(value * count for value, count in counts.items()) / sum(counts.values())
+
+
+def _reach(counts: dict[int, int], middle: int) -> int:
+    """The jitter whose spread around a middle value is nearest to the measured one.
+
+    Whole numbers drawn uniformly from -reach to reach have a mean square of reach * (reach + 1) / 3.
+    """
+    square = sum((value - middle) ** 2 * count for value, count in counts.items()) / sum(counts.values())
+    reaches = np.arange(1 + max(abs(value - middle) for value in counts))
+    return int(np.argmin(np.abs(reaches * (reaches + 1) / 3 - square)))
+
+
+def _shares(counts: dict[int, int]) -> str:
+    total = sum(counts.values())
+    return ", ".join(f"{value}: {count / total:.1%}" for value, count in counts.items())

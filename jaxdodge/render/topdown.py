@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxdodge.sim import exact
+from jaxdodge import exact
 
 ARENA_SIDE = 24.0  # metres, centred on the origin
 SMALLEST_SIDE, LARGEST_SIDE = 32, 512  # pixels

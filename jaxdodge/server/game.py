@@ -24,8 +24,8 @@ from jaxdodge.sim.order import SYSTEMS
 from jaxdodge.sim.ordered import ordered_frame, publish
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.state import State, server_start
+from jaxdodge.sim.stepping import Timing, frame_inputs
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
-from jaxdodge.sim.timing import Timing, frame_inputs
 
 # More wait for the next frame. A client over HTTP sends 57 per second, and a frame lasts 250 ms at most.
 COMMANDS_PER_FRAME = 16

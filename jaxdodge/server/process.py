@@ -10,8 +10,8 @@ import uvloop
 from jaxdodge.fields import ConfigError
 from jaxdodge.server.addresses import Addresses, address_text
 from jaxdodge.server.arena import Arena
-from jaxdodge.server.grpc import grpc_server
-from jaxdodge.server.http import HttpServer, arena_app, watch_app
+from jaxdodge.server.grpc_server import grpc_server
+from jaxdodge.server.http_server import HttpServer, arena_app, watch_app
 from jaxdodge.server.lockstep import LockstepArena
 from jaxdodge.server.log import AnswerLog
 from jaxdodge.server.metrics import Metrics

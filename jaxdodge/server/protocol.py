@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxdodge.config import GAME_FIELDS, NOT_SETTABLE, GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.sim.action_checks import checked_actions
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
 from jaxdodge.sim.publish import SERVER_BOUND, STANDARD_SIZE, WITH_THROWER_SIZE
-from jaxdodge.sim.refusals import checked_actions
 
 LARGEST_REQUEST = 2**20  # bytes
 LONGEST_REFUSAL = 500  # characters

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdodge.sim.exact import product
+from jaxdodge.exact import product
 from jaxdodge.sim.params import GameParams
 
 # Components of the continuous spaces. Pitch and roll only turn the drawn capsule.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdodge.sim.exact import divide
+from jaxdodge.exact import divide
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 

@@ -22,8 +22,8 @@ from jaxdodge.sim.frame import reset_where
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import Published, observe_vector, publish_state, scene
 from jaxdodge.sim.state import NOT_ASKED, State, server_start
+from jaxdodge.sim.stepping import Timing, frame_inputs, phase_within
 from jaxdodge.sim.systems import Command, spawn_position
-from jaxdodge.sim.timing import Timing, frame_inputs, phase_within
 
 
 class EnvState(struct.PyTreeNode):

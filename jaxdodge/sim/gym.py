@@ -19,10 +19,10 @@ from gymnasium.vector.utils import batch_space
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
 from jaxdodge.render.topdown import draw
+from jaxdodge.sim.action_checks import checked_actions
 from jaxdodge.sim.env import DodgeEnv, EnvState
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.publish import scene
-from jaxdodge.sim.refusals import checked_actions
 from jaxdodge.sim.spaces import action_space, observation_space
 from jaxdodge.sim.state import select
 

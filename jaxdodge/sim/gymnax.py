@@ -7,8 +7,7 @@ import gymnax
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 
-from jaxdodge import ENVIRONMENT_ID
-from jaxdodge.config import GameConfig
+from jaxdodge.config import ENVIRONMENT_ID, GameConfig
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.spaces import action_space, observation_space

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdodge.exact import divide, product
 from jaxdodge.render.topdown import Scene
-from jaxdodge.sim.exact import divide, product
 from jaxdodge.sim.state import State, Vector
 from jaxdodge.sim.systems import nearest_distance
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdodge.exact import divide, product
 from jaxdodge.sim.actions import Movement, horizontal_velocity, wants_jump
 from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
-from jaxdodge.sim.exact import divide, product
 from jaxdodge.sim.params import PLAYER_START_HEIGHT, SPAWN_DISTANCE, WITH_THROWER, GameParams
 from jaxdodge.sim.state import NOT_ASKED, Spawn, State, Vector, player_start, select
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from jaxdodge.ablation.cells import Store, Task, condition_key, program_of, training_key
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.runs import split
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
-from jaxdodge.train import DEFAULTS
+from jaxdodge.runs.folder import split
+from jaxdodge.runs.options import DEFAULTS
 
 FIELDS = st.fixed_dictionaries(
     {},

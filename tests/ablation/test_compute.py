@@ -9,8 +9,8 @@ from ablation_jobs import tasks
 from jaxdodge.ablation import compute
 from jaxdodge.ablation.calibration import in_all
 from jaxdodge.ablation.cells import Task, training_key
-from jaxdodge.agents.memory import TooLargeError
 from jaxdodge.fields import ConfigError
+from jaxdodge.runs.memory import TooLargeError
 
 
 @pytest.fixture

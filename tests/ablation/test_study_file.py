@@ -8,9 +8,9 @@ import yaml
 from jaxdodge.ablation.running import outcomes_of
 from jaxdodge.ablation.study import timesteps_of
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.agents.runs import changed_game, split
 from jaxdodge.fields import ConfigError
-from jaxdodge.train import DEFAULTS
+from jaxdodge.runs.folder import changed_game, split
+from jaxdodge.runs.options import DEFAULTS
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
 GOOD = """\

@@ -11,9 +11,9 @@ import pytest
 from arenas import DENSE
 from flax import struct
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.sac import SAC, TrainState
+from jaxdodge.agents.epoch import SAC, TrainState
+from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.agents.views import View
 from jaxdodge.config import GameConfig
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.learner import Batch, Learner, Updates
 from jaxdodge.agents.normalization import include
+from jaxdodge.agents.sac_agent import Batch, Learner, Updates
+from jaxdodge.agents.train_config import TrainConfig
 
 KEY = jax.random.key(0)
 ACTION_SIZE, BATCH, FEATURES = 2, 4, 3

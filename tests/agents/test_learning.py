@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.evaluation import evaluate
+from jaxdodge.agents.epoch import SAC
 from jaxdodge.agents.features import image_inputs
-from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.sac import SAC
+from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.agents.views import View
 from jaxdodge.config import GameConfig
+from jaxdodge.evaluation.episodes import evaluate
 
 SMALL = TrainConfig(
     num_envs=8,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.config import Jitter
 from jaxdodge.agents.randomization import draw_params, most_frames_per_step, randomized_env
+from jaxdodge.agents.train_config import Jitter
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.sim.params import GameParams, frame_seconds, game_params

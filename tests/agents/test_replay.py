@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdodge.agents.config import TrainConfig, rows_needed
-from jaxdodge.agents.game import make_sac
 from jaxdodge.agents.replay import Row, add, empty_replay, sample
+from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.train_config import TrainConfig, rows_needed
 from jaxdodge.config import GameConfig
 
 LENGTH, ARENAS, MOST_STEPS = 9, 2, 32

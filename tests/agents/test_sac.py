@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.sac import SAC, TrainState
+from jaxdodge.agents.epoch import SAC, TrainState
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.agents.views import View
 
 GAMMA = 0.5

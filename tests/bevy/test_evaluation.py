@@ -10,13 +10,13 @@ import pytest
 from served import running
 
 from jaxdodge import evaluate
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.runs import Run
-from jaxdodge.bevy import evaluation
+from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.session import STEP, read_session
+from jaxdodge.parity import server_evaluation as evaluation
+from jaxdodge.recordings.session import STEP, read_session
+from jaxdodge.runs.folder import Run
 
 RECORDINGS = Path(__file__).parents[2] / "parity" / "recordings"
 # Throws that soon end every episode.

@@ -260,7 +260,7 @@ def test_values_that_no_message_holds_are_refused(fields):
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jaxdodge.bevy.grpc", None)
+    monkeypatch.setitem(sys.modules, "jaxdodge.bevy.grpc_client", None)
     with pytest.raises(ConfigError, match=r"grpc://a:1 needs gRPC .*: pip install 'jaxdodge\[grpc\]'"):
         connect("grpc://a:1")
 

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdodge.agents.config import TrainConfig
-from jaxdodge.agents.game import make_sac
-from jaxdodge.agents.runs import Run, changed_game
+from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.bevy.client import Response
 from jaxdodge.bevy.policies import PERIOD, ScriptedPolicy, TrainedPolicy
 from jaxdodge.config import ACTION_SPACES, GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.runs.folder import Run, changed_game
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS, action_size
 from jaxdodge.sim.spaces import published_space
 

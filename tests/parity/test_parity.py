@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdodge.parity import replay
+from jaxdodge.parity import playback as replay
 from jaxdodge.parity.check import check
-from jaxdodge.parity.recording import COMPARED
+from jaxdodge.recordings.recording import COMPARED
 from jaxdodge.sim import systems
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from served import running
 
 from jaxdodge.cli import Interrupt
-from jaxdodge.parity.session import RESET, STEP, read_session
+from jaxdodge.recordings.session import RESET, STEP, read_session
 
 DENSE = ("--level", 2, "--spawn-angle-degrees", 10, "--projectile-spawn-interval", 0.1)
 

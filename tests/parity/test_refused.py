@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdodge.parity.check import check
-from jaxdodge.parity.files import RecordingError
-from jaxdodge.parity.recording import COMPARED, INPUTS
+from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.recording import COMPARED, INPUTS
 
 FRAMES = 64
 COMMANDS = [

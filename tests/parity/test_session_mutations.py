@@ -7,7 +7,7 @@ from api_sessions import IMAGES, changed, followed, real_session
 from session_mutations import OF_ALL, OF_IMAGES, OF_VECTORS
 
 from jaxdodge.parity.check_session import check_session
-from jaxdodge.parity.session import STEP
+from jaxdodge.recordings.session import STEP
 from jaxdodge.sim import systems
 
 # Short ones; the others show the same.

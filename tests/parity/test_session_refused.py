@@ -7,7 +7,7 @@ import pytest
 from api_sessions import RECORDINGS
 
 from jaxdodge.parity.check import check
-from jaxdodge.parity.files import RecordingError
+from jaxdodge.recordings.npz import RecordingError
 
 ARRAYS = ("kind", "sent_s", "received_s", "action", "observation", "reward", "done", "truncated")
 ARRAYS += ("episode_steps", "projectile_count", "image")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from api_sessions import IMAGES, VECTORS, followed, real_session
 
-from jaxdodge.bevy.timing import measure
 from jaxdodge.parity.check_session import check_session
-from jaxdodge.parity.session import STEP
+from jaxdodge.parity.timing import measure
+from jaxdodge.recordings.session import STEP
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES
 
 # Torn responses of the recordings: one, of which the velocity is of the publication after.

@@ -8,10 +8,10 @@ import yaml
 from served import running
 from simulated_server import order_with, simulated_session
 
-from jaxdodge.bevy.timing import measure
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.files import RecordingError
-from jaxdodge.parity.session import STEP, read_session
+from jaxdodge.parity.timing import measure
+from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.session import STEP, read_session
 
 DENSE = {
     "level": 2,

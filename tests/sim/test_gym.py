@@ -255,7 +255,7 @@ def test_registration_in_a_fresh_process(tmp_path):
         import sys, jaxdodge, gymnasium
         assert "jaxdodge/Dodge-v0" in gymnasium.registry
         assert not {"jax", "gymnax", "flax", "matplotlib"} & set(sys.modules)
-        import jaxdodge.agents.training, jaxdodge.sim.gym, jaxdodge.bevy.fleet, jaxdodge.parity.check
+        import jaxdodge.runs.loop, jaxdodge.sim.gym, jaxdodge.bevy.fleet, jaxdodge.parity.check
         assert not {"gymnax", "seaborn", "pandas", "matplotlib.pyplot"} & set(sys.modules)
     """
     for code in (light, script):

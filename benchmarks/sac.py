@@ -1,0 +1,207 @@
+"""Gradient steps per second of SAC, sampling from the replay included, beside sbx and Stable-Baselines3.
+
+All have the same widths of networks, batch, inputs and actions, and do as many steps per call. Ours always
+has layer norm in the critics, and averages the policy; sbx can do the former, Stable-Baselines3 neither. Ours
+makes the networks' inputs from what the replay holds, the others hold them ready.
+"""
+
+import dataclasses
+import time
+from functools import partial
+from typing import Any
+
+from benchmarks.env import GAME, LEVEL_2
+from benchmarks.measure import Case, Options, Prepared, Rows, counted, measure, ratio
+
+NET_ARCHS = {"2 x 128": (128, 128), "2 x 256": (256, 256)}
+BATCH = 256
+GRADIENT_STEPS = 16
+BUFFER = 102_400
+ARENAS = 1024
+EPOCH, IMAGE_EPOCH = "jaxdodge training epoch", "jaxdodge training epoch, images"
+# As configs/pixels_84.yaml, but small in all that the time of compiling does not depend on.
+IMAGE_GAME = GAME | {"observation_mode": "topdown", "image_grayscale": True, "frame_stack": 4}
+IMAGE_TRAINING: dict[str, Any] = {
+    "critic_observation": "state",
+    "random_shift": False,
+    "num_envs": 16,
+    "batch_size": 16,
+    "gradient_steps": 2,
+    "buffer_size": 1600,
+    "learning_starts": 160,
+}
+
+
+def bench_sac(options: Options) -> tuple[Rows, dict[str, Any]]:
+    """Rows, and ratios to the peers."""
+    rows: Rows = []
+    ratios: dict[str, Any] = {}
+    widths = {"2 x 8": (8, 8)} if options.tiny else NET_ARCHS
+    for label, net_arch in widths.items():
+        of = partial(Case, size=BATCH, unit="updates")
+        cases = [
+            of(f"jaxdodge {label}", prepare=partial(_ours, net_arch, 1, options)),
+            of(f"jaxdodge {label}, policy_delay 2", prepare=partial(_ours, net_arch, 2, options)),
+        ]
+        if "sbx" in options.peers:
+            cases += [
+                of(f"sbx {label}", prepare=partial(_peer, "sbx", net_arch)),
+                of(f"sbx {label}, layer norm", prepare=partial(_peer, "sbx", net_arch, layer_norm=True)),
+                of(
+                    f"sbx {label}, layer norm, policy_delay 2",
+                    prepare=partial(_peer, "sbx", net_arch, policy_delay=2, layer_norm=True),
+                ),
+            ]
+        if "stable_baselines3" in options.peers:
+            cases.append(of(f"sb3 {label}", prepare=partial(_peer, "stable_baselines3", net_arch)))
+        rows += measure("sac", cases, options)
+        ratios |= {
+            f"sac: updates over {peer}": ratio(rows, f"jaxdodge {label}{delay}", peer)
+            for peer, delay in (
+                (f"sbx {label}", ""),
+                (f"sbx {label}, layer norm", ""),
+                (f"sbx {label}, layer norm, policy_delay 2", ", policy_delay 2"),
+                (f"sb3 {label}", ""),
+            )
+        }
+    training = Case(EPOCH, 16 if options.tiny else ARENAS, "steps", partial(epoch, options))
+    images = Case(IMAGE_EPOCH, IMAGE_TRAINING["num_envs"], "steps", partial(epoch, options, images=True))
+    rows += measure("sac", [training], options)
+    # For its compilation; the networks of images are slow on a processor.
+    rows += measure("sac", [images], dataclasses.replace(options, repeats=1, seconds=1e-6))
+    return rows, ratios
+
+
+def _ours(net_arch: tuple[int, ...], policy_delay: int, options: Options) -> Prepared:
+    """Updates from a full replay of random transitions."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.agents.train_config import TrainConfig
+    from jaxdodge.config import GameConfig
+    from jaxdodge.sim.params import game_params
+
+    arenas, buffer = (16, 1600) if options.tiny else (ARENAS, BUFFER)
+    config = TrainConfig(
+        net_arch=net_arch,
+        policy_delay=policy_delay,
+        batch_size=BATCH,
+        gradient_steps=GRADIENT_STEPS,
+        num_envs=arenas,
+        buffer_size=buffer,
+    )
+    game = GameConfig(**GAME)
+    sac = make_sac(game, config)
+    state = sac.init(jax.random.key(0), game_params(game))
+
+    def random(leaf: jax.Array) -> jax.Array:
+        if leaf.dtype != jnp.float32:
+            return leaf
+        return jax.random.uniform(jax.random.key(1), leaf.shape, minval=-1, maxval=1)
+
+    replay = jax.tree.map(random, state.replay)
+
+    def learn(learner: Any, replay: Any, key: jax.Array) -> Any:
+        key, key_learn = jax.random.split(key)
+        return sac.learn(learner, replay, jnp.int32(buffer // arenas), key_learn)[0], key
+
+    carry = [state.learner, jax.random.key(2)]
+    start = time.perf_counter()
+    program = jax.jit(learn, donate_argnums=(0, 2)).lower(carry[0], replay, carry[1]).compile()
+    seconds = time.perf_counter() - start
+
+    def run() -> None:
+        carry[:] = jax.block_until_ready(program(carry[0], replay, carry[1]))
+
+    return Prepared(run, GRADIENT_STEPS, seconds, counted(program, carry, 1))
+
+
+def observation_size() -> int:
+    """Numbers that our networks see, which those of the peers see too."""
+    import jax
+
+    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.agents.train_config import TrainConfig
+    from jaxdodge.config import GameConfig
+
+    sac = make_sac(GameConfig(**GAME), TrainConfig())
+
+    def inputs(key: jax.Array) -> Any:
+        return sac.view.features(sac.env.reset(key, sac.env.default_params)[0])
+
+    return jax.eval_shape(inputs, jax.random.key(0)).shape[-1]
+
+
+def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None, **policy: Any) -> Prepared:
+    """Steps of `train` of sbx or Stable-Baselines3, from a full replay of random transitions."""
+    import importlib
+
+    import gymnasium
+    import numpy as np
+    from stable_baselines3.common.logger import configure
+
+    import jaxdodge
+
+    env, params = jaxdodge.make(**LEVEL_2)
+
+    class Spaces(gymnasium.Env):
+        """What the algorithms want to know of an environment; it is never played."""
+
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observation_size(),), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, env.action_space(params).shape, np.float32)
+
+    model = importlib.import_module(name).SAC(
+        "MlpPolicy",
+        Spaces(),
+        buffer_size=BUFFER,
+        batch_size=BATCH,
+        policy_kwargs={"net_arch": list(net_arch), **policy},
+        seed=0,
+        **({} if policy_delay is None else {"policy_delay": policy_delay}),
+    )
+    model.set_logger(configure(None, []))
+    replay = model.replay_buffer
+    random = np.random.default_rng(0)
+    for array in (replay.observations, replay.next_observations, replay.actions, replay.rewards):
+        array[:] = random.uniform(-1, 1, array.shape)
+    replay.full = True
+    start = time.perf_counter()
+    model.train(GRADIENT_STEPS, BATCH)
+    seconds = time.perf_counter() - start
+    return Prepared(lambda: model.train(GRADIENT_STEPS, BATCH), GRADIENT_STEPS, seconds)
+
+
+def epoch(options: Options, devices: int = 1, images: bool = False) -> Prepared:
+    """Steps of all arenas, each with its updates, as `python -m jaxdodge.train` does without arguments.
+
+    images: as it does from images, of 84 x 84 pixels, but with fewer arenas, updates and transitions.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.agents.train_config import TrainConfig
+    from jaxdodge.config import GameConfig
+    from jaxdodge.sim.params import game_params
+
+    small: dict[str, Any] = (
+        {"num_envs": 16, "net_arch": (8, 8), "buffer_size": 1600, "learning_starts": 16}
+        if options.tiny
+        else {}
+    )
+    side = 32 if options.tiny else 84
+    pixels = {"image_obs_width": side, "image_obs_height": side}
+    config = TrainConfig(**(IMAGE_TRAINING if images else {}) | small)
+    game = GameConfig(**(IMAGE_GAME | pixels if images else GAME))
+    sac, params = make_sac(game, config, devices=devices), game_params(game)
+    state, first = [sac.init(jax.random.key(0), params)], config.learning_starts // config.num_envs + 1
+    steps = 2 if options.tiny or images else 25
+    start = time.perf_counter()
+    program = sac.epoch.lower(state[0], params, jnp.int32(first), steps=steps).compile()
+    seconds = time.perf_counter() - start
+
+    def run() -> None:
+        state[0] = jax.block_until_ready(program(state[0], params, jnp.int32(first)))[0]
+
+    return Prepared(run, steps * config.num_envs, seconds)

@@ -1,0 +1,1 @@
+"""Episodes, statistics over them, and how they are printed."""

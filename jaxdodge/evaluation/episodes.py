@@ -1,0 +1,94 @@
+"""Evaluation: many episodes at once, and what they say of a policy."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdodge.evaluation.statistics import bootstrap_interval, interquartile_mean, wilson_interval
+
+
+@struct.dataclass
+class Episodes:
+    """The outcome of every episode; leading axis (episodes,)."""
+
+    returns: Any
+    """float32: sum of rewards."""
+    lengths: Any
+    """int32: responses."""
+    survived: Any
+    """bool: truncated, not terminated."""
+
+    def summary(self) -> dict[str, float]:
+        """Figures of the episodes; `_low` and `_high` are the ends of 95 % intervals.
+
+        Of the returns `mean`, `std`, `median`, `iqm` (the interquartile mean) with `iqm_low` and `iqm_high`;
+        `survival`, the share that survived, with `survival_low` and `survival_high`; `length`, its mean.
+        """
+        returns, survived = np.asarray(self.returns, np.float64), np.asarray(self.survived)
+        iqm_low, iqm_high = bootstrap_interval(returns, interquartile_mean)
+        survival_low, survival_high = wilson_interval(int(survived.sum()), survived.size)
+        return {
+            "mean": float(returns.mean()),
+            "std": float(returns.std()),
+            "median": float(np.median(returns)),
+            "iqm": float(interquartile_mean(returns)),
+            "iqm_low": iqm_low,
+            "iqm_high": iqm_high,
+            "survival": float(survived.mean()),
+            "survival_low": survival_low,
+            "survival_high": survival_high,
+            "length": float(np.mean(self.lengths)),
+        }
+
+
+@partial(jax.jit, static_argnames=("env", "policy", "episodes", "sampled", "draw_params"))
+def evaluate(
+    env: Any,
+    policy: Callable[..., jax.Array],
+    weights: Any,
+    params: Any,
+    key: jax.Array,
+    episodes: int,
+    sampled: bool = False,
+    draw_params: Callable[[jax.Array, Any], Any] | None = None,
+) -> Episodes:
+    """Play `episodes` episodes side by side, the first one of each arena, to its end.
+
+    Args:
+        env: gymnax 1.0 contract.
+        policy: from `weights` and observations (episodes, ...), and a key if `sampled`, to actions.
+        weights: of the policy.
+        params: of the environment.
+        key: random key.
+        episodes: how many.
+        sampled: whether the policy draws its actions, and so takes a key.
+        draw_params: from a key and `params` to those of one episode; None if all have `params`.
+    """
+    key, key_reset = jax.random.split(key)
+    keys, axis = jax.random.split(key_reset, episodes), None
+    if draw_params is not None:
+        params, axis = jax.vmap(draw_params, in_axes=(0, None))(keys, params), 0
+    observation, state = jax.vmap(env.reset, in_axes=(0, axis))(keys, params)
+    played = Episodes(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, bool))
+
+    def step(carry: Any) -> Any:
+        key, observation, state, playing, played = carry
+        key, key_step, key_action = jax.random.split(key, 3)
+        action = policy(weights, observation, *((key_action,) if sampled else ()))
+        observation, state, reward, terminated, truncated, _ = jax.vmap(env.step, in_axes=(0, 0, 0, axis))(
+            jax.random.split(key_step, episodes), state, action, params
+        )
+        played = Episodes(
+            returns=played.returns + jnp.where(playing, reward, 0),
+            lengths=played.lengths + playing,
+            survived=played.survived | (playing & truncated & ~terminated),
+        )
+        return key, observation, state, playing & ~(terminated | truncated), played
+
+    carry = key, observation, state, jnp.ones(episodes, bool), played
+    return jax.lax.while_loop(lambda carry: carry[3].any(), step, carry)[-1]

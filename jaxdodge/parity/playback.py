@@ -1,0 +1,141 @@
+"""Replay a frame recording with the simulator's own systems, free-running from the server's start.
+
+The order of the systems is data (`jaxdodge.sim.ordered`), so recordings of the same shape share one
+compilation however often their order changes.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdodge.config import GameConfig
+from jaxdodge.recordings.recording import FrameRecording, RecordedCommand
+from jaxdodge.render.topdown import Scene
+from jaxdodge.sim import systems
+from jaxdodge.sim.actions import Movement
+from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND
+from jaxdodge.sim.ordered import ordered_frame, publish
+from jaxdodge.sim.params import frame_seconds, game_params
+from jaxdodge.sim.state import server_start
+
+FRAMES_PER_CALL = 256
+
+
+@jax.jit
+def _frames(carry, frames, schedule):
+    def frame(carry, frame):
+        order, inputs = frame
+        carry = ordered_frame(carry, order, schedule, inputs)
+        return carry, carry
+
+    return jax.lax.scan(frame, carry, frames)
+
+
+def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
+    """What the simulator computes for a recording: its COMPARED arrays by name, and every frame's scene."""
+    arrays = recording.arrays
+    projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2)
+    thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, least=8)
+    state = server_start(game_params(GameConfig()), projectile_slots, thrower_slots)
+    carry = (state, jax.jit(publish)(state))
+    inputs = _inputs(recording)
+    results = []
+    for start in range(0, recording.frames, FRAMES_PER_CALL):
+        part = slice(start, start + FRAMES_PER_CALL)
+        frames = jax.tree.map(lambda a, part=part: _padded(a[part]), (arrays["order"], inputs))
+        carry, result = _frames(carry, frames, recording.schedule)
+        results.append(jax.tree.map(np.asarray, result))
+    state, published = jax.tree.map(lambda *a: np.concatenate(a)[: recording.frames], *results)
+    return _named(state, published, inputs, arrays), published["scene"]
+
+
+def _roomy(needed: int, least: int = 16) -> int:
+    """A power of four times `least`: few different shapes mean few compilations."""
+    return least * 4 ** max(0, math.ceil(math.log(needed / least, 4)))
+
+
+def _padded(array: np.ndarray) -> np.ndarray:
+    """The last call's frames, filled up by repeating the last; what they compute is dropped."""
+    return np.pad(array, [(0, FRAMES_PER_CALL - len(array))] + [(0, 0)] * (array.ndim - 1), mode="edge")
+
+
+def _inputs(recording: FrameRecording) -> systems.Inputs:
+    """The inputs of all frames, arrays of NumPy with a leading axis of frames."""
+    most = _roomy(max(len(commands) for commands in recording.commands), least=1)
+    cache: dict[GameConfig, Any] = {}
+    config = GameConfig()
+    rows = []
+    for commands in recording.commands:
+        row = []
+        for position in range(most):
+            command = commands[position] if position < len(commands) else RecordedCommand("none", config)
+            config = command.config
+            if config not in cache:
+                cache[config] = jax.tree.map(np.asarray, game_params(config))
+            flags: dict[str, Any] = {
+                "step": np.bool_(command.kind == "action"),
+                "reset": np.bool_(command.kind in ("reset", "configure")),
+                "restart_timer": np.bool_(command.restart_timer),
+            }
+            move = Movement(*np.array(command.movement, np.float32))
+            row.append(systems.Command(move=move, params=cache[config], **flags))
+        rows.append(tuple(row))
+    nanoseconds = recording.arrays["dt_ns"]
+    return systems.Inputs(
+        frame_nanoseconds=jnp.asarray(nanoseconds, jnp.int32),
+        frame_seconds=jnp.asarray(frame_seconds(nanoseconds)),
+        spawn_position=tuple(recording.arrays["spawn_position"].T),
+        commands=jax.tree.map(lambda *a: np.stack(a), *rows),
+    )
+
+
+def _named(state: Any, published: dict, inputs: Any, recorded: dict) -> dict[str, np.ndarray]:
+    """The replayed arrays under the recording's names and in its shapes."""
+    player, projectiles, throwers = state.player, state.projectiles, state.throwers
+
+    def table(array: np.ndarray, count: np.ndarray, name: str) -> np.ndarray:
+        """(frames, slots, ...) in the recording's number of slots, zeros after the count."""
+        used = np.arange(array.shape[1]) < count[:, None]
+        array = np.where(used.reshape(used.shape + (1,) * (array.ndim - 2)), array, array.dtype.type(0))
+        return array[:, : recorded[name].shape[1]]
+
+    def stacked(vector: Any) -> np.ndarray:
+        return np.stack([vector.x, vector.y, vector.z], axis=-1)
+
+    named = {
+        "dt": np.asarray(inputs.frame_seconds),
+        "player_position": stacked(player.position),
+        "player_velocity": stacked(player.velocity)[:, :2],
+        "player_vertical_velocity": player.velocity.z,
+        "player_on_ground": player.on_ground,
+        "projectile_count": projectiles.count,
+        "thrower_count": throwers.count,
+        "spawn_timer_elapsed_ns": _nanoseconds(state.spawn_timer),
+        "spawn_timer_duration_ns": _nanoseconds(state.spawn_interval),
+        "game_over": state.game_over,
+        "episode_steps": state.episode_steps,
+        **{name: array for name, array in published.items() if name != "scene"},
+    }
+    named["published_observation"] = published["published_observation"][
+        :, : recorded["published_observation"].shape[1]
+    ]
+    for name, array in (
+        ("projectile_position", stacked(projectiles.position)),
+        ("projectile_velocity", stacked(projectiles.velocity)),
+    ):
+        named[name] = table(array, projectiles.count, name)
+    for name, array in (
+        ("thrower_position", stacked(throwers.position)),
+        ("thrower_velocity", stacked(throwers.velocity)),
+        ("thrower_elapsed_ns", _nanoseconds(throwers.elapsed)),
+        ("thrower_duration_ns", _nanoseconds(throwers.duration)),
+    ):
+        named[name] = table(array, throwers.count, name)
+    return named
+
+
+def _nanoseconds(duration: Any) -> np.ndarray:
+    return duration.seconds.astype(np.int64) * NANOSECONDS_PER_SECOND + duration.nanoseconds

@@ -1,0 +1,77 @@
+"""`python -m jaxdodge.parity timing`: at which timing a server is really played, from a session or live.
+
+Exit status: 0 measured, 1 the server failed, 2 bad input or a file that cannot be read.
+"""
+
+import dataclasses
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from jaxdodge.fields import ConfigError
+from jaxdodge.parity.record import Record, record_command
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Measure frames per step, response frame and frame time, and print the options that reproduce them.
+
+    Of an API session's file, or live of a server (--server), which is then played with random actions.
+    """
+
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
+    """API session, as `record` writes it."""
+    out: Path | None = None
+    """Write the options to this YAML file, for `python -m jaxdodge.train --timing`."""
+    server: str | None = None
+    """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH, to be played instead of reading a file."""
+    steps: int = 500
+    """Of a server: steps to play."""
+    think_seconds: float = 0.0
+    """Of a server: pause after each step."""
+    fps: float = 60.0
+    """Of a server: frames per second that it was started with; it cannot be asked."""
+    level: int = 2
+    """Of a server: level to play; of level 1 it takes more steps, because little flies."""
+
+
+def timing_command(options: Timing) -> int:
+    """Measure, print, and return the exit status."""
+    if (options.path is None) == (options.server is None):
+        raise ConfigError("timing: takes a session's file or --server, one of the two")
+    from jaxdodge.parity.timing import measure
+    from jaxdodge.recordings.npz import RecordingError
+    from jaxdodge.recordings.session import read_session
+
+    if options.out is not None:
+        options.out.touch()
+    with tempfile.TemporaryDirectory() as folder:
+        path, status = options.path, 0
+        if path is None:
+            path = Path(folder) / "session.npz"
+            status = record_command(_recording(options, path))
+            if not path.is_file():
+                return status
+        try:
+            timing = measure(read_session(path))
+        except RecordingError as error:
+            print(error, file=sys.stderr)
+            return 2
+    print("\n".join(timing.lines()))
+    print("options              " + " ".join(_option(*each) for each in timing.options().items()))
+    if options.out is not None:
+        options.out.write_text(timing.to_yaml(), encoding="utf-8")
+    return status
+
+
+def _recording(options: Timing, path: Path) -> Any:
+    game = {"action_space_type": "basic_3d", "level": str(options.level)}
+    given = {name: getattr(options, name) for name in ("server", "steps", "think_seconds", "fps")}
+    return Record(out=path, **given, **game)
+
+
+def _option(name: str, value: Any) -> str:
+    return f"--{name.replace('_', '-')} {value}"

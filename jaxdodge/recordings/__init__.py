@@ -1,0 +1,1 @@
+"""Recordings of the real game and API sessions, as files."""

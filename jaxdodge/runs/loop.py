@@ -1,0 +1,299 @@
+"""The training loop: epochs, and between them evaluations, logs and checkpoints."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdodge.agents.devices import agreed, gathered, place
+from jaxdodge.agents.programs import shared_program
+from jaxdodge.agents.sac_agent import Policy
+from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.config import GameConfig
+from jaxdodge.evaluation.episodes import evaluate
+from jaxdodge.evaluation.statistics import mean_and_interval
+from jaxdodge.hardware import hardware
+from jaxdodge.runs.checkpoints import Checkpoints
+from jaxdodge.runs.divergence import DivergedError as DivergedError
+from jaxdodge.runs.divergence import first_not_finite
+from jaxdodge.runs.folder import NOT_FINITE, Run
+from jaxdodge.runs.logs import Log, plot
+from jaxdodge.runs.memory import estimate, refuse_too_large
+from jaxdodge.runs.progress import TrainingProgress
+from jaxdodge.sim.params import game_params
+
+# Environment steps and updates of a jitted call, whichever are fewer: of vectors about a second, so that an
+# interruption and the progress bar respond.
+EPOCH_TIMESTEPS = 25_600
+EPOCH_UPDATES = 400
+
+
+def steps_of_an_epoch(config: TrainConfig) -> int:
+    """Steps of all arenas."""
+    steps = EPOCH_TIMESTEPS // config.num_envs
+    return max(1, min(steps, EPOCH_UPDATES * config.train_freq // config.gradient_steps))
+
+
+NOT_SAVED = "not saved"
+
+
+class NotSavedError(Exception):
+    """A run has stopped, or come to its end, and not all of it is on disk."""
+
+
+class Training:
+    """A run from its first epoch, or from a checkpoint, to its end. Its time begins here.
+
+    Args:
+        game, config: of the run.
+        devices: that share the arenas, see `Cluster.join`.
+
+    Raises:
+        ConfigError: the memory does not suffice.
+    """
+
+    def __init__(self, game: GameConfig, config: TrainConfig, devices: int = 1):
+        self._began = time.perf_counter()
+        self.config = config
+        several = config.seeds > 1
+        self.params = game_params(game)
+        self.steps_per_epoch = steps_of_an_epoch(config)
+        self.timesteps_per_epoch = self.steps_per_epoch * config.num_envs
+        self.total = -(-config.total_timesteps // self.timesteps_per_epoch) * self.timesteps_per_epoch
+        seeds = range(config.seed, config.seed + config.seeds)
+        keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
+        self._key_state, self._keys_evaluation = keys[:, 0] if several else keys[0, 0], keys[:, 1]
+        program = shared_program(game, config, self.steps_per_epoch, devices)
+        self.sac, self.shapes, self._shardings = program.sac, program.shapes, program.shardings()
+        # What is too large even without an epoch is refused before that is compiled, which takes a while.
+        refuse_too_large(estimate(self.shapes, devices=devices), game, config)
+        self._epoch = program.epoch
+        self.memory = estimate(self.shapes, self._epoch, devices)
+        refuse_too_large(self.memory, game, config)
+        self.timesteps = 0
+        self.best: list[dict[str, float]] = []
+        self.latest: list[dict[str, float]] = []
+        self.state: Any = None
+        self.best_policies: list[Policy] = []
+
+    @property
+    def seconds(self) -> float:
+        """What the run has taken so far, compilation included, without the time between processes."""
+        return time.perf_counter() - self._began
+
+    def start(self) -> None:
+        """Begin anew."""
+        self.state = self.sac.init(self._key_state, self.params)
+        self.best_policies = self._policies()
+
+    def resume(self, source: Run, timesteps: int | None = None) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            source: whose newest usable checkpoint, or that of `timesteps`, is the start.
+            timesteps: environment steps of a checkpoint.
+
+        Raises:
+            ConfigError: there is no such checkpoint.
+        """
+        template = self.shapes, [self.sac.policy_shapes()] * self.config.seeds
+        self.timesteps, saved, record = Checkpoints(source.checkpoints).restore(template, timesteps)
+        self.state, self.best_policies = saved
+        if self._shardings is not None:
+            self.state = place(self.state, self._shardings)
+        self.best, self.latest = record["best"], record["latest"]
+        self._began -= record["seconds"]
+
+    def learn(
+        self,
+        run: Run,
+        interrupted: Callable[[], str | None],
+        show: Callable[..., Any] = TrainingProgress,
+    ) -> str | None:
+        """Train to the end, or until `interrupted` gives a reason to stop, which is returned.
+
+        Args:
+            run: where everything is written.
+            interrupted: asked after every epoch.
+            show: in place of `TrainingProgress`, with its methods.
+
+        Raises:
+            DivergedError: a quantity is no longer finite; no checkpoint and no policy has it.
+            NotSavedError: where it stopped or ended, not all could be written.
+        """
+        interrupted = agreed(interrupted)
+        self.run, self.parts = run, run.parts(self.config)
+        self.checkpoints = Checkpoints(run.checkpoints)
+        logs = [Log(part, self.timesteps) for part in self.parts]
+        self._unwritten, stopped = False, None
+        with show(self.total, self.timesteps, lambda: self.seconds) as progress:
+            self._say = progress.say
+            self._say(str(self.memory))
+            if self.best:
+                # The folder may have none yet, or one that was found after the checkpoint.
+                self._save_policies("best", self.best_policies)
+            try:
+                while self.timesteps < self.total and stopped is None:
+                    self._unwritten = False
+                    metrics, rates = self._advance(progress)
+                    if self._due(self.config.eval_freq):
+                        self._evaluate(progress, logs, metrics, rates)
+                    stopped = interrupted() if self.timesteps < self.total else None
+                    if self._due(self.config.save_freq) or stopped:
+                        self._save("" if stopped or self.timesteps == self.total else "; training goes on")
+            except DivergedError as error:
+                self._summarise(str(error))
+                raise
+            finally:
+                for log in logs:
+                    with self._noting(log.path, ""):
+                        log.close()
+            if self.best:
+                # What could not be written when it was found.
+                self._save_policies("best", self.best_policies, "")
+            self._save_policies("final", self._policies(), "")
+            self._summarise(stopped or (NOT_SAVED if self._unwritten else None))
+        if self._unwritten:
+            raise NotSavedError(f"{NOT_SAVED}; last checkpoint: {self._last_checkpoint()}")
+        return stopped
+
+    @contextlib.contextmanager
+    def _noting(self, path: Path, then: str = "; training goes on") -> Iterator[None]:
+        """What cannot be written, as on a full disk, is said in a line, and then goes on."""
+        try:
+            yield
+        except OSError as error:
+            self._unwritten = True
+            self._say(f"{path}: not written ({error.strerror or error}){then}")
+
+    def _due(self, frequency: int) -> bool:
+        """Whether something that is done every so many environment steps is to be done now."""
+        before = self.timesteps - self.timesteps_per_epoch
+        return before // frequency < self.timesteps // frequency or self.timesteps == self.total
+
+    def _advance(self, progress: TrainingProgress) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """One epoch; the means of its metrics for each seed, and rates per second."""
+        before = self.seconds
+        first_step = jnp.int32(self.timesteps // self.config.num_envs)
+        self.state, metrics = self._epoch(self.state, self.params, first_step)
+        # Without seeds there is no such leading axis yet.
+        metrics = jax.tree.map(np.atleast_2d, metrics)
+        self._refuse_divergence(metrics.collected | metrics.learned)
+        self.timesteps += self.timesteps_per_epoch
+        runs_per_second = self.config.seeds / (self.seconds - before)
+        updates = self.config.gradient_steps * int(metrics.learning[0].sum())
+        rates = {
+            "steps_per_second": runs_per_second * self.timesteps_per_epoch,
+            "updates_per_second": runs_per_second * updates,
+        }
+        progress.advance(self.timesteps_per_epoch, rates)
+        times = np.maximum(metrics.learning.sum(axis=1), 1)
+        means = {name: values.mean(axis=1) for name, values in metrics.collected.items()}
+        means |= {name: values.sum(axis=1) / times for name, values in metrics.learned.items()}
+        seeds = range(self.config.seeds)
+        return [
+            {f"training/{name}": float(mean[seed]) for name, mean in means.items()} for seed in seeds
+        ], rates
+
+    def _refuse_divergence(self, metrics: dict[str, np.ndarray]) -> None:
+        """Raises DivergedError if a metric of the epoch, or what it has left behind, is not finite."""
+        wrong = first_not_finite(metrics, self.state.learner)
+        if wrong:
+            step, name, seed = wrong
+            raise DivergedError(
+                f"{name} {NOT_FINITE} from environment step "
+                f"{self.timesteps + (step + 1) * self.config.num_envs} on"
+                + (f" (seed {self.config.seed + seed})" if self.config.seeds > 1 else "")
+                + f"; last good checkpoint: {self._last_checkpoint()}"
+            )
+
+    def _last_checkpoint(self) -> Path | str:
+        saved = self.checkpoints.steps()
+        return self.run.checkpoints / f"{saved[-1]:012d}" if saved else "none was saved"
+
+    def _policies(self) -> list[Policy]:
+        """The averaged policy of every seed, copied, because the state is donated."""
+        policy = jax.tree.map(np.array, self.state.learner.average_policy)
+        if self.config.seeds == 1:
+            return [policy]
+        return [jax.tree.map(lambda leaf: leaf[seed], policy) for seed in range(self.config.seeds)]  # noqa: B023
+
+    def _save_policies(self, name: str, policies: list[Policy], then: str = "; training goes on") -> None:
+        for part, policy in zip(self.parts, policies, strict=True):
+            with self._noting(part.folder / "models" / name, then):
+                part.save_policy(name, policy)
+
+    def _evaluate(
+        self,
+        progress: TrainingProgress,
+        logs: list[Log],
+        metrics: list[dict[str, float]],
+        rates: dict[str, float],
+    ) -> None:
+        self.latest, policies = [], self._policies()
+        for key, policy in zip(self._keys_evaluation, policies, strict=True):
+            key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch)
+            episodes = evaluate(
+                self.sac.env, self.sac.policy, policy, self.params, key, self.config.n_eval_episodes
+            )
+            self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
+        progress.evaluation(self.latest, rates)
+        first = not self.best
+        for seed, latest in enumerate(self.latest):
+            with self._noting(logs[seed].path):
+                logs[seed].write(latest, metrics[seed] | rates | {"seconds": self.seconds})
+            # A NaN is no reason to forget the best.
+            if first or latest["mean"] > self.best[seed]["mean"]:
+                self.best[seed:] = [latest, *self.best[seed + 1 :]]
+                self.best_policies[seed] = policies[seed]
+                with self._noting(self.parts[seed].folder / "models" / "best"):
+                    self.parts[seed].save_policy("best", policies[seed])
+
+    def _save(self, then: str) -> None:
+        """Save a checkpoint; `then` ends the line that says that it could not be."""
+        record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
+        score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
+        state = gathered(self.state, self.sac.layout) if self.sac.layout else self.state
+        if jax.process_index():
+            return
+        try:
+            self.checkpoints.save(self.timesteps, (state, self.best_policies), record, score)
+        except OSError as error:
+            self._unwritten = True
+            self._say(f"{error}{then}")
+
+    def _summarise(self, stopped: str | None) -> None:
+        """Write the summary of the run, and those of its seeds.
+
+        Args:
+            stopped: why it stopped before its end.
+        """
+        common = {
+            "hardware": hardware(),
+            "wall_seconds": self.seconds,
+            "timesteps": self.timesteps,
+            "stopped": stopped,
+        }
+        updates = np.atleast_1d(np.asarray(self.state.learner.updates))
+        for seed, part in enumerate(self.parts):
+            own = {
+                "updates": int(updates[seed]),
+                "best_evaluation": self.best[seed] if self.best else None,
+                "final_evaluation": self.latest[seed] if self.latest else None,
+            }
+            with self._noting(part.folder / "summary.json", ""):
+                part.save_summary(common | own)
+        if self.config.seeds > 1:
+            with self._noting(self.run.folder / "plots", ""):
+                plot(self.parts, self.run)
+            finals = [latest["mean"] for latest in self.latest]
+            over_seeds = {"means": finals, **mean_and_interval(finals)} if finals else None
+            common |= {"updates": int(updates.sum()), "final_evaluation": over_seeds}
+            with self._noting(self.run.folder / "summary.json", ""):
+                self.run.save_summary(common)

@@ -1,0 +1,128 @@
+"""How much memory a run takes, known before any of it is taken."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+
+from jaxdodge.agents.epoch import TrainState
+from jaxdodge.agents.train_config import TrainConfig, rows_needed
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
+
+# A cgroup without a limit says a number near 2**63.
+NO_LIMIT = 2**60
+# Our own, and two of Orbax; measured.
+CHECKPOINT_COPIES = 3
+LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes that a run takes at its peak, on the device that trains."""
+
+    process: int
+    """What the process has taken before, compiler and libraries; 0 on a GPU."""
+    replay: int
+    other_state: int
+    """Networks, optimisers, arenas."""
+    epoch: int
+    """What an epoch needs besides."""
+    copies: int
+    """Of the state, while a checkpoint is written; none on a GPU, because they are made on the host."""
+    available: int
+    """On the device, with what the process has taken already."""
+
+    @property
+    def working(self) -> int:
+        return max(self.epoch, self.copies * (self.replay + self.other_state))
+
+    @property
+    def total(self) -> int:
+        return self.process + self.replay + self.other_state + self.working
+
+    @property
+    def largest_replay(self) -> int:
+        """The largest replay with which everything else fits too; negative if there is none."""
+        room = self.available - self.process
+        return min(room - self.epoch, room // (1 + self.copies)) - self.other_state
+
+    def __str__(self) -> str:
+        return (
+            f"memory: {_megabytes(self.total)} of {_megabytes(self.available)} available (replay "
+            f"{_megabytes(self.replay)}, networks and arenas {_megabytes(self.other_state)}, "
+            f"work {_megabytes(self.working)}, process {_megabytes(self.process)})"
+        )
+
+
+def estimate(state: TrainState, epoch: Any = None, devices: int = 1) -> Memory:
+    """What a run will take, of one accelerator, or of the host if it has none.
+
+    Args:
+        state: its shapes and dtypes.
+        epoch: compiled; without it, what an epoch needs besides is left out.
+        devices: that share the state.
+    """
+    on_host = jax.default_backend() == "cpu"
+    # The devices of a host without accelerators have its memory in common.
+    sharing = len(jax.local_devices()) if on_host and devices > 1 else 1
+    replay = _bytes(state.replay) * sharing // devices
+    arenas = _bytes([state.env_state, state.params, state.ended]) * sharing // devices
+    networks = _bytes([state.learner, state.key]) * sharing
+    process = psutil.Process().memory_info().rss if on_host else 0
+    return Memory(
+        process=process,
+        replay=replay,
+        other_state=networks + arenas,
+        epoch=epoch.memory_analysis().temp_size_in_bytes * sharing if epoch else 0,
+        copies=CHECKPOINT_COPIES if on_host else 0,
+        available=process + _available() if on_host else _device_limit(),
+    )
+
+
+class TooLargeError(ConfigError):
+    """A run that does not fit into memory."""
+
+
+def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> None:
+    """Refuse a run that does not fit, with what would; raises TooLargeError."""
+    if memory.total <= memory.available:
+        return
+    rows = config.buffer_size // config.num_envs
+    fitting = rows * memory.largest_replay // memory.replay * config.num_envs
+    smallest = rows_needed(game.frame_stack, config.n_step) * config.num_envs
+    advice = f"buffer_size {fitting} would fit" if fitting >= smallest else "fewer num_envs would take less"
+    raise TooLargeError(f"buffer_size: {config.buffer_size} is refused; {memory}; {advice}")
+
+
+def _bytes(tree: Any) -> int:
+    """Of arrays or their shapes; typed keys count what they are made of."""
+    leaves = jax.tree.leaves(tree)
+    keys = [leaf for leaf in leaves if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    numbers = [leaf for leaf in leaves if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in numbers) + 8 * sum(
+        leaf.size for leaf in keys
+    )
+
+
+def _available() -> int:
+    """Bytes of host memory that can still be taken, also under a container's limit."""
+    available = psutil.virtual_memory().available
+    for path in LIMITS:
+        text = path.read_text().strip() if path.is_file() and os.access(path, os.R_OK) else "max"
+        if text.isdigit() and int(text) < NO_LIMIT:
+            available = min(available, int(text) - psutil.Process().memory_info().rss)
+    return available
+
+
+def _device_limit() -> int:
+    statistics = jax.devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit", NO_LIMIT)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
