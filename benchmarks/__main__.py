@@ -90,10 +90,10 @@ def bench(options: Bench) -> int:
     for name in ("num_envs", "num_images", "repeats", "train_seeds", "devices"):
         values = getattr(options, name)
         if min(values if isinstance(values, tuple) else (values,), default=0) < 1:
-            raise ConfigError(f"{name}: {values} is refused; accepted: whole numbers from 1")
+            raise ConfigError(f"{name}: invalid value {values}; expected whole numbers from 1")
     for name in ("seconds", "train_limit"):
         if not getattr(options, name) > 0:
-            raise ConfigError(f"{name}: {getattr(options, name)} is refused; accepted: seconds above 0")
+            raise ConfigError(f"{name}: invalid value {getattr(options, name)}; expected seconds above 0")
     if options.out is not None:
         options.out.touch()
     print(markdown(measured(options)))
@@ -157,7 +157,7 @@ def measured(options: Bench) -> Document:
 def check(options: Check) -> int:
     """Compare; returns the exit status."""
     if not 0 <= options.margin < 1:
-        raise ConfigError(f"margin: {options.margin} is refused; accepted: a share from 0, below 1")
+        raise ConfigError(f"margin: invalid value {options.margin}; expected a share from 0, below 1")
     committed = guard.read(options.against)
     if options.result is None:
         # Without one of them its ratios would look fallen, and only after minutes.
@@ -165,7 +165,7 @@ def check(options: Check) -> int:
         if missing:
             raise ConfigError(
                 f"{', '.join(missing)}: not installed, so not to be compared with; "
-                "accepted: pip install 'jaxdodge[bench]', or --result"
+                "expected pip install 'jaxdodge[bench]', or --result"
             )
         result = guard.guarded_ratios(measured(Bench(parts=guard.GUARDED, compare="peers")))
     else:

@@ -29,10 +29,10 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path}: not a result; accepted: what python -m benchmarks --out wrote") from None
+        raise ConfigError(f"{path}: not a result; expected what python -m benchmarks --out wrote") from None
     if not result["medians"]:
         raise ConfigError(
-            f"{path}: no ratios in it; accepted: a result of {', '.join(GUARDED)} with --compare peers"
+            f"{path}: no ratios in it; expected a result of {', '.join(GUARDED)} with --compare peers"
         )
     return result
 

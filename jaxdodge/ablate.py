@@ -77,7 +77,7 @@ def ablate(arguments: list[str]) -> int:
         return run_on_ray(tasks, interrupt.reason, options.ray, options.gpus_per_cell, options.cpus_per_cell)
 
     store = Store(out / "cells")
-    with locked(out, "another process is at this study; accepted: another --out"):
+    with locked(out, "another process is at this study; expected another --out"):
         load(outcomes, store)
         print(f"{study.question}\n{_size(study)}; results: {out}", flush=True)
         with Screen([outcome.cell.name for outcome in outcomes]) as screen:

@@ -142,12 +142,12 @@ class GameConfig:
             self._set_if_none(name, value)
         if self.response_frame > self.frames_per_step:
             raise ConfigError(
-                f"response_frame: {self.response_frame} is refused; accepted: a whole number, "
+                f"response_frame: invalid value {self.response_frame}; expected a whole number, "
                 f"0 <= value <= frames_per_step ({self.frames_per_step})"
             )
         for name in ("projectile_spawn_interval", "thrower_delay_seconds"):
             if nanoseconds(getattr(self, name)) == 0:
-                raise ConfigError(f"{name}: {getattr(self, name)!r} is refused; it rounds to 0 ns")
+                raise ConfigError(f"{name}: invalid value {getattr(self, name)!r}; it rounds to 0 ns")
         self._set_if_none("observe_previous_action", self.response_frame < self.frames_per_step)
         self._set_if_none("projectile_slots", self._enough_projectile_slots())
 

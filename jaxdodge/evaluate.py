@@ -183,11 +183,11 @@ def _axes(grid: tuple[str, ...]) -> dict[str, list[Any]]:
         name, equals, values = axis.partition("=")
         name = name.replace("-", "_")
         if not equals or name in axes:
-            raise ConfigError(f"grid: {axis!r} is refused; accepted: NAME=VALUE,VALUE ..., each name once")
+            raise ConfigError(f"grid: invalid value {axis!r}; expected NAME=VALUE,VALUE ..., each name once")
         try:
             axes[name] = [yaml.safe_load(value) for value in values.split(",")]
         except yaml.YAMLError:
-            raise ConfigError(f"grid: {axis!r} is refused; its values are not valid YAML") from None
+            raise ConfigError(f"grid: invalid value {axis!r}; its values are not valid YAML") from None
     check_names(axes, GAME_FIELDS, "the game")
     return axes
 

@@ -23,7 +23,7 @@ Config = TypeVar("Config")
 
 
 def _refuse(name: str, value: Any, accepted: str) -> ConfigError:
-    return ConfigError(f"{name}: {_one_line(repr(value))} is refused; accepted: {accepted}")
+    return ConfigError(f"{name}: invalid value {_one_line(repr(value))}; expected {accepted}")
 
 
 def _one_line(text: str) -> str:
@@ -40,7 +40,7 @@ class Number:
     above_low: bool = False
     note: str = ""
 
-    def accepted(self) -> str:
+    def expected(self) -> str:
         low = "" if self.low == -math.inf else f"{self.low:.10g} {'<' if self.above_low else '<='} "
         high = "" if self.high == math.inf else f" <= {self.high:.10g}"
         noun = "whole number" if self.kind is int else "number"
@@ -54,15 +54,15 @@ class Number:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
         real = isinstance(value, (float, np.floating)) and math.isfinite(value)
         if not (whole or (real and self.kind is float)):
-            raise _refuse(name, value, self.accepted())
+            raise _refuse(name, value, self.expected())
         try:
             with np.errstate(over="ignore"):
                 judged = float(np.float32(value)) if self.kind is float else value
         except OverflowError:
-            raise _refuse(name, value, self.accepted()) from None
+            raise _refuse(name, value, self.expected()) from None
         above = judged > self.low if self.above_low else judged >= self.low
         if not (math.isfinite(judged) and above and judged <= self.high):
-            raise _refuse(name, value, self.accepted())
+            raise _refuse(name, value, self.expected())
         return self.kind(value)
 
 
@@ -80,13 +80,13 @@ def _number_from_text(text: str) -> Any:
 class Flag:
     """True or false."""
 
-    def accepted(self) -> str:
+    def expected(self) -> str:
         return "true or false"
 
     def check(self, name: str, value: Any) -> bool:
         """The value as `bool`; raises ConfigError."""
         if not isinstance(value, (bool, np.bool_)):
-            raise _refuse(name, value, self.accepted())
+            raise _refuse(name, value, self.expected())
         return bool(value)
 
 
@@ -97,7 +97,7 @@ class Name:
     names: tuple[str, ...]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def accepted(self) -> str:
+    def expected(self) -> str:
         return ", ".join([*self.names, *self.aliases])
 
     def check(self, name: str, value: Any) -> str:
@@ -105,7 +105,7 @@ class Name:
         key = value.lower() if isinstance(value, str) else value
         key = self.aliases.get(key, key) if isinstance(key, str) else None
         if key not in self.names:
-            raise _refuse(name, value, self.accepted())
+            raise _refuse(name, value, self.expected())
         return key
 
 
@@ -115,17 +115,17 @@ class Sizes:
 
     high: int
 
-    def accepted(self) -> str:
+    def expected(self) -> str:
         return f"a list of whole numbers from 1 to {self.high}"
 
     def check(self, name: str, value: Any) -> tuple[int, ...]:
         """The value as a tuple of `int`; raises ConfigError."""
         if not isinstance(value, (list, tuple)) or not value:
-            raise _refuse(name, value, self.accepted())
+            raise _refuse(name, value, self.expected())
         try:
             return tuple(Number(int, 1, self.high).check(name, size) for size in value)
         except ConfigError:
-            raise _refuse(name, value, self.accepted()) from None
+            raise _refuse(name, value, self.expected()) from None
 
 
 def checked(rule: Any, default: Any, **kwargs: Any) -> Any:
@@ -151,7 +151,7 @@ def check_names(mapping: Mapping[str, Any], known: Mapping[str, str], what: str)
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(
-                f"{_one_line(str(name))}: no such field of {what}{hint} (accepted: {', '.join(known)})"
+                f"{_one_line(str(name))}: no such field of {what}{hint} (expected: {', '.join(known)})"
             )
         if known[name]:
             raise ConfigError(f"{name}: {known[name]}")

@@ -73,13 +73,13 @@ class Serve:
         for name in ("port", "grpc_port"):
             first = getattr(self, name)
             if first and first + self.arenas - 1 > 65535:
-                raise ConfigError(f"{name}: {first} is refused; the last of {self.arenas} is above 65535")
+                raise ConfigError(f"{name}: invalid value {first}; the last of {self.arenas} is above 65535")
         if self.seed is not None:
             Number(int, 0, LARGEST_SEED - self.arenas).check("seed", self.seed)
         if self.port is not None and not self.http:
-            raise ConfigError(f"port: {self.port} is refused without --http; it is the port of HTTP")
+            raise ConfigError(f"port: invalid value {self.port} without --http; it is the port of HTTP")
         if self.mode == "lockstep" and self.order != "simulator":
-            raise ConfigError(f"order: {self.order} is refused in lockstep; accepted: simulator")
+            raise ConfigError(f"order: invalid value {self.order} in lockstep; expected simulator")
         if self.mode == "realtime" and (self.frames_per_step != 1 or self.response_frame is not None):
             raise ConfigError(
                 "frames_per_step and response_frame are refused in realtime, where the wall clock decides; "

@@ -80,7 +80,7 @@ def train(arguments: list[str]) -> int:
         source = Run.newest(options.results, name, game, config)
     elif options.resume is not None:
         if given or options.config or options.timing:
-            raise ConfigError("resume: a run goes on with its own configuration; accepted: no other options")
+            raise ConfigError("resume: a run goes on with its own configuration; expected no other options")
         source, checkpoint = _to_resume(Path(options.resume))
         game, config = source.config()
         name = source.folder.resolve().parent.name
@@ -141,7 +141,7 @@ def _measured(path: Path) -> dict:
     values = read_yaml(path)
     check_names(values, dict.fromkeys(TIMING, ""), f"a timing ({path})")
     if "frames_per_step" not in values:
-        raise ConfigError(f"{path}: frames_per_step is missing; accepted: what parity timing --out wrote")
+        raise ConfigError(f"{path}: frames_per_step is missing; expected what parity timing --out wrote")
     # What could not be measured is the clean one, not that of our default or of another timing.
     jitters = {name: 0 for name in TIMING if name.endswith("_jitter")}
     return {"response_frame": None, **jitters, **values}
@@ -154,7 +154,7 @@ def _to_resume(path: Path) -> tuple[Run, int | None]:
         return Run.open(whole.parents[2]), int(whole.name)
     run = Run.open(path)
     if whole.name.startswith("seed_") and (whole.parent / "config.yaml").is_file():
-        raise ConfigError(f"{path}: one seed of a run; accepted: {path.parent}, to go on with all of them")
+        raise ConfigError(f"{path}: one seed of a run; expected {path.parent}, to go on with all of them")
     return run, None
 
 

@@ -44,7 +44,7 @@ def by_name(task, tell, interrupted):
     with file.open("a") as lines:
         lines.write(f"{os.getpid()}\n")
     if "refused" in task.cell:
-        raise ConfigError("gamma: 7 is refused")
+        raise ConfigError("gamma: invalid value 7")
     if "killed" in task.cell and ("once" not in task.cell or first):
         os.kill(os.getpid(), signal.SIGKILL)
     if "broken" in task.cell:

@@ -70,7 +70,7 @@ FAULTS: dict[str, Callable[..., Any]] = {
     "garbage_body": lambda connection, answer, _: connection.sendall(with_body(b"\xff" * 700)),
     "no_server": lambda connection, *_: connection.sendall(with_body(b"Bad Gateway", "502 Bad Gateway")),
     "refusal": lambda connection, *_: connection.sendall(
-        with_body(b'{"error": "action: 3 is refused"}', "400 Bad Request")
+        with_body(b'{"error": "action: invalid value 3"}', "400 Bad Request")
     ),
     "wrong_shape": spoiled(lambda content: content["observation"].pop()),
     "not_a_number": spoiled(set_observation(7, float("nan"))),

@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path in ("/reset", "/step"):
             self.send(game.answer(self.path[1:], json.loads(body)["action"] if body else None))
         elif options.refuse:
-            self.send({"error": "level: 2 is refused; accepted: 1"}, 400)
+            self.send({"error": "level: invalid value 2; expected 1"}, 400)
         else:
             game.configured = True
             self.send("")

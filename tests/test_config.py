@@ -93,7 +93,7 @@ def test_the_ends_of_a_range_are_accepted(name, end):
 @pytest.mark.parametrize("name", ENDS)
 def test_values_just_outside_a_range_are_refused(name, end):
     value = just_outside(name)[end]
-    assert refusal(**{name: value}).startswith(f"{name}: {value!r} is refused; accepted: ")
+    assert refusal(**{name: value}).startswith(f"{name}: invalid value {value!r}; expected ")
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_values_just_outside_a_range_are_refused(name, end):
 )
 @pytest.mark.parametrize("name", ENDS)
 def test_what_is_no_finite_number_is_refused(name, value):
-    assert refusal(**{name: value}).startswith(f"{name}: {value!r} is refused; accepted: ")
+    assert refusal(**{name: value}).startswith(f"{name}: invalid value {value!r}; expected ")
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
 def test_whole_numbers_have_no_fraction(name):
-    assert refusal(**{name: 1.0}).startswith(f"{name}: 1.0 is refused; accepted: a whole number, ")
+    assert refusal(**{name: 1.0}).startswith(f"{name}: invalid value 1.0; expected a whole number, ")
 
 
 @pytest.mark.parametrize("value", ["3e1", "30", " 30.0 ", np.float32(30), np.int64(30), 30])
@@ -118,7 +118,7 @@ def test_numbers_of_other_kinds_and_in_text_are_accepted(value):
 @pytest.mark.parametrize("value", [1, 0, "true", "yes", 1.0, []])
 @pytest.mark.parametrize("name", FLAGS)
 def test_flags_are_true_or_false(name, value):
-    assert refusal(**{name: value}) == f"{name}: {value!r} is refused; accepted: true or false"
+    assert refusal(**{name: value}) == f"{name}: invalid value {value!r}; expected true or false"
     assert getattr(GameConfig(**{name: True}), name) is True
     assert getattr(GameConfig(**{name: False}), name) is False
 
@@ -151,7 +151,7 @@ def test_aliases_in_any_case(field, alias, name):
 def test_unknown_names_are_refused_with_all_names(value):
     for field, names in (("action_space_type", ACTION_NAMES), ("observation_mode", MODE_NAMES)):
         message = refusal(**{field: value})
-        start = f"{field}: {value!r} is refused; accepted: "
+        start = f"{field}: invalid value {value!r}; expected "
         assert message.startswith(start)
         listed = message.removeprefix(start).split(", ")
         assert sorted(listed) == sorted(alias for aliases in names.values() for alias in aliases)
@@ -160,29 +160,29 @@ def test_unknown_names_are_refused_with_all_names(value):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"player_speed": 0}, "player_speed: 0 is refused; accepted: a number, 0 < value <= 50"),
+        ({"player_speed": 0}, "player_speed: invalid value 0; expected a number, 0 < value <= 50"),
         (
             {"sprint_multiplier": -0.5},
-            "sprint_multiplier: -0.5 is refused; accepted: a number, 0 <= value <= 10",
+            "sprint_multiplier: invalid value -0.5; expected a number, 0 <= value <= 10",
         ),
-        ({"collision_penalty": 1}, "collision_penalty: 1 is refused; accepted: a number, value <= 0"),
+        ({"collision_penalty": 1}, "collision_penalty: invalid value 1; expected a number, value <= 0"),
         (
             {"image_obs_width": 31},
-            "image_obs_width: 31 is refused; accepted: a whole number, 32 <= value <= 512",
+            "image_obs_width: invalid value 31; expected a whole number, 32 <= value <= 512",
         ),
         (
             {"fps": 3.9},
-            "fps: 3.9 is refused; accepted: a number, 4 <= value <= 1000 (the game caps a frame at 250 ms)",
+            "fps: invalid value 3.9; expected a number, 4 <= value <= 1000 (the game caps a frame at 250 ms)",
         ),
         (
             {"frames_per_step": 3, "response_frame": 4},
-            "response_frame: 4 is refused; accepted: a whole number, 0 <= value <= frames_per_step (3)",
+            "response_frame: invalid value 4; expected a whole number, 0 <= value <= frames_per_step (3)",
         ),
         (
             {"projectile_spawn_interval": 4e-10},
-            "projectile_spawn_interval: 4e-10 is refused; it rounds to 0 ns",
+            "projectile_spawn_interval: invalid value 4e-10; it rounds to 0 ns",
         ),
-        ({"thrower_delay_seconds": 4e-10}, "thrower_delay_seconds: 4e-10 is refused; it rounds to 0 ns"),
+        ({"thrower_delay_seconds": 4e-10}, "thrower_delay_seconds: invalid value 4e-10; it rounds to 0 ns"),
     ],
 )
 def test_refusals_word_by_word(fields, message):
@@ -207,6 +207,6 @@ def test_fields_that_are_not_settable(name):
 def test_unknown_fields_are_refused_with_the_nearest(name, meant):
     message = refusal(**{name: 1})
     hint = f"; did you mean {meant}?" if meant else ""
-    assert message.startswith(f"{name}: no such field of the game{hint} (accepted: level, action_space")
+    assert message.startswith(f"{name}: no such field of the game{hint} (expected: level, action_space")
     with pytest.raises(ConfigError, match=re.escape(message)):
         GameConfig().configure(**{name: 1})

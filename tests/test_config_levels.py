@@ -247,7 +247,7 @@ def test_yaml_numbers_with_an_exponent(tmp_path):
     assert GameConfig.from_yaml(path) == GameConfig(level=2, dodge_bonus_multiplier=3e-4, max_projectiles=16)
     path.write_text("player_speed: 3e4\n")
     with pytest.raises(
-        ConfigError, match=re.escape("player_speed: 30000.0 is refused; accepted: a number, 0 < ")
+        ConfigError, match=re.escape("player_speed: invalid value 30000.0; expected a number, 0 < ")
     ):
         GameConfig.from_yaml(path)
 

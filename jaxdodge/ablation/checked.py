@@ -74,7 +74,7 @@ class Checked:
             self.known_name((*way, name), name, accepted, what)
 
     def known_name(self, way: Way, name: Any, accepted: Any, what: str, hint: str = "") -> None:
-        """Refuse a name; accepted: names, or a mapping of them as `check_names` takes it."""
+        """Refuse a name; expected names, or a mapping of them as `check_names` takes it."""
         try:
             check_names(
                 {name: None}, accepted if isinstance(accepted, dict) else dict.fromkeys(accepted, ""), what

@@ -174,7 +174,7 @@ class _Reader(Checked):
             for factor, level in levels.items():
                 if level not in factors[factor]:
                     accepted = ", ".join(factors[factor])
-                    self.refuse((*here, factor), f"{level} is not one of its levels; accepted: {accepted}")
+                    self.refuse((*here, factor), f"{level} is not one of its levels; expected {accepted}")
             for factor in factors:
                 if factor not in levels:
                     self.refuse(here, f"has no level of factor {factor}")
@@ -205,7 +205,7 @@ class _Reader(Checked):
         way = self.way("budget")
         accepted = ", ".join(BUDGETS)
         if way is None:
-            self.refuse(("budget",), f"missing: what a cell may take; accepted: one of {accepted}")
+            self.refuse(("budget",), f"missing: what a cell may take; expected one of {accepted}")
         if not isinstance(self.at(way), dict):
             self.refuse(way, f"must be one of {accepted}")
         self.known(way, list(BUDGETS), "a budget")

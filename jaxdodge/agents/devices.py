@@ -41,19 +41,19 @@ class Cluster:
     def check(self, config: TrainConfig) -> None:
         """Refuse what cannot be split evenly; raises ConfigError."""
         if self.devices < 1:
-            raise ConfigError(f"devices: {self.devices} is refused; accepted: at least 1")
+            raise ConfigError(f"devices: invalid value {self.devices}; expected at least 1")
         if self.processes < 1 or self.devices % self.processes:
             raise ConfigError(
-                f"processes: {self.processes} is refused; accepted: a divisor of devices ({self.devices})"
+                f"processes: invalid value {self.processes}; expected a divisor of devices ({self.devices})"
             )
         if not 0 <= self.process < self.processes:
-            raise ConfigError(f"process: {self.process} is refused; accepted: 0 to {self.processes - 1}")
+            raise ConfigError(f"process: invalid value {self.process}; expected 0 to {self.processes - 1}")
         if self.processes > 1 and self.coordinator is None:
-            raise ConfigError("coordinator: missing; accepted: HOST:PORT of process 0, the same for all")
+            raise ConfigError("coordinator: missing; expected HOST:PORT of process 0, the same for all")
         for name in ("num_envs", "batch_size"):
             if getattr(config, name) % self.devices:
                 raise ConfigError(
-                    f"devices: {self.devices} is refused; accepted: a divisor of "
+                    f"devices: invalid value {self.devices}; expected a divisor of "
                     f"{name} ({getattr(config, name)})"
                 )
 
@@ -76,7 +76,7 @@ class Cluster:
         present = len(jax.devices())
         if self.devices > present or (self.processes > 1 and self.devices != present):
             accepted = f"1 to {present}" if self.processes == 1 else f"{present}, all that the processes have"
-            raise ConfigError(f"devices: {self.devices} is refused; accepted: {accepted}")
+            raise ConfigError(f"devices: invalid value {self.devices}; expected {accepted}")
 
 
 class Layout:

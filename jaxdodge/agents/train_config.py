@@ -17,7 +17,7 @@ class Temperature:
 
     start: float = 1.0
 
-    def accepted(self) -> str:
+    def expected(self) -> str:
         return "auto, auto_NUMBER (learned, where it starts) or a number (fixed); above 0, up to 1000"
 
     def check(self, name: str, value: Any) -> str | float:
@@ -29,7 +29,7 @@ class Temperature:
                 name, self.start if text == "auto" else number
             )
         except ConfigError:
-            raise ConfigError(f"{name}: {value!r} is refused; accepted: {self.accepted()}") from None
+            raise ConfigError(f"{name}: invalid value {value!r}; expected {self.expected()}") from None
         return fixed if text == number != "auto" else text
 
 
@@ -143,26 +143,26 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
     if game.action_space_type == "discrete":
         accepted = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
         raise ConfigError(
-            f"action_space_type: 'discrete' is refused; accepted: {accepted} (SAC needs continuous actions)"
+            f"action_space_type: invalid value 'discrete'; expected {accepted} (SAC needs continuous actions)"
         )
     if train.normalize_observations and game.observation_mode == "topdown":
         raise ConfigError(
-            "normalize_observations: True is refused; accepted: False (it is for vectors, not for images)"
+            "normalize_observations: invalid value True; expected False (it is for vectors, not for images)"
         )
     least = train.num_envs * rows_needed(game.frame_stack, train.n_step)
     if train.buffer_size < least:
         raise ConfigError(
-            f"buffer_size: {train.buffer_size} is refused; accepted: at least {least} "
+            f"buffer_size: invalid value {train.buffer_size}; expected at least {least} "
             "(num_envs times the rows of a transition)"
         )
     if train.gradient_steps % train.policy_delay:
         raise ConfigError(
-            f"policy_delay: {train.policy_delay} is refused; "
-            f"accepted: a divisor of gradient_steps ({train.gradient_steps})"
+            f"policy_delay: invalid value {train.policy_delay}; "
+            f"expected a divisor of gradient_steps ({train.gradient_steps})"
         )
     if train.critic_observation == "state" and game.observation_mode != "topdown":
         raise ConfigError(
-            "critic_observation: 'state' is refused; accepted: same (state is for observation_mode topdown)"
+            "critic_observation: invalid value 'state'; expected same (state is for observation_mode topdown)"
         )
 
 

@@ -19,7 +19,7 @@ def connect(url: str, deadline: float = 5.0) -> Client:
         ConfigError: another kind of URL, a refused deadline, or the extra `grpc` is missing.
         UnreachableError: the host of an http URL has no address.
     """
-    refusal = ConfigError(f"server: {url!r} is refused; accepted: {ACCEPTED}")
+    refusal = ConfigError(f"server: invalid value {url!r}; expected {ACCEPTED}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -253,7 +253,7 @@ def _plain_action(action: Any) -> int | list[float]:
             array = array.astype(np.float32)
         if np.isfinite(array).all():
             return array.tolist()
-    raise ConfigError(f"action: {_short(action)} is refused; accepted: a whole number, or finite numbers")
+    raise ConfigError(f"action: invalid value {_short(action)}; expected a whole number, or finite numbers")
 
 
 def _plain_field(name: str, value: Any) -> Any:
@@ -263,5 +263,5 @@ def _plain_field(name: str, value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name}: {value} is refused; accepted: a finite number")
+        raise ConfigError(f"{name}: invalid value {value}; expected a finite number")
     return value

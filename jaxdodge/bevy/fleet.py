@@ -156,7 +156,7 @@ class Fleet(VectorEnv):
             options: none are accepted.
         """
         if options:
-            raise ValueError(f"options: {options!r} is refused; accepted: none")
+            raise ValueError(f"options: invalid value {options!r}; expected none")
         self._check_open()
         super().reset(seed=seed)
         first = not self._was_reset
@@ -244,9 +244,9 @@ def _checked_urls(urls: Any, server_command: Any, num_envs: Any, server_url: Any
     )
     alone = server_command is None and server_url is None
     if isinstance(urls, str) or not urls or len({*urls}) != len(urls) or not alone:
-        raise ConfigError(f"urls: {urls!r} is refused; accepted: {accepted}")
+        raise ConfigError(f"urls: invalid value {urls!r}; expected {accepted}")
     if num_envs is not None and num_envs != len(urls):
-        raise ConfigError(f"num_envs: {num_envs!r} is refused; accepted: {len(urls)}, the number of URLs")
+        raise ConfigError(f"num_envs: invalid value {num_envs!r}; expected {len(urls)}, the number of URLs")
     return len(urls)
 
 

@@ -109,7 +109,7 @@ def _request(operation: str, body: Mapping[str, Any]) -> Any:
             setattr(request, name, value)
         except (TypeError, ValueError):
             raise ConfigError(
-                f"{name}: {value!r} is refused; accepted: what the protocol's field holds"
+                f"{name}: invalid value {value!r}; expected what the protocol's field holds"
             ) from None
     return request
 

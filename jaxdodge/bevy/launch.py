@@ -97,10 +97,10 @@ class ServerProcess:
             self._command = shlex.split(command)
         except ValueError as error:
             raise ConfigError(
-                f"server_command: {command!r} is refused ({error}); accepted: {accepted}"
+                f"server_command: invalid value {command!r} ({error}); expected {accepted}"
             ) from None
         if not any(name in part for part in self._command for name in ("{port}", "{socket}")):
-            raise ConfigError(f"server_command: {command!r} is refused; accepted: {accepted}")
+            raise ConfigError(f"server_command: invalid value {command!r}; expected {accepted}")
         default = "unix://{socket}" if "{socket}" in command else "http://127.0.0.1:{port}"
         self._url = default if url is None else url
         self._socket = folder / f"{log.stem}.sock"

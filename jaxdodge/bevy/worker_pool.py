@@ -291,5 +291,5 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"log_folder: {folder} is refused; {error.strerror}") from None
+        raise ConfigError(f"log_folder: invalid value {folder}; {error.strerror}") from None
     return folder

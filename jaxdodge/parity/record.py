@@ -82,7 +82,7 @@ def record_command(options: Any) -> int:
         game = changed_game(run.config()[0], given)
     else:
         raise ConfigError(
-            f"policy: {options.policy!r} is refused; accepted: {', '.join(SCRIPTED)}, or the folder of a run"
+            f"policy: invalid value {options.policy!r}; expected {', '.join(SCRIPTED)}, or a run's folder"
         )
 
     from jaxdodge.bevy.play import play

@@ -145,9 +145,7 @@ def _run(options: "Evaluate", given: dict[str, Any]) -> Run:
             raise ConfigError(f"{name}: refused together with --server, which has no such field")
     run = Run.open(options.run)
     if run.config()[1].seeds > 1:
-        raise ConfigError(
-            f"{options.run}: several seeds; accepted: one of them, such as {options.run}/seed_0"
-        )
+        raise ConfigError(f"{options.run}: several seeds; expected one of them, such as {options.run}/seed_0")
     run.policy_path(options.policy)
     return run
 

@@ -107,7 +107,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     between = np.flatnonzero(is_step[1:] & is_step[:-1]) + 1
     if not len(between):
         raise RecordingError(
-            f"{session.path}: too short to measure; accepted: {LEAST} steps and more, at least two in a row"
+            f"{session.path}: too short to measure; expected {LEAST} steps and more, at least two in a row"
         )
     followed = followed or follow_session(session)
     period = np.mean(arrays["received_s"][between] - arrays["received_s"][between - 1])

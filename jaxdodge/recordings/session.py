@@ -41,7 +41,7 @@ def read_session(path: Path) -> Session:
     """Read and validate a session; raises RecordingError."""
     meta, arrays = load(path)
     if meta["kind"] != "session":
-        raise RecordingError(f"{path}: a recording of {meta['kind']}; accepted: an API session")
+        raise RecordingError(f"{path}: a recording of {meta['kind']}; expected an API session")
     return checked_session(path, meta, arrays)
 
 
@@ -140,4 +140,4 @@ def _check_ranges(arrays: dict[str, np.ndarray], config: GameConfig, damaged) ->
         ("projectile_count", arrays["projectile_count"] >= 0, "not negative"),
     ):
         if not np.all(valid):
-            raise damaged(f"{name} of response {int(np.argmin(valid))}; accepted: {accepted}")
+            raise damaged(f"{name} of response {int(np.argmin(valid))}; expected {accepted}")

@@ -119,7 +119,7 @@ class Checkpoints:
         """
         steps = self.steps()
         if step is not None and step not in steps:
-            raise ConfigError(f"{self._path(step)}: no such checkpoint; accepted steps: {steps}")
+            raise ConfigError(f"{self._path(step)}: no such checkpoint; expected one of {steps}")
         wanted = {name: _description(leaf) for name, leaf in _named_leaves(template).items()}
         for candidate in [step] if step is not None else reversed(steps):
             path = self._path(candidate)

@@ -31,7 +31,7 @@ NEEDED_BYTES = 50_000_000
 POLICIES = ("best", "final")
 # In what the summary of a diverged run says.
 NOT_FINITE = "is not finite"
-TRAINED = "another process trains in it; accepted: a run that has stopped"
+TRAINED = "another process trains in it; expected a run that has stopped"
 # What gives actions and observations their shapes.
 SEEN = (
     "action_space_type",
@@ -72,7 +72,7 @@ def changed_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
     for name in SEEN:
         if getattr(game, name) != getattr(trained, name):
             raise ConfigError(
-                f"{name}: {getattr(game, name)!r} is refused; accepted: {getattr(trained, name)!r}, "
+                f"{name}: invalid value {getattr(game, name)!r}; expected {getattr(trained, name)!r}, "
                 "which the policy was trained with"
             )
     return game

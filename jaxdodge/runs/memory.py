@@ -96,7 +96,7 @@ def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> N
     fitting = rows * memory.largest_replay // memory.replay * config.num_envs
     smallest = rows_needed(game.frame_stack, config.n_step) * config.num_envs
     advice = f"buffer_size {fitting} would fit" if fitting >= smallest else "fewer num_envs would take less"
-    raise TooLargeError(f"buffer_size: {config.buffer_size} is refused; {memory}; {advice}")
+    raise TooLargeError(f"buffer_size: invalid value {config.buffer_size}; {memory}; {advice}")
 
 
 def _bytes(tree: Any) -> int:

@@ -82,7 +82,7 @@ def field_options(config: type, defaults: dict[str, Any]) -> list[tuple[str, Any
         shown = "" if default is None else f" Default here: {text}."
         kind = tuple[str, ...] if many else str
         option = tyro.conf.arg(
-            help=f"{descriptions[field.name]} Accepted: {rule.accepted()}.{shown}",
+            help=f"{descriptions[field.name]} Expected: {rule.expected()}.{shown}",
             metavar=_metavar(rule),
             help_behavior_hint="",
         )

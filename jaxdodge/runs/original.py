@@ -75,7 +75,7 @@ def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         raise _refused("algorithm", algorithm, "SAC")
     for theirs, ours in RENAMED.items():
         if theirs in values and ours in values:
-            raise ConfigError(f"{theirs}: the same as {ours}, which is given too; accepted: one of them")
+            raise ConfigError(f"{theirs}: the same as {ours}, which is given too; expected one of them")
     known = {field.name for config in (GameConfig, TrainConfig) for field in dataclasses.fields(config)}
     own, ignored = GAME_DEFAULTS | TRAIN_DEFAULTS, []
     for name, value in values.items():
@@ -106,7 +106,7 @@ def _vector_steps(train_freq: Any) -> int:
     if not isinstance(train_freq, (list, tuple)):
         return rule.check("train_freq", train_freq)
     if len(train_freq) != 2 or train_freq[1] != "step":
-        raise _refused("train_freq", train_freq, f"{rule.accepted()}, or [number, step]")
+        raise _refused("train_freq", train_freq, f"{rule.expected()}, or [number, step]")
     return rule.check("train_freq", train_freq[0])
 
 
@@ -120,4 +120,4 @@ def _widths(net_arch: Any) -> Any:
 
 
 def _refused(name: str, value: Any, accepted: str) -> ConfigError:
-    return ConfigError(f"{name}: {value!r} is refused; accepted: {accepted}")
+    return ConfigError(f"{name}: invalid value {value!r}; expected {accepted}")

@@ -64,13 +64,13 @@ def _bound(host: str, option: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ConfigError(f"host: {host} is refused; {error.strerror}") from None
+        raise ConfigError(f"host: invalid value {host}; {error.strerror}") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise ConfigError(f"{option}: {port} on {host} is refused; {error.strerror}") from None
+        raise ConfigError(f"{option}: invalid value {port} on {host}; {error.strerror}") from None
     return bound
 
 
@@ -78,7 +78,7 @@ def _claim(path: Path) -> None:
     """Make sure that a Unix socket can be made here; what a dead server has left is removed."""
 
     def refused(reason: str) -> ConfigError:
-        return ConfigError(f"socket_path: {path} is refused; {reason}")
+        return ConfigError(f"socket_path: invalid value {path}; {reason}")
 
     if len(os.fsencode(path.absolute())) > LONGEST_SOCKET_PATH:
         raise refused(f"longer than {LONGEST_SOCKET_PATH} bytes")

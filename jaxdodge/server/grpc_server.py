@@ -132,4 +132,6 @@ def _parsed(kind: type[Message], request: bytes) -> Message:
     try:
         return kind.FromString(request)
     except DecodeError:
-        raise RefusedError(f"request: {len(request)} bytes that are no {kind.__name__} are refused") from None
+        raise RefusedError(
+            f"request: invalid value {len(request)} bytes that are no {kind.__name__}"
+        ) from None

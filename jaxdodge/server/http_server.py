@@ -100,15 +100,15 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(f"body: not JSON ({error}); accepted: a JSON object") from None
+        raise RefusedError(f"body: not JSON ({error}); expected a JSON object") from None
     if not isinstance(content, dict):
-        raise RefusedError(f"body: a JSON {type(content).__name__} is refused; accepted: a JSON object")
+        raise RefusedError(f"body: invalid value a JSON {type(content).__name__}; expected a JSON object")
     return content
 
 
 async def _body(request: Request) -> bytes:
     """The whole body; raises HTTPException if it is too large or too slow."""
-    too_large = HTTPException(413, f"body: more than {LARGEST_REQUEST} bytes are refused")
+    too_large = HTTPException(413, f"body: invalid value more than {LARGEST_REQUEST} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > LARGEST_REQUEST:
         raise too_large
@@ -179,7 +179,7 @@ def _app(routes: list[Route], metrics: Metrics, arena: int) -> Starlette:
         text = error.detail
         if error.status_code in (404, 405):
             what = f"{request.method} {request.url.path}"
-            text = refusal_text(RefusedError(f"{what!r}: no such route; accepted: {accepted}"))
+            text = refusal_text(RefusedError(f"{what!r}: no such route; expected {accepted}"))
             metrics.answered(arena, "other", "failed", 0.0)
         # What is left of the request is not read, so nothing else can come over this connection.
         headers = (

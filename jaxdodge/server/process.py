@@ -106,7 +106,7 @@ async def _listen(
             try:
                 remote.add_insecure_port(name)
             except RuntimeError:
-                raise ConfigError(f"{url} is refused; it cannot be listened on") from None
+                raise ConfigError(f"{url}: invalid value; it cannot be listened on") from None
             lines.append(f"arena {arena}: {url}")
         await remote.start()
         stack.push_async_callback(remote.stop, None)

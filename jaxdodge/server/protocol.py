@@ -60,14 +60,14 @@ def checked_fields(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     given = {name: fields[name] for name in CONFIGURE_FIELDS if fields.get(name) is not None}
     for name, value in given.items():
         if isinstance(value, str) and name not in TEXT_FIELDS:
-            raise RefusedError(f"{name}: {value!r} is refused; accepted: {_accepted(name)}")
+            raise RefusedError(f"{name}: invalid value {value!r}; expected {_accepted(name)}")
     return given, ignored
 
 
 def checked_level(level: Any) -> dict[str, Any]:
     """The fields that `set_level` sets; raises RefusedError, and ConfigError when they are set."""
     if level is None:
-        raise RefusedError(f"level: missing; accepted: {_accepted('level')}")
+        raise RefusedError(f"level: missing; expected {_accepted('level')}")
     return checked_fields({"level": level})[0]
 
 
@@ -85,14 +85,14 @@ def ignored_text(name: str) -> str:
 def checked_action(action: Any, space: str) -> np.ndarray:
     """int32 () or float32 (components,); raises RefusedError that names the component."""
     if action is None:
-        raise RefusedError("action: missing; accepted: a whole number (discrete), or a list of numbers")
+        raise RefusedError("action: missing; expected a whole number (discrete), or a list of numbers")
     names = COMPONENTS.get(space, ())
     if isinstance(action, list):
         for index, value in enumerate(action):
             if type(value) not in (int, float):
                 name = names[index] if index < len(names) else str(index)
                 raise RefusedError(
-                    f"action ({name}): {value!r} is refused; accepted: a number, -1 <= value <= 1"
+                    f"action ({name}): invalid value {value!r}; expected a number, -1 <= value <= 1"
                 )
     elif type(action) is not int or names:
         wanted = (
@@ -100,7 +100,7 @@ def checked_action(action: Any, space: str) -> np.ndarray:
             if names
             else f"a whole number, 0 <= value <= {len(DISCRETE_DIRECTIONS) - 1}"
         )
-        raise RefusedError(f"action: {action!r} is refused; accepted: {wanted}")
+        raise RefusedError(f"action: invalid value {action!r}; expected {wanted}")
     try:
         return checked_actions(action, space)
     except ValueError as error:
@@ -126,4 +126,4 @@ def action_space(config: GameConfig) -> dict[str, Any]:
 
 
 def _accepted(name: str) -> str:
-    return GameConfig.__dataclass_fields__[name].metadata["rule"].accepted()
+    return GameConfig.__dataclass_fields__[name].metadata["rule"].expected()

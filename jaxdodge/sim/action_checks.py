@@ -29,10 +29,10 @@ def checked_actions(action: Any, space: str, arenas: int | None = None) -> np.nd
     try:
         array = np.asarray(action)
     except ValueError:
-        raise ValueError(f"action: rows of different lengths are refused; accepted: {accepted}") from None
+        raise ValueError(f"action: rows of different lengths; expected {accepted}") from None
     if array.shape != shape or array.dtype.kind not in ("iu" if discrete else "iuf"):
         got = f"{action!r}" if array.ndim == 0 else f"{array.dtype} of shape {array.shape}"
-        raise ValueError(f"action: {got} is refused; accepted: {accepted}")
+        raise ValueError(f"action: invalid value {got}; expected {accepted}")
     if not discrete:
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
@@ -42,5 +42,5 @@ def checked_actions(action: Any, space: str, arenas: int | None = None) -> np.nd
         where = [] if arenas is None else [f"arena {index[0]}"]
         where += [] if discrete else [names[index[-1]]]
         name = f"action ({', '.join(where)})" if where else "action"
-        raise ValueError(f"{name}: {array[index].item()!r} is refused; accepted: {accepted}")
+        raise ValueError(f"{name}: invalid value {array[index].item()!r}; expected {accepted}")
     return array.astype(np.int32) if discrete else array

@@ -200,7 +200,7 @@ class DodgeVectorEnv(VectorEnv):
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             got, accepted = f"{mask.dtype} {mask.shape}", f"bool ({self.num_envs},)"
-            raise ValueError(f"reset_mask: {got} is refused; accepted: {accepted}")
+            raise ValueError(f"reset_mask: invalid value {got}; expected {accepted}")
         # Arenas that have never been reset begin, whatever the mask says.
         mask = mask | (self._states is None)
         fresh = mask & [self._states is None or own is not None for own in seeds]
@@ -221,7 +221,9 @@ class DodgeVectorEnv(VectorEnv):
         if isinstance(seed, int):
             return [seed + arena for arena in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"seed: {len(seed)} seeds are refused; accepted: {self.num_envs}, one per arena")
+            raise ValueError(
+                f"seed: invalid value {len(seed)} seeds; expected {self.num_envs}, one per arena"
+            )
         return seed
 
     def step(self, actions: Any):
@@ -262,7 +264,7 @@ class DodgeVectorEnv(VectorEnv):
 
 def _checked_render_mode(mode: str | None) -> str | None:
     if mode is not None and mode not in RENDER_MODES:
-        raise ConfigError(f"render_mode: {mode!r} is refused; accepted: rgb_array or None")
+        raise ConfigError(f"render_mode: invalid value {mode!r}; expected rgb_array or None")
     return mode
 
 

@@ -72,7 +72,7 @@ def checked_order(names: Sequence[str]) -> tuple[str, ...]:
     for problem, found in (("unknown", unknown), ("named twice", twice), ("missing", missing)):
         if found:
             raise ConfigError(
-                f"order: {', '.join(found)} {problem}; accepted: each of {', '.join(SYSTEMS)} once"
+                f"order: {', '.join(found)} {problem}; expected each of {', '.join(SYSTEMS)} once"
             )
     return order
 

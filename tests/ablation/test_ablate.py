@@ -186,10 +186,10 @@ def test_a_cell_that_fails_is_named_and_the_others_are_as_without_it(command, wh
     for name, start in (
         (
             "refused",
-            "response_frame: 5 is refused; accepted: a whole number, 0 <= value <= frames_per_step (1)",
+            "response_frame: invalid value 5; expected a whole number, 0 <= value <= frames_per_step (1)",
         ),
         ("not finite", "reward is not finite from environment step "),
-        ("too large", "buffer_size: 2000000000 is refused; memory: "),
+        ("too large", "buffer_size: invalid value 2000000000; memory: "),
     ):
         assert found[name]["error"].startswith(start)
         assert f"- cell {name}: {found[name]['error']}" in report
@@ -243,7 +243,7 @@ def test_a_dry_run_says_what_it_will_take_and_the_study_can_use_what_it_compiled
     assert int(memory.replace(",", "")) > 100
     # The same program: compiled once.
     assert re.match(row, found["cell 40"]).groups() == (memory, "0.0 s", *times[1:])
-    assert re.match(r"cell refused +refused: response_frame: 5 is refused; ", found["cell refused"])
+    assert re.match(r"cell refused +refused: response_frame: invalid value 5; ", found["cell refused"])
     assert re.match(r"cell too large +refused: buffer_size: 2000000000 ", found["cell too large"])
     assert lines[-1].startswith("in all, one after the other: ")
     left = [path.relative_to(command.folder / "dry").parts[0] for path in (command.folder / "dry").rglob("*")]
@@ -258,7 +258,7 @@ def test_one_process_at_a_time(command, whole):
         assert (status, output) == (2, "")
         assert (
             errors
-            == f"{command.folder / 'whole'}: another process is at this study; accepted: another --out\n"
+            == f"{command.folder / 'whole'}: another process is at this study; expected another --out\n"
         )
     finally:
         process.kill()
@@ -268,10 +268,10 @@ def test_one_process_at_a_time(command, whole):
 @pytest.mark.parametrize(
     ("study", "arguments", "refusal"),
     [
-        (STUDY | {"seeds": 0}, [], r"study.yaml:\d+: seeds: 0 is refused; accepted: a whole number"),
+        (STUDY | {"seeds": 0}, [], r"study.yaml:\d+: seeds: invalid value 0; expected a whole number"),
         (STUDY, ["--full"], r"study.yaml:1: full: there is no such section"),
         (STUDY, ["--ray", "nowhere:1"], r"ray: 'nowhere:1': "),
-        (STUDY, ["--cpus-per-cell", "0"], r"cpus_per_cell: 0.0 is refused; accepted: a number, 0 < value"),
+        (STUDY, ["--cpus-per-cell", "0"], r"cpus_per_cell: invalid value 0.0; expected a number, 0 < value"),
         (STUDY, ["--out"], r".*--out"),
     ],
 )

@@ -42,7 +42,7 @@ def most(monkeypatch) -> SimpleNamespace:
 
     def training(game, train):
         if train.seeds > most.seeds:
-            raise TooLargeError("buffer_size: 5 is refused")
+            raise TooLargeError("buffer_size: invalid value 5")
         return most.make(game, train)
 
     monkeypatch.setattr(compute, "Training", training)

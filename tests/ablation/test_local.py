@@ -30,7 +30,7 @@ def test_what_ends_a_process_costs_one_cell_and_the_others_share_one(tmp_path):
         "one": ("done", None),
         "killed": ("failed", "its process was ended by SIGKILL; the system does that when memory runs out"),
         "two": ("done", None),
-        "refused": ("refused", "gamma: 7 is refused"),
+        "refused": ("refused", "gamma: invalid value 7"),
         "three": ("done", None),
         "diverged": ("diverged", "value is not finite"),
         "broken": ("failed", "RuntimeError: no luck"),

@@ -195,12 +195,12 @@ print(len(jax.devices()), os.environ["XLA_FLAGS"])
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
-        (("--devices", 0), "devices: 0 is refused; accepted: at least 1"),
-        (("--devices", 3), "devices: 3 is refused; accepted: a divisor of num_envs (64)"),
-        (("--devices", 32), "devices: 32 is refused; accepted: a divisor of batch_size (16)"),
-        (("--devices", 4, "--processes", 3), "processes: 3 is refused; accepted: a divisor of devices (4)"),
-        (("--devices", 2, "--processes", 2), "coordinator: missing; accepted: HOST:PORT of process 0"),
-        (("--process", 1), "process: 1 is refused; accepted: 0 to 0"),
+        (("--devices", 0), "devices: invalid value 0; expected at least 1"),
+        (("--devices", 3), "devices: invalid value 3; expected a divisor of num_envs (64)"),
+        (("--devices", 32), "devices: invalid value 32; expected a divisor of batch_size (16)"),
+        (("--devices", 4, "--processes", 3), "processes: invalid value 3; expected a divisor of devices (4)"),
+        (("--devices", 2, "--processes", 2), "coordinator: missing; expected HOST:PORT of process 0"),
+        (("--process", 1), "process: invalid value 1; expected 0 to 0"),
     ],
 )
 def test_what_cannot_be_split_is_refused_in_a_line(command, arguments, refusal):

@@ -239,7 +239,7 @@ def test_episodes_of_all_kinds_side_by_side():
     ],
 )
 def test_refused_jitter(field, value):
-    with pytest.raises(ConfigError, match=f"^{field}: .* is refused"):
+    with pytest.raises(ConfigError, match=f"^{field}: invalid value .*"):
         Jitter(**{field: value})
 
 

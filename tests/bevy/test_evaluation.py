@@ -137,7 +137,7 @@ def test_intervals_that_do_not_overlap_are_a_mismatch(real, simulated, apart):
 
 
 REFUSED = {
-    "url": (("--server", "localhost"), "server: 'localhost' is refused; accepted: http://HOST:PORT"),
+    "url": (("--server", "localhost"), "server: invalid value 'localhost'; expected http://HOST:PORT"),
     "grid": (("--grid", "fps=1,2"), "grid: refused together with --server"),
     "robustness": (("--robustness",), "robustness: refused together with --server"),
     "sampled": (("--sampled",), "sampled: refused together with --server"),
@@ -145,11 +145,11 @@ REFUSED = {
     "timing": (("--frames-per-step", "1"), "frames_per_step: refused together with --server"),
     "shape": (
         ("--observation-mode", "topdown"),
-        "observation_mode: 'topdown' is refused; accepted: 'standard'",
+        "observation_mode: invalid value 'topdown'; expected 'standard'",
     ),
     "policy": (("--policy", "final"), "no such file"),
     "record": (("--record", "/nowhere/x.npz"), "/nowhere/x.npz: cannot be written"),
-    "pause": (("--think-seconds", "-1"), "think_seconds: -1.0 is refused"),
+    "pause": (("--think-seconds", "-1"), "think_seconds: invalid value -1.0"),
 }
 
 
@@ -171,5 +171,5 @@ def test_options_of_a_server_need_one(run, command):
 def test_one_of_several_seeds_plays(run, command, tmp_path):
     parent = Run.create(tmp_path, "run", GAME, dataclasses.replace(TRAIN, seeds=2)).folder
     status, _, errors = command(parent, "--server", "grpc://127.0.0.1:1")
-    reason = f"{parent}: several seeds; accepted: one of them, such as {parent}/seed_0"
+    reason = f"{parent}: several seeds; expected one of them, such as {parent}/seed_0"
     assert (status, errors) == (2, [reason])

@@ -118,7 +118,7 @@ STOPS = {
         {"start_deadline": 0.5, "deadline": 0.3},
         "max_.*given up after 0.5 s",
     ),
-    "refuses the game": ("--refuse", {"max_restarts": 50}, "does not play this game.*level: 2 is refused"),
+    "refuses the game": ("--refuse", {"max_restarts": 50}, "does not play this game.*level: invalid value 2"),
     "no restart allowed": ("--exit-after 3", {"max_restarts": 0}, "max_restarts of 0.*out of patience"),
 }
 
@@ -152,24 +152,24 @@ def test_restarts_outside_of_the_window_do_not_count():
 
 REFUSED = {
     "neither": ({}, "urls, server_command: one of them is needed"),
-    "both": ({"urls": ["http://a:1"], "server_command": SERVER}, "urls: .* is refused"),
-    "one URL": ({"urls": "http://127.0.0.1:1"}, "urls: .* is refused; accepted: a list"),
-    "no URL": ({"urls": []}, "urls: .* is refused"),
+    "both": ({"urls": ["http://a:1"], "server_command": SERVER}, "urls: invalid value .*"),
+    "one URL": ({"urls": "http://127.0.0.1:1"}, "urls: invalid value .*; expected a list"),
+    "no URL": ({"urls": []}, "urls: invalid value .*"),
     "the same server twice": ({"urls": ["http://127.0.0.1:1"] * 2}, "urls: .* different URLs"),
-    "not a URL": ({"urls": ["ftp://127.0.0.1:1"]}, "server: 'ftp://127.0.0.1:1' is refused"),
+    "not a URL": ({"urls": ["ftp://127.0.0.1:1"]}, "server: invalid value 'ftp://127.0.0.1:1'"),
     "another number": (
         {"urls": ["http://127.0.0.1:1"], "num_envs": 2},
-        "num_envs: 2 is refused; accepted: 1",
+        "num_envs: invalid value 2; expected 1",
     ),
-    "no number": ({"server_command": SERVER}, "num_envs: None is refused"),
-    "no placeholder": ({"server_command": "server --port 8000", "num_envs": 1}, "accepted: a command with"),
+    "no number": ({"server_command": SERVER}, "num_envs: invalid value None"),
+    "no placeholder": ({"server_command": "server --port 8000", "num_envs": 1}, "expected a command with"),
     "open quote": ({"server_command": "server 'a {port}", "num_envs": 1}, "No closing quotation"),
-    "server URL": ({"server_command": SERVER, "num_envs": 1, "server_url": "x"}, "server: 'x' is refused"),
-    "deadline": ({"urls": ["http://127.0.0.1:1"], "deadline": 0}, "deadline: 0 is refused"),
-    "budget": ({"urls": ["http://127.0.0.1:1"], "max_restarts": -1}, "max_restarts: -1 is refused"),
+    "server URL": ({"server_command": SERVER, "num_envs": 1, "server_url": "x"}, "server: invalid value 'x'"),
+    "deadline": ({"urls": ["http://127.0.0.1:1"], "deadline": 0}, "deadline: invalid value 0"),
+    "budget": ({"urls": ["http://127.0.0.1:1"], "max_restarts": -1}, "max_restarts: invalid value -1"),
     "log folder": (
         {"server_command": SERVER, "num_envs": 1, "log_folder": "/dev/null/x"},
-        "log_folder: /dev/null/x is refused; Not a directory",
+        "log_folder: invalid value /dev/null/x; Not a directory",
     ),
 }
 
@@ -182,7 +182,7 @@ def test_refused_arguments(arguments, reason):
 
 
 def test_episodes_longer_than_the_servers_are_refused():
-    with pytest.raises(ConfigError, match="max_episode_steps: 1001 is refused"):
+    with pytest.raises(ConfigError, match="max_episode_steps: invalid value 1001"):
         Fleet(GameConfig(max_episode_steps=1001), urls=["http://127.0.0.1:1"])
 
 

@@ -207,17 +207,17 @@ def test_without_an_answer_nothing_is_written(record, tmp_path):
 
 
 BAD_INPUT = {
-    "url": (("--server", "localhost:8000"), "server: 'localhost:8000' is refused; accepted: http://"),
+    "url": (("--server", "localhost:8000"), "server: invalid value 'localhost:8000'; expected http://"),
     "policy": (
         ("--policy", "jump"),
-        "policy: 'jump' is refused; accepted: random, still, strafe, circle",
+        "policy: invalid value 'jump'; expected random, still, strafe, circle",
     ),
-    "level": (("--level", "3"), "level: 3 is refused; accepted: a whole number"),
+    "level": (("--level", "3"), "level: invalid value 3; expected a whole number"),
     "no field of a server": (("--frames-per-step", "3"), "Unrecognized options"),
-    "steps": (("--steps", "0"), "steps: 0 is refused"),
-    "seconds": (("--seconds", "0"), "seconds: 0.0 is refused"),
-    "thinking": (("--think-seconds", "-1"), "think_seconds: -1.0 is refused"),
-    "deadline": (("--deadline", "0"), "deadline: 0.0 is refused"),
+    "steps": (("--steps", "0"), "steps: invalid value 0"),
+    "seconds": (("--seconds", "0"), "seconds: invalid value 0.0"),
+    "thinking": (("--think-seconds", "-1"), "think_seconds: invalid value -1.0"),
+    "deadline": (("--deadline", "0"), "deadline: invalid value 0.0"),
     "folder": (("--out", "/nowhere/session.npz"), "/nowhere/session.npz: cannot be written"),
     "not a file": (("--out", "/dev/null"), "/dev/null: cannot be written (not a regular file)"),
     "not a run": (("--policy", "/"), "/: not a run folder"),

@@ -75,22 +75,22 @@ def cut(arrays, meta):
 
 
 VALUES = {
-    "kind": (entry("kind", 2), "kind of response 7; accepted: 0 (reset) or 1 (step)"),
+    "kind": (entry("kind", 2), "kind of response 7; expected 0 (reset) or 1 (step)"),
     "NaN as a time": (entry("sent_s", np.nan), "sent_s, received_s of response 7"),
     "sent before the answer before": (entry("sent_s", 0.0), "times that do not run backwards"),
     "answered before sent": (entry("received_s", 0.0), "times that do not run backwards"),
     "NaN as an action": (entry("action", np.nan), "action of response 7"),
     "an action out of range": (entry("action", 1.5), "action of response 7"),
     "an action of a reset": (entry("action", 0.0, 0), "action of response 0"),
-    "NaN as a reward": (entry("reward", np.nan), "reward of response 7; accepted: a finite number"),
-    "steps": (entry("episode_steps", -1), "episode_steps of response 7; accepted: not negative"),
-    "count": (entry("projectile_count", -1), "projectile_count of response 7; accepted: not negative"),
+    "NaN as a reward": (entry("reward", np.nan), "reward of response 7; expected a finite number"),
+    "steps": (entry("episode_steps", -1), "episode_steps of response 7; expected not negative"),
+    "count": (entry("projectile_count", -1), "projectile_count of response 7; expected not negative"),
     "nothing": (cut, "it has no responses"),
     "transport": (put(transport=3), "meta names no valid transport"),
     "no transport": (lambda arrays, meta: meta.pop("transport"), "meta names no valid transport"),
-    "fps": (put(fps=-60), "meta: fps: -60 is refused"),
+    "fps": (put(fps=-60), "meta: fps: invalid value -60"),
     "no fps": (lambda arrays, meta: meta.pop("fps"), "meta names no valid"),
-    "thinking": (put(think_seconds=-1), "meta: think_seconds: -1 is refused"),
+    "thinking": (put(think_seconds=-1), "meta: think_seconds: invalid value -1"),
     "configure": (put(configure=[1]), "meta names no valid"),
     "an unknown field": (configured(colour="red"), "colour"),
     "a field of no server": (configured(frames_per_step=2), "frames_per_step: no field of a server"),
@@ -107,12 +107,12 @@ def test_a_damaged_session(session_with, change, reason):
 
 def test_a_number_that_is_none_in_an_observation(session_with):
     change = entry("observation", np.inf, (7, 3))
-    assert_refused(session_with(change, "http60_slow"), "observation of response 7; accepted: finite numbers")
+    assert_refused(session_with(change, "http60_slow"), "observation of response 7; expected finite numbers")
 
 
 def test_the_command_goes_on_with_the_others(session_with, parity):
     bad, good = session_with(entry("kind", 2)), RECORDINGS / "api_http60_image64.npz"
     status, out, errors = parity("check", bad, good)
     assert status == 2
-    assert errors == [f"{bad}: damaged: kind of response 7; accepted: 0 (reset) or 1 (step)"]
+    assert errors == [f"{bad}: damaged: kind of response 7; expected 0 (reset) or 1 (step)"]
     assert out[-1].startswith("1 of 1 sessions agree")

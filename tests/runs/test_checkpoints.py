@@ -162,7 +162,7 @@ def test_nothing_usable_is_refused_in_one_line(pair, tmp_path, capsys):
         Checkpoints(tmp_path / "absent").restore(template)
     folder = shutil.copytree(pair.folder, tmp_path / "copy")
     saved = Checkpoints(folder)
-    with pytest.raises(ConfigError, match=r"000000000003: no such checkpoint; accepted steps: \[1, 2\]"):
+    with pytest.raises(ConfigError, match=r"000000000003: no such checkpoint; expected one of \[1, 2\]"):
         saved.restore(template, step=3)
     (folder / "000000000002" / "record.json").unlink()
     with pytest.raises(ConfigError, match=r"000000000002: damaged \(.*record.json\)$"):

@@ -116,7 +116,7 @@ def test_the_advised_buffer_is_the_largest_that_fits(least, epoch, available):
         with pytest.raises(ConfigError) as refusal:
             refuse_too_large(with_buffer(size), GAME, dataclasses.replace(CONFIG, buffer_size=size))
         line = str(refusal.value)
-        assert line.startswith(f"buffer_size: {size} is refused; memory: ")
+        assert line.startswith(f"buffer_size: invalid value {size}; memory: ")
         assert f"of {available} MB available" in line
         advised = re.search(r"buffer_size (\d+) would fit", line)
         if advised:

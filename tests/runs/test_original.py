@@ -123,35 +123,36 @@ def test_sac_in_any_case(algorithm):
 @pytest.mark.parametrize(
     ("text", "refusal"),
     [
-        ("algorithm: PPO", "algorithm: 'PPO' is refused; accepted: SAC"),
-        ("algorithm: dqn", "algorithm: 'dqn' is refused; accepted: SAC"),
-        ("algorithm:", "algorithm: None is refused; accepted: SAC"),
-        ("algorithm: [SAC]", "algorithm: ['SAC'] is refused; accepted: SAC"),
+        ("algorithm: PPO", "algorithm: invalid value 'PPO'; expected SAC"),
+        ("algorithm: dqn", "algorithm: invalid value 'dqn'; expected SAC"),
+        ("algorithm:", "algorithm: invalid value None; expected SAC"),
+        ("algorithm: [SAC]", "algorithm: invalid value ['SAC']; expected SAC"),
         (
             "train_freq: [1, episode]",
-            "train_freq: [1, 'episode'] is refused; accepted: a whole number, 1 <= value, or [number, step]",
+            "train_freq: invalid value [1, 'episode']; expected a whole number, 1 <= value, "
+            "or [number, step]",
         ),
         (
             "train_freq: [1]",
-            "train_freq: [1] is refused; accepted: a whole number, 1 <= value, or [number, step]",
+            "train_freq: invalid value [1]; expected a whole number, 1 <= value, or [number, step]",
         ),
-        ("train_freq: [0, step]", "train_freq: 0 is refused; accepted: a whole number, 1 <= value"),
-        ("train_freq: true", "train_freq: True is refused; accepted: a whole number, 1 <= value"),
+        ("train_freq: [0, step]", "train_freq: invalid value 0; expected a whole number, 1 <= value"),
+        ("train_freq: true", "train_freq: invalid value True; expected a whole number, 1 <= value"),
         (
             "{gradient_steps: -1, n_envs: many}",
-            "n_envs: 'many' is refused; accepted: a whole number, 1 <= value",
+            "n_envs: invalid value 'many'; expected a whole number, 1 <= value",
         ),
         (
             "net_arch: {pi: [256], qf: [400]}",
-            "net_arch: {'pi': [256], 'qf': [400]} is refused; accepted: a list, or the same for pi and qf",
+            "net_arch: invalid value {'pi': [256], 'qf': [400]}; expected a list, or the same for pi and qf",
         ),
         (
             "net_arch: {pi: [256]}",
-            "net_arch: {'pi': [256]} is refused; accepted: a list, or the same for pi and qf",
+            "net_arch: invalid value {'pi': [256]}; expected a list, or the same for pi and qf",
         ),
         (
             "{n_envs: 1, num_envs: 2}",
-            "n_envs: the same as num_envs, which is given too; accepted: one of them",
+            "n_envs: the same as num_envs, which is given too; expected one of them",
         ),
     ],
 )

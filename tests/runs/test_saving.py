@@ -83,7 +83,7 @@ def test_a_run_that_a_process_trains_in_is_refused_and_not_taken_by_auto(command
     assert other.stdout.readline() == "locked\n"
     assert guarded(train.train, ["--resume", str(run.folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"{run.folder}: another process trains in it; accepted: a run that has stopped"
+    assert line == f"{run.folder}: another process trains in it; expected a run that has stopped"
     assert Run.newest(Path("results"), "tiny", game, config) is None
     other.kill()
     other.communicate()

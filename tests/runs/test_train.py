@@ -181,7 +181,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(comma
     assert command("--buffer-size", 2_000_000_000, *images) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"buffer_size: 2000000000 is refused; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
+        r"buffer_size: invalid value 2000000000; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
         r"buffer_size \d+ would fit",
         line,
     )
@@ -207,49 +207,49 @@ REFUSED = [
     (["--lerning-rate", "1"], "did you mean --learning-rate?"),
     (["7"], "7: unexpected argument"),
     (["--gamma"], "Missing value for argument '--gamma'"),
-    (["--gamma", "1.5"], "gamma: 1.5 is refused; accepted: a number, 0 <= value <= 1"),
-    (["--gamma", "much"], "gamma: 'much' is refused; accepted: a number"),
-    (["--learning-rate", "nan"], "learning_rate: nan is refused"),
-    (["--num-envs", "0"], "num_envs: 0 is refused; accepted: a whole number, 1 <= value"),
-    (["--seed", "1.5"], "seed: 1.5 is refused; accepted: a whole number"),
+    (["--gamma", "1.5"], "gamma: invalid value 1.5; expected a number, 0 <= value <= 1"),
+    (["--gamma", "much"], "gamma: invalid value 'much'; expected a number"),
+    (["--learning-rate", "nan"], "learning_rate: invalid value nan"),
+    (["--num-envs", "0"], "num_envs: invalid value 0; expected a whole number, 1 <= value"),
+    (["--seed", "1.5"], "seed: invalid value 1.5; expected a whole number"),
     (
         ["--seed", "4294967295", "--seeds", "2"],
-        "seeds: 2 is refused; accepted: a whole number, 1 <= value <= 1",
+        "seeds: invalid value 2; expected a whole number, 1 <= value <= 1",
     ),
-    (["--net-arch", "64", "0"], "net_arch: [64, 0] is refused; accepted: a list of whole numbers"),
-    (["--buffer-size", "10"], "buffer_size: 10 is refused; accepted: at least 4096"),
+    (["--net-arch", "64", "0"], "net_arch: invalid value [64, 0]; expected a list of whole numbers"),
+    (["--buffer-size", "10"], "buffer_size: invalid value 10; expected at least 4096"),
     *[
         (
             [f"--{name}", "2147483648"],
-            f"{name.replace('-', '_')}: 2147483648 is refused; accepted: a whole number",
+            f"{name.replace('-', '_')}: invalid value 2147483648; expected a whole number",
         )
         for name in ("learning-starts", "buffer-size", "eval-freq", "save-freq")
     ],
     (
         ["--normalize-observations", "true", "--observation-mode", "topdown"],
-        "normalize_observations: True is refused; accepted: False",
+        "normalize_observations: invalid value True; expected False",
     ),
-    (["--ent-coef", "auto_0"], "ent_coef: 'auto_0' is refused; accepted: auto, auto_NUMBER"),
-    (["--level", "3"], "level: 3 is refused; accepted: a whole number, 1 <= value <= 2"),
-    (["--image-grayscale", "maybe"], "image_grayscale: 'maybe' is refused; accepted: true or false"),
-    (["--action-space-type", "2d"], "action_space_type: '2d' is refused; accepted: discrete, basic_3d"),
+    (["--ent-coef", "auto_0"], "ent_coef: invalid value 'auto_0'; expected auto, auto_NUMBER"),
+    (["--level", "3"], "level: invalid value 3; expected a whole number, 1 <= value <= 2"),
+    (["--image-grayscale", "maybe"], "image_grayscale: invalid value 'maybe'; expected true or false"),
+    (["--action-space-type", "2d"], "action_space_type: invalid value '2d'; expected discrete, basic_3d"),
     (["--action-space-type", "discrete"], "(SAC needs continuous actions)"),
     (["--critic-observation", "state"], "(state is for observation_mode topdown)"),
-    (["--response-frame", "8"], "response_frame: 8 is refused"),
+    (["--response-frame", "8"], "response_frame: invalid value 8"),
     (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
     (["--config", "list.yaml"], "list.yaml: must be a YAML mapping"),
     (["--config", "broken.yaml"], "broken.yaml: not valid YAML"),
     (["--config", "unknown.yaml"], "gama: no such field of the game or the training; did you mean gamma?"),
     (["--config", "unsettable.yaml"], "player_start_height: not settable"),
-    (["--config", "ppo.yaml"], "algorithm: 'PPO' is refused; accepted: SAC"),
-    (["--config", "wrong.yaml"], "gamma: 2 is refused"),
+    (["--config", "ppo.yaml"], "algorithm: invalid value 'PPO'; expected SAC"),
+    (["--config", "wrong.yaml"], "gamma: invalid value 2"),
     (["--results", "list.yaml"], "list.yaml/default: cannot be written"),
     (["--results", "/proc/no/such"], "/proc/no/such/default"),
     (["--resume", "absent"], "absent: not a run folder (no config.yaml in it)"),
     (["--resume", "."], ".: not a run folder (no config.yaml in it)"),
     (["--resume", "absent", "--gamma", "0.9"], "resume: a run goes on with its own configuration"),
     (["--resume", "absent", "--config", "fine.yaml"], "resume: a run goes on with its own configuration"),
-    (["--resume", "seeds/seed_0"], "seeds/seed_0: one seed of a run; accepted: seeds"),
+    (["--resume", "seeds/seed_0"], "seeds/seed_0: one seed of a run; expected seeds"),
 ]
 
 
@@ -334,8 +334,8 @@ def test_a_measured_timing_wins_over_the_file_and_loses_to_the_command_line(comm
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("fps: 60", "timing.yaml: frames_per_step is missing; accepted: what parity timing --out wrote"),
-        ("frames_per_step: 0", "frames_per_step: 0 is refused"),
+        ("fps: 60", "timing.yaml: frames_per_step is missing; expected what parity timing --out wrote"),
+        ("frames_per_step: 0", "frames_per_step: invalid value 0"),
         ("frames_per_step: 2\nlevel: 1", "level: no such field of a timing"),
     ],
 )

@@ -61,15 +61,19 @@ def test_discrete_actions_and_images(stub):
     ("method", "request_", "reason"),
     [
         ("Step", messages.StepRequest(), "action: missing"),
-        ("Step", messages.StepRequest(discrete_action=0), "action: 0 is refused; accepted: a list of 5"),
-        ("Step", moving(), "accepted: 5 numbers (vx, vy, pitch, roll, sprint)"),
-        ("Step", moving(0, 0, 0, 0, float("nan")), "action (sprint): nan is refused"),
-        ("Step", moving(float("-inf"), 0, 0, 0, 0), "action (vx): -inf is refused"),
-        ("SetLevel", messages.SetLevelRequest(), "level: 0 is refused; accepted: a whole number, 1"),
-        ("Configure", messages.ConfigureRequest(level=-1), "level: -1 is refused"),
-        ("Configure", messages.ConfigureRequest(player_speed=float("nan")), "player_speed: nan is refused"),
-        ("Configure", messages.ConfigureRequest(observation_mode=""), "observation_mode: '' is refused"),
-        ("Configure", messages.ConfigureRequest(image_obs_width=0), "image_obs_width: 0 is refused"),
+        ("Step", messages.StepRequest(discrete_action=0), "action: invalid value 0; expected a list of 5"),
+        ("Step", moving(), "expected 5 numbers (vx, vy, pitch, roll, sprint)"),
+        ("Step", moving(0, 0, 0, 0, float("nan")), "action (sprint): invalid value nan"),
+        ("Step", moving(float("-inf"), 0, 0, 0, 0), "action (vx): invalid value -inf"),
+        ("SetLevel", messages.SetLevelRequest(), "level: invalid value 0; expected a whole number, 1"),
+        ("Configure", messages.ConfigureRequest(level=-1), "level: invalid value -1"),
+        (
+            "Configure",
+            messages.ConfigureRequest(player_speed=float("nan")),
+            "player_speed: invalid value nan",
+        ),
+        ("Configure", messages.ConfigureRequest(observation_mode=""), "observation_mode: invalid value ''"),
+        ("Configure", messages.ConfigureRequest(image_obs_width=0), "image_obs_width: invalid value 0"),
     ],
 )
 def test_refusals_have_the_text_of_http(stub, method, request_, reason):

@@ -15,24 +15,30 @@ from served import SECONDS, running
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (("--port", 8001), "port: 8001 is refused without --http"),
+        (("--port", 8001), "port: invalid value 8001 without --http"),
         (
             ("--http", "--port", 70_000),
-            "port: 70000 is refused; accepted: a whole number, 0",
+            "port: invalid value 70000; expected a whole number, 0",
         ),
-        (("--http", "--port", 65_535, "--arenas", 2), "port: 65535 is refused; the last of 2 is above 65535"),
-        (("--arenas", 0), "arenas: 0 is refused"),
-        (("--fps", 3), "fps: 3.0 is refused"),
-        (("--seed", -1), "seed: -1 is refused"),
-        (("--mode", "lockstep", "--order", "start"), "order: start is refused in lockstep"),
+        (
+            ("--http", "--port", 65_535, "--arenas", 2),
+            "port: invalid value 65535; the last of 2 is above 65535",
+        ),
+        (("--arenas", 0), "arenas: invalid value 0"),
+        (("--fps", 3), "fps: invalid value 3.0"),
+        (("--seed", -1), "seed: invalid value -1"),
+        (("--mode", "lockstep", "--order", "start"), "order: invalid value start in lockstep"),
         (("--frames-per-step", 2), "frames_per_step and response_frame are refused in realtime"),
-        (("--mode", "lockstep", "--response-frame", 2), "response_frame: 2 is refused"),
+        (("--mode", "lockstep", "--response-frame", 2), "response_frame: invalid value 2"),
         (("--order", "publish_state,publish_state"), "order: publish_state named twice"),
         (("--order", "random"), "order: random unknown"),
         (("--mode", "fast"), "--mode"),
         (("--socket-path", "/no/such/folder/game.sock"), "no such folder: /no/such/folder"),
         (("--socket-path", "/tmp/" + "x" * 120), "longer than 107 bytes"),
-        (("--http", "--port", 0, "--host", "no.such.host.invalid"), "host: no.such.host.invalid is refused"),
+        (
+            ("--http", "--port", 0, "--host", "no.such.host.invalid"),
+            "host: invalid value no.such.host.invalid",
+        ),
         (("--http", "--port", 0, "--log", "/no/such/folder/log"), "/no/such/folder/log: No such file"),
     ],
 )
@@ -47,7 +53,7 @@ def test_a_port_that_is_taken_is_refused(refused, option, flags):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refused(*flags, f"--{option.replace('_', '-')}", port)
-    assert line == f"{option}: {port} on 127.0.0.1 is refused; Address already in use\n"
+    assert line == f"{option}: invalid value {port} on 127.0.0.1; Address already in use\n"
 
 
 def test_a_socket_path_that_is_taken_is_refused(refused, tmp_path):

@@ -69,7 +69,7 @@ def test_made_by_gymnax():
     assert isinstance(env, DodgeEnv)
     assert isinstance(env, Environment)
     assert_same(params, env.default_params)
-    with pytest.raises(jaxdodge.ConfigError, match="level: 7 is refused"):
+    with pytest.raises(jaxdodge.ConfigError, match="level: invalid value 7"):
         gymnax.make("jaxdodge/Dodge-v0", level=7)
 
 

@@ -188,7 +188,7 @@ def test_vector_seeds(vector):
     last = observations[1][-1]
     assert equal(last[0], last[3])
     assert not equal(last[0], last[1])
-    with pytest.raises(ValueError, match="seed: 2 seeds are refused; accepted: 4"):
+    with pytest.raises(ValueError, match="seed: invalid value 2 seeds; expected 4"):
         vector.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="reset_mask: "):
         vector.reset(options={"reset_mask": np.ones(2, bool)})
