@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from jaxdodge.sim.gymnax import GymnaxDodgeEnv
     from jaxdodge.sim.params import GameParams
 
-__all__ = ["ConfigError", "GameConfig", "make"]
+__all__ = ["ConfigError", "GameConfig", "__version__", "make"]
+
+__version__ = "0.2.0"
 
 
 def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-DEFAULT_FOLDER = Path("parity/recordings")
+from jaxdodge import resources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,8 @@ class Check:
     Exits 0 if all agree, 1 on a difference, 2 on a file that is missing, damaged or of another format.
     """
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = (
-        DEFAULT_FOLDER,
-    )
-    """Recordings, or folders of recordings."""
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = ()
+    """Recordings, or folders of recordings; default: those that come with the package."""
     report: Path | None = None
     """Write the table as Markdown to this file too."""
 
@@ -77,7 +75,7 @@ def check_command(options: Check) -> int:
         options.report.touch()
     status = 0
     results: list[Result] = []
-    for path in options.paths:
+    for path in options.paths or (resources.recordings(),):
         files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
         if not files:
             print(f"{path}: no recordings (*.npz) in this folder", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""The presets and recordings that come with the package, found from any folder.
+
+A checkout keeps them in `configs/` and `parity/recordings/`, a wheel in `jaxdodge/data/`.
+"""
+
+import difflib
+from pathlib import Path
+
+from jaxdodge.fields import ConfigError
+
+PACKAGE = Path(__file__).parent
+
+
+def presets(folder: str = "") -> list[str]:
+    """Names of the presets in a folder of `configs/`, sorted.
+
+    Args:
+        folder: `""` for training presets, `"studies"` or `"original"`.
+    """
+    return sorted(path.stem for path in (_configs() / folder).glob("*.yaml"))
+
+
+def preset(name: str | Path, folder: str = "") -> Path:
+    """The file of a preset, or the user's own file.
+
+    Args:
+        name: a path of a file, which wins; or the name of a preset, as in `presets`.
+        folder: as for `presets`.
+
+    Raises:
+        ConfigError: neither a file nor a preset.
+    """
+    path = Path(name)
+    known = presets(folder)
+    if path.is_file():
+        return path
+    if f"{name}" in known:
+        return _configs() / folder / f"{name}.yaml"
+    if path.suffix or len(path.parts) > 1:
+        raise ConfigError(f"{name}: no such file")
+    near = difflib.get_close_matches(f"{name}", known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"expected a YAML file or one of {', '.join(known)}"
+    raise ConfigError(f"{name}: no such file or preset; {hint}")
+
+
+def recordings() -> Path:
+    """The folder of the recordings of the real game."""
+    packaged = PACKAGE / "data" / "recordings"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "parity" / "recordings"
+
+
+def _configs() -> Path:
+    packaged = PACKAGE / "data" / "configs"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "configs"
