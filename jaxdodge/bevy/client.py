@@ -68,6 +68,11 @@ class Response:
     """The server's `done`."""
     truncated: bool = False
 
+    @property
+    def published(self) -> np.ndarray:
+        """The image in the mode topdown, else the observation."""
+        return self.observation if self.image is None else self.image
+
 
 class Client(abc.ABC):
     """One connection to one game server.

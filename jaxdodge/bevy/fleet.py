@@ -228,7 +228,7 @@ class _History:
         if response is None:
             return
         published[:-1] = published[1:]
-        published[-1] = response.observation if response.image is None else response.image
+        published[-1] = response.published
         stepped = answer.kind == "step"
         self._time[server] = self._time[server] + 1 if stepped else 0
         self._action[server] = action if stepped and action is not None else 0

@@ -230,7 +230,7 @@ def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: 
         pause_ends = log.seconds
         while not (response.terminated or response.truncated or stop()):
             # The policy thinks during the pause, so that a step lasts as long as was asked for.
-            action = policy.act(response)
+            action = policy.act(response.published)
             while (left := pause_ends - log.seconds) > 0 and not stop():
                 time.sleep(min(left, LONGEST_SLEEP))
             if stop():

@@ -86,8 +86,9 @@ def record_command(options: Any) -> int:
         )
 
     from jaxdodge.bevy.play import play
-    from jaxdodge.bevy.policies import ScriptedPolicy, TrainedPolicy
+    from jaxdodge.bevy.policies import ScriptedPolicy
     from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
+    from jaxdodge.runs.policy import TrainedPolicy
 
     check_writable(options.out)
     policy: Policy = (

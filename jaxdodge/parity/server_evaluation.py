@@ -13,7 +13,6 @@ import numpy as np
 from jaxdodge.agents.setup import make_sac
 from jaxdodge.bevy.answers import SERVER_FIELDS
 from jaxdodge.bevy.play import Log, play
-from jaxdodge.bevy.policies import TrainedPolicy
 from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import Episodes
@@ -22,6 +21,7 @@ from jaxdodge.evaluation.tables import FIGURES, figures, line
 from jaxdodge.fields import ConfigError
 from jaxdodge.recordings.session import STEP
 from jaxdodge.runs.folder import Run, changed_game
+from jaxdodge.runs.policy import TrainedPolicy
 from jaxdodge.sim.env import DodgeEnv
 
 if TYPE_CHECKING:
