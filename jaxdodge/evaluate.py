@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jaxdodge.evaluation.episodes import Episodes
 
 DEFAULT_EPISODES = 128
+DEFAULT_SERVER_EPISODES = 10
 # Columns of the CSV file after those of the setting.
 OUTCOMES = ["episode", "return", "responses", "survived"]
 # What `--robustness` draws anew for every episode.
@@ -103,9 +104,7 @@ def evaluate(arguments: list[str]) -> int:
     """Parse, play, print, and return the exit status."""
     options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge.evaluate", arguments, {})
     if options.server is not None:
-        from jaxdodge.parity.server_evaluation import evaluate_on_server
-
-        return evaluate_on_server(options, options.server, given)
+        return _evaluate_on_server(options, options.server, given)
     episodes = options.episodes or DEFAULT_EPISODES
     runs = _runs(options.run)
     trained, config = _common_config(runs)
@@ -156,6 +155,27 @@ def evaluate(arguments: list[str]) -> int:
             cells = [f"{np.mean([summary[name] for summary in of_runs]):{form}}" for of_runs in summaries]
             print(*matrix(title, axes, cells), sep="\n")
     return 0
+
+
+def _evaluate_on_server(options: Evaluate, url: str, given: dict[str, Any]) -> int:
+    from jaxdodge.parity.server_evaluation import evaluate_on_server
+
+    for name in ("grid", "robustness", "sampled", "csv"):
+        if getattr(options, name):
+            raise ConfigError(
+                f"{name}: refused together with --server, where the best action is played as it is"
+            )
+    return evaluate_on_server(
+        options.run,
+        url,
+        given,
+        policy_name=options.policy,
+        episodes=options.episodes or DEFAULT_SERVER_EPISODES,
+        seed=options.seed,
+        deadline=options.deadline,
+        think_seconds=options.think_seconds,
+        record=options.record,
+    )
 
 
 def _runs(folder: Path) -> list[Run]:

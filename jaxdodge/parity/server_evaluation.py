@@ -1,11 +1,8 @@
-"""`python -m jaxdodge.evaluate RUN --server URL`: a run plays on a server, beside what the simulator says.
-
-The prediction is for the timing at which was really played, as measured in the very session.
-"""
+"""A run plays on a server, beside the simulator's prediction at the timing measured in that session."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,53 +16,64 @@ from jaxdodge.evaluation.episodes import Episodes
 from jaxdodge.evaluation.episodes import evaluate as simulate
 from jaxdodge.evaluation.tables import FIGURES, figures, line
 from jaxdodge.fields import ConfigError
-from jaxdodge.recordings.session import STEP
+from jaxdodge.recordings.session import STEP, Session
 from jaxdodge.runs.folder import Run, changed_game
 from jaxdodge.runs.policy import TrainedPolicy
 from jaxdodge.sim.env import DodgeEnv
 
-if TYPE_CHECKING:
-    from jaxdodge.evaluate import Evaluate
-    from jaxdodge.recordings.session import Session
-
-DEFAULT_EPISODES = 10
 SIMULATED_EPISODES = 512
-# A server's own, it cannot be configured.
+# The server's own limit, which cannot be configured.
 SERVER_EPISODE_STEPS = 1000
 
 
-def evaluate_on_server(options: "Evaluate", url: str, given: dict[str, Any]) -> int:
-    """Play, print, and return the exit status: 0, 1 the server failed, 130 or 143 stopped by a signal.
+def evaluate_on_server(
+    run_folder: Path,
+    url: str,
+    given: dict[str, Any],
+    policy_name: str,
+    episodes: int,
+    seed: int,
+    deadline: float,
+    think_seconds: float | None,
+    record: Path | None,
+) -> int:
+    """Play, print the figures of server and simulator, and return the exit status.
 
     Args:
-        options: of the command.
-        url: of the server.
-        given: fields of the game other than those of the training; `fps` is what the server was started with.
+        run_folder: folder of a run of one seed.
+        url: URL of the server, see `jaxdodge.bevy.connect`.
+        given: fields of the game that differ from the training; `fps` is what the server was started with.
+        policy_name: best or final.
+        episodes: episodes to play on the server.
+        seed: seed of the simulator's episodes.
+        deadline: seconds to wait for a response.
+        think_seconds: pause after each step; None for as many frames per step as in training.
+        record: file for the API session.
+
+    Returns:
+        0, 1 if the server failed, 130 or 143 if a signal ended it.
 
     Raises:
         ConfigError: bad input.
     """
-    run = _run(options, given)
-    trained, _ = run.config()
-    game = changed_game(trained, given | {"max_episode_steps": SERVER_EPISODE_STEPS})
-    think_seconds = options.think_seconds
+    run = _run(run_folder, policy_name, given)
+    game = changed_game(run.config()[0], given | {"max_episode_steps": SERVER_EPISODE_STEPS})
     if think_seconds is None:
         think_seconds = trained_pause(game, url)
-    if options.record is not None:
-        check_writable(options.record)
-    policy = TrainedPolicy(run, options.policy)
-    wanted = options.episodes or DEFAULT_EPISODES
-    print(f"{options.run}: {options.policy} policy, {wanted} episodes on {url}, deterministic", flush=True)
+    if record is not None:
+        check_writable(record)
+    policy = TrainedPolicy(run, policy_name)
+    print(f"{run_folder}: {policy_name} policy, {episodes} episodes on {url}, deterministic", flush=True)
     with PlayingProgress() as progress:
 
         def finished(log: Log) -> bool:
-            progress.show(len(log.episodes) / wanted, f"{len(log.episodes)} episodes  {log.steps} steps")
-            return len(log.episodes) >= wanted
+            progress.show(len(log.episodes) / episodes, f"{len(log.episodes)} episodes  {log.steps} steps")
+            return len(log.episodes) >= episodes
 
-        played = play(url, options.deadline, game, policy, think_seconds, finished)
-    session = session_of(played, options.record or Path("session.npz"), policy=str(options.run))
-    if options.record is not None:
-        save(session, options.record)
+        played = play(url, deadline, game, policy, think_seconds, finished)
+    session = session_of(played, record or Path("session.npz"), policy=str(run_folder))
+    if record is not None:
+        save(session, record)
     if session is None or not played.log.episodes:
         print("no episode came to its end", file=sys.stderr)
         return played.status
@@ -74,14 +82,13 @@ def evaluate_on_server(options: "Evaluate", url: str, given: dict[str, Any]) -> 
         lengths=np.array([episode.responses for episode in played.log.episodes]),
         survived=np.array([episode.survived for episode in played.log.episodes]),
     ).summary()
-    name = {"name": f"server, {len(played.log.episodes)} episodes"}
-    width = {"name": len(f"simulator, {SIMULATED_EPISODES} episodes")}
+    simulator = f"simulator, {SIMULATED_EPISODES} episodes"
+    width = {"name": len(simulator)}
     print(line({"name": ""}, width, FIGURES))
-    print(line(name, width, figures(real)), flush=True)
+    print(line({"name": f"server, {len(played.log.episodes)} episodes"}, width, figures(real)), flush=True)
     measured = at_measured_timing(game, session)
-    simulated = _simulated(run, options.policy, measured, options.seed)
-    name = {"name": f"simulator, {SIMULATED_EPISODES} episodes"}
-    print(line(name, width, figures(simulated)))
+    simulated = _simulated(run, policy_name, measured, seed)
+    print(line({"name": simulator}, width, figures(simulated)))
     print(
         f"the simulator's at the measured timing: frames_per_step {measured.frames_per_step}, "
         f"response_frame {measured.response_frame}, fps {measured.fps:.1f}"
@@ -100,7 +107,7 @@ def trained_pause(game: GameConfig, url: str) -> float:
     return max(0.0, (game.frames_per_step - waiting) / game.fps)
 
 
-def at_measured_timing(game: GameConfig, session: "Session") -> GameConfig:
+def at_measured_timing(game: GameConfig, session: Session) -> GameConfig:
     """The game at the timing at which a session was played, by the client's clock.
 
     Steps last as long as they did in the median, in whole frames, which for that are made a little longer or
@@ -133,20 +140,15 @@ def mismatches(real: dict[str, float], simulated: dict[str, float]) -> list[str]
     return lines or ["server and simulator agree: their intervals overlap"]
 
 
-def _run(options: "Evaluate", given: dict[str, Any]) -> Run:
-    """The run to play, of a single seed; refuses what no server does. Raises ConfigError."""
-    for name in ("grid", "robustness", "sampled", "csv"):
-        if getattr(options, name):
-            raise ConfigError(
-                f"{name}: refused together with --server, where the best action is played as it is"
-            )
+def _run(folder: Path, policy_name: str, given: dict[str, Any]) -> Run:
+    """The run to play, of a single seed; raises ConfigError, also for fields that no server has."""
     for name in given:
         if name not in (*SERVER_FIELDS, "fps"):
             raise ConfigError(f"{name}: refused together with --server, which has no such field")
-    run = Run.open(options.run)
+    run = Run.open(folder)
     if run.config()[1].seeds > 1:
-        raise ConfigError(f"{options.run}: several seeds; expected one of them, such as {options.run}/seed_0")
-    run.policy_path(options.policy)
+        raise ConfigError(f"{folder}: several seeds; expected one of them, such as {folder}/seed_0")
+    run.policy_path(policy_name)
     return run
 
 

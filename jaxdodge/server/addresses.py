@@ -7,12 +7,9 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jaxdodge.fields import ConfigError
-
-if TYPE_CHECKING:
-    from jaxdodge.serve import Serve
+from jaxdodge.server.settings import DEFAULT_PORT, ServerSettings
 
 LONGEST_SOCKET_PATH = 107  # bytes, of Linux's sockaddr_un
 
@@ -24,25 +21,24 @@ class Addresses:
     http: list[socket.socket]
     grpc: list[socket.socket]
     paths: list[Path]
-    metrics: socket.socket | None
+    metrics: list[socket.socket]
 
 
 @contextlib.contextmanager
-def bound_addresses(options: "Serve") -> Iterator[Addresses]:
+def bound_addresses(settings: ServerSettings) -> Iterator[Addresses]:
     """Bind TCP sockets, check paths of Unix sockets; all are released at the end. Raises ConfigError."""
     with contextlib.ExitStack() as stack:
 
-        def bind(option: str, port: int) -> socket.socket:
-            return stack.enter_context(_bound(options.host, option, port))
+        def bind(option: str, first: int | None, count: int) -> list[socket.socket]:
+            ports = [] if first is None else [first and first + number for number in range(count)]
+            return [stack.enter_context(_bound(settings.host, option, port)) for port in ports]
 
-        def bind_all(option: str, first: int) -> list[socket.socket]:
-            return [bind(option, first and first + arena) for arena in range(options.arenas)]
-
+        http = (DEFAULT_PORT if settings.port is None else settings.port) if settings.http else None
         addresses = Addresses(
-            http=bind_all("port", 8000 if options.port is None else options.port) if options.http else [],
-            grpc=bind_all("grpc_port", options.grpc_port) if options.grpc_port is not None else [],
-            paths=options.socket_paths(),
-            metrics=bind("metrics_port", options.metrics_port) if options.metrics_port is not None else None,
+            http=bind("port", http, settings.arenas),
+            grpc=bind("grpc_port", settings.grpc_port, settings.arenas),
+            paths=settings.socket_paths(),
+            metrics=bind("metrics_port", settings.metrics_port, 1),
         )
         for path in addresses.paths:
             _claim(path)

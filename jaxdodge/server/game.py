@@ -110,8 +110,9 @@ def _command(vector: jax.Array, with_move: bool) -> Command:
 def _in_one_piece(function: Any, inputs: Packing) -> Any:
     """`function(carry, inputs, ...) -> (carry, answer)`, compiled as a loop of one turn.
 
-    Of a small loop XLA on CPU makes a single piece of code, if told what is small (`serve.SMALL_LOOPS`).
-    Else it hands the sixty pieces of a frame from thread to thread, which takes longer than they do.
+    XLA compiles a small loop to a single function, if told what counts as small
+    (`jaxdodge.serve.SMALL_LOOPS`). Otherwise it hands the sixty functions of a frame from thread to
+    thread, which takes longer than running them.
     """
 
     def looped(carry, *vectors):

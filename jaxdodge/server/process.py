@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -17,20 +16,18 @@ from jaxdodge.server.log import AnswerLog
 from jaxdodge.server.metrics import Metrics
 from jaxdodge.server.realtime import RealtimeArena
 from jaxdodge.server.service import Service
-
-if TYPE_CHECKING:
-    from jaxdodge.serve import Serve
+from jaxdodge.server.settings import ServerSettings
 
 BROKEN = 1
 
 
-def run(options: "Serve", addresses: Addresses) -> int:
+def run(settings: ServerSettings, addresses: Addresses) -> int:
     """Serve until a signal, or until an arena breaks; returns the exit status."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(options, addresses))
+        return runner.run(_serve(settings, addresses))
 
 
-async def _serve(options: "Serve", addresses: Addresses) -> int:
+async def _serve(settings: ServerSettings, addresses: Addresses) -> int:
     ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def end(status: int) -> None:
@@ -40,35 +37,35 @@ async def _serve(options: "Serve", addresses: Addresses) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end, 128 + number)
     async with contextlib.AsyncExitStack() as stack:
-        log = AnswerLog(options.log) if options.log is not None else None
+        log = AnswerLog(settings.log) if settings.log is not None else None
         if log is not None:
             stack.callback(log.close)
-        arenas = [_arena(options, number, lambda: end(BROKEN)) for number in range(options.arenas)]
+        arenas = [_arena(settings, number, lambda: end(BROKEN)) for number in range(settings.arenas)]
         timing = (
-            f"order {options.order}"
-            if options.mode == "realtime"
+            f"order {settings.order}"
+            if settings.mode == "realtime"
             else f"{arenas[0].config.frames_per_step} frames per step, "
             f"response frame {arenas[0].config.response_frame}"
         )
-        print(f"{options.mode} at {options.fps:g} fps, {timing}, seed {options.seed}", flush=True)
+        print(f"{settings.mode} at {settings.fps:g} fps, {timing}, seed {settings.seed}", flush=True)
         for arena in arenas:
             arena.start()
             stack.callback(arena.stop)
-        listening = await _listen(options, addresses, arenas, log, stack)
+        listening = await _listen(settings, addresses, arenas, log, stack)
         print("\n".join(listening), flush=True)
         return await ending
 
 
-def _arena(options: "Serve", number: int, failed) -> Arena:
-    assert options.seed is not None
-    config, seed = options.game(), options.seed + number
-    if options.mode == "lockstep":
+def _arena(settings: ServerSettings, number: int, failed) -> Arena:
+    assert settings.seed is not None
+    config, seed = settings.game(), settings.seed + number
+    if settings.mode == "lockstep":
         return LockstepArena(number, config, seed)
-    return RealtimeArena(number, config, seed, options.order, failed)
+    return RealtimeArena(number, config, seed, settings.order, failed)
 
 
 async def _listen(
-    options: "Serve",
+    settings: ServerSettings,
     addresses: Addresses,
     arenas: list[Arena],
     log: AnswerLog | None,
@@ -79,13 +76,13 @@ async def _listen(
     services = [Service(arena, log) for arena in arenas]
     lines = []
     apps = [
-        (bound, arena_app(service, metrics, options.mode))
+        (bound, arena_app(service, metrics, settings.mode))
         for bound, service in zip(addresses.http, services, strict=bool(addresses.http))
     ]
     lines += [f"arena {arena}: http://{address_text(bound)}" for arena, (bound, _) in enumerate(apps)]
-    if addresses.metrics is not None:
-        apps.append((addresses.metrics, watch_app(arenas, metrics, options.mode)))
-        lines.append(f"metrics: http://{address_text(addresses.metrics)}/metrics")
+    for bound in addresses.metrics:
+        apps.append((bound, watch_app(arenas, metrics, settings.mode)))
+        lines.append(f"metrics: http://{address_text(bound)}/metrics")
     if apps:
         server = HttpServer(apps)
         await server.start()

@@ -28,7 +28,7 @@ from served import SECONDS, running
         (("--fps", 3), "fps: invalid value 3.0"),
         (("--seed", -1), "seed: invalid value -1"),
         (("--mode", "lockstep", "--order", "start"), "order: invalid value start in lockstep"),
-        (("--frames-per-step", 2), "frames_per_step and response_frame are refused in realtime"),
+        (("--frames-per-step", 2), "frames_per_step and response_frame: no effect in realtime"),
         (("--mode", "lockstep", "--response-frame", 2), "response_frame: invalid value 2"),
         (("--order", "publish_state,publish_state"), "order: publish_state named twice"),
         (("--order", "random"), "order: random unknown"),
