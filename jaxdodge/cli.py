@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import tyro
 
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line, one_line
 
 Options = TypeVar("Options")
 
@@ -23,14 +24,14 @@ def parse(parser: Callable[[], Options]) -> Options:
             return parser()
     except SystemExit as stop:
         if stop.code:
-            print(_one_line(stderr.getvalue()), file=sys.stderr)
+            print(_unboxed(stderr.getvalue()), file=sys.stderr)
         raise
 
 
-def _one_line(boxed: str) -> str:
+def _unboxed(boxed: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
     # The box's title says what its first line says again.
-    return " ".join(re.sub(r"╭[^╮]*╮|[╭╮╰╯│─]+", " ", plain).split())
+    return one_line(re.sub(r"╭[^╮]*╮|[╭╮╰╯│─]+", " ", plain))
 
 
 def guarded(command: Callable[..., int], *arguments: Any) -> int:
@@ -43,7 +44,7 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), file=sys.stderr)
+        print(f"{error.filename or ''}: {error_line(error)}".lstrip(": "), file=sys.stderr)
     return 2
 
 

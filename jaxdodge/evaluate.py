@@ -8,7 +8,6 @@ import contextlib
 import csv
 import dataclasses
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,6 +24,7 @@ from jaxdodge.config import GAME_FIELDS, GameConfig
 from jaxdodge.evaluation.statistics import histogram
 from jaxdodge.evaluation.tables import FIGURES, figures, line, matrix, over_seeds
 from jaxdodge.fields import ConfigError, Name, Number, check_names
+from jaxdodge.files import atomic_open
 from jaxdodge.hardware import keep_compiled
 from jaxdodge.runs.folder import POLICIES, Run, changed_game
 from jaxdodge.runs.options import parse_options
@@ -257,32 +257,24 @@ def _csv_file(path: Path | None, header: list[str]) -> Iterator[Callable[[list[l
     The file appears, or is replaced, when the block ends, also by an interruption; but not without rows.
 
     Raises:
-        ConfigError: it cannot be written.
+        OSError: it cannot be written.
     """
     if path is None:
         yield lambda rows: None
         return
-    # Replacing a device such as /dev/null would be the end of it.
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{path}: cannot be written (not a regular file)")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        file = partial.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
-    with file:
+    interruption = None
+    with atomic_open(path) as file:
         writer = csv.writer(file)
         writer.writerow(header)
         start = file.tell()
         try:
             yield writer.writerows
-        finally:
-            empty = file.tell() == start
-            file.close()
-            if empty:
-                partial.unlink()
-            else:
-                os.replace(partial, path)
+        except BaseException as error:
+            if file.tell() == start:
+                raise
+            interruption = error
+    if interruption:
+        raise interruption
 
 
 def _csv_rows(labels: list[dict[str, Any]], outcomes: list["Episodes"]) -> list[list[Any]]:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from jaxdodge.files import error_line, one_line
+
 
 class ConfigError(ValueError):
     """A refused configuration: one line with the field, the value and what is accepted."""
@@ -23,11 +25,7 @@ Config = TypeVar("Config")
 
 
 def _refuse(name: str, value: Any, accepted: str) -> ConfigError:
-    return ConfigError(f"{name}: invalid value {_one_line(repr(value))}; expected {accepted}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return ConfigError(f"{name}: invalid value {one_line(repr(value))}; expected {accepted}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +149,7 @@ def check_names(mapping: Mapping[str, Any], known: Mapping[str, str], what: str)
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(
-                f"{_one_line(str(name))}: no such field of {what}{hint} (expected: {', '.join(known)})"
+                f"{one_line(name)}: no such field of {what}{hint} (expected: {', '.join(known)})"
             )
         if known[name]:
             raise ConfigError(f"{name}: {known[name]}")
@@ -168,9 +166,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: cannot be read ({error_line(error)})") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, or no UTF-8
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        raise ConfigError(f"{path}: not valid YAML ({error_line(error)})") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must be a YAML mapping of names to values, not {type(loaded).__name__}")
     return loaded

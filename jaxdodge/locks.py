@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 
 
 @contextlib.contextmanager
@@ -24,7 +25,7 @@ def locked(folder: Path, refusal: str, shared: bool = False) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("a+")
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise ConfigError(f"{folder}: cannot be written ({error_line(error)})") from None
     with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import TRACED_FIELDS, GameConfig
+from jaxdodge.files import atomic_write
 
 # Sources, relative to the package, and packages whose versions decide what a training comes to.
 SOURCES = ("config.py", "fields.py", "sim", "render", "agents", "ablation/compute.py")
@@ -127,7 +127,7 @@ class Store:
                 "evaluations": before["evaluations"] | result["evaluations"],
                 "cost": result["cost"] | {"evaluation_seconds": sum(seconds), "memory_bytes": max(memory)},
             }
-        write_whole(path, json.dumps(result, indent=1) + "\n")
+        atomic_write(path, json.dumps(result, indent=1) + "\n")
 
     def results(self, key: str) -> list[dict[str, Any]]:
         """All of a cell, in the order of their seeds; a file that is damaged counts as not there."""
@@ -169,16 +169,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and {"key", "seeds"} <= content.keys() else None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is on disk whole, or as it was before."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def finite(value: Any) -> Any:

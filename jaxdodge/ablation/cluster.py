@@ -13,6 +13,7 @@ from typing import Any
 from jaxdodge.ablation.cells import Task
 from jaxdodge.ablation.local import TICK, Interrupted, News, explain
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 
 # How often a task is tried again whose process or machine is lost.
 RETRIES = 3
@@ -93,7 +94,7 @@ def _why_lost(ray: Any, error: Exception) -> str:
         how, error = "", error.cause
     else:
         how = f"lost {RETRIES + 1} times: "
-    return f"{how}{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{how}{type(error).__name__}: {error_line(error, 200)}"
 
 
 def _connect(address: str) -> Any:
@@ -116,7 +117,7 @@ def _connect(address: str) -> Any:
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"ray: {address!r}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"ray: {address!r}: {error_line(error)}") from None
     return ray
 
 

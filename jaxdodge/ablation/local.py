@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from jaxdodge.ablation.cells import Task
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import one_line
 
 # Seconds after which a process that is to stop is killed: an epoch, a checkpoint, or a compilation.
 PATIENCE = 120.0
@@ -159,7 +160,7 @@ def explain(error: Exception) -> tuple[str, str]:
     """The kind of news that an error of `compute` is, and a line about it."""
     from jaxdodge.runs.loop import DivergedError
 
-    line = " ".join(f"{error}".split())
+    line = one_line(error)
     if isinstance(error, DivergedError):
         return "diverged", line
     if isinstance(error, ConfigError):

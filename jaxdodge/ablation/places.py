@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import yaml
 
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 
 # Names and indices that lead from the top of a file to a value in it.
 Way = tuple[Any, ...]
@@ -27,9 +28,9 @@ class Document:
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+            raise ConfigError(f"{path}: cannot be read ({error_line(error)})") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8; too deep
-            raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+            raise ConfigError(f"{path}: not valid YAML ({error_line(error)})") from None
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: must be a YAML mapping of names to values")
         self.content: dict[str, Any] = self._value(node, (), ())
@@ -70,5 +71,5 @@ class Document:
         except ConfigError:
             raise
         except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date
-            self.refuse(way, f"not valid YAML ({' '.join(str(error).split())})")
+            self.refuse(way, f"not valid YAML ({error_line(error)})")
         return content

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdodge.ablation.cells import code_version, configuration, finite, write_whole
+from jaxdodge.ablation.cells import code_version, configuration, finite
 from jaxdodge.ablation.document import pictures_of, to_html, to_markdown
 from jaxdodge.ablation.measures import COLUMNS, measures
 from jaxdodge.ablation.running import Outcome
 from jaxdodge.ablation.sections import sections
 from jaxdodge.ablation.study import Study
+from jaxdodge.files import atomic_write
 
 
 def write_report(study: Study, outcomes: list[Outcome], folder: Path) -> None:
@@ -28,14 +29,14 @@ def write_report(study: Study, outcomes: list[Outcome], folder: Path) -> None:
     (folder / "figures").mkdir(exist_ok=True)
     for name, content in pictures_of(parts).items():
         (folder / "figures" / name).write_bytes(content)
-    write_whole(folder / "results.json", json.dumps(finite(_json(study, outcomes)), indent=1) + "\n")
+    atomic_write(folder / "results.json", json.dumps(finite(_json(study, outcomes)), indent=1) + "\n")
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_whole(folder / "results.csv", text.getvalue())
-    write_whole(folder / "report.md", to_markdown(title, parts))
-    write_whole(folder / "report.html", to_html(title, parts))
+    atomic_write(folder / "results.csv", text.getvalue())
+    atomic_write(folder / "report.md", to_markdown(title, parts))
+    atomic_write(folder / "report.html", to_html(title, parts))
 
 
 def _json(study: Study, outcomes: list[Outcome]) -> dict[str, Any]:

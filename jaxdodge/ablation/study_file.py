@@ -9,6 +9,7 @@ from jaxdodge.ablation.places import Document, Way
 from jaxdodge.ablation.study import Cell, Study
 from jaxdodge.config import GAME_FIELDS
 from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
+from jaxdodge.files import one_line
 from jaxdodge.runs.folder import split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import is_original, translate
@@ -76,7 +77,7 @@ class _Reader(Checked):
         seeds = self.way("seeds")
         return Study(
             name=self.document.path.stem,
-            question=" ".join(self.at(question).split()),
+            question=one_line(self.at(question)),
             factors={name: list(levels) for name, levels in factors.items()},
             cells=[cell for _, cell in cells],
             seeds=self.check(seeds, Number(int, 1, 1000), self.at(seeds)) if seeds else SEEDS,

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 
 AXIS = "arenas"
 # Parts of a busy processor can be minutes apart, and XLA gives up after 40 s. A user's own flags come last.
@@ -71,8 +72,7 @@ class Cluster:
             try:
                 jax.distributed.initialize(self.coordinator, self.processes, self.process)
             except (RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise ConfigError(f"coordinator: {self.coordinator}: {reason}") from None
+                raise ConfigError(f"coordinator: {self.coordinator}: {error_line(error)}") from None
         present = len(jax.devices())
         if self.devices > present or (self.processes > 1 and self.devices != present):
             accepted = f"1 to {present}" if self.processes == 1 else f"{present}, all that the processes have"

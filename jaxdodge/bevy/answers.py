@@ -15,6 +15,7 @@ import numpy as np
 from jaxdodge.bevy.client import ActionSpace, BadResponseError, Client, ObservationSpace, Response
 from jaxdodge.config import GAME_FIELDS, NOT_SERVER_FIELDS, NOT_SETTABLE
 from jaxdodge.fields import ConfigError, Number, check_names
+from jaxdodge.files import one_line
 
 # standard, with_thrower
 VECTOR_SIZES = (65, 69)
@@ -237,8 +238,7 @@ def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:60] + " ..."
+    return one_line(repr(value), 60)
 
 
 def _plain_action(action: Any) -> int | list[float]:

@@ -13,6 +13,7 @@ from jaxdodge.bevy.answers import LARGEST_ANSWER, CheckedClient, MalformedError
 from jaxdodge.bevy.client import BadResponseError, DeadlineError, RefusedError, ServerError, UnreachableError
 from jaxdodge.bevy.rl_env_pb2_grpc import RlEnvironmentStub
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import one_line
 
 CHANNEL_OPTIONS = (
     # Without it the path of a Unix socket is sent as the authority, which the server's HTTP/2 stack refuses.
@@ -70,7 +71,7 @@ class GrpcClient(CheckedClient):
         try:
             answer = getattr(self._stub, method)(request, timeout=max(0, expires - time.monotonic()))
         except grpc.RpcError as error:
-            code, details = error.code(), " ".join((error.details() or "").split())
+            code, details = error.code(), one_line(error.details() or "")
             kind = ERRORS.get(code, BadResponseError)
             what = {
                 DeadlineError: f"no answer in {self.deadline:g} s",

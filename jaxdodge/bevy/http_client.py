@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxdodge.bevy.answers import LARGEST_ANSWER, CheckedClient, MalformedError
 from jaxdodge.bevy.client import BadResponseError, DeadlineError, RefusedError, UnreachableError
+from jaxdodge.files import error_line, one_line
 
 READ = ("observation_space", "action_space")
 # Their answers have no content.
@@ -40,7 +41,7 @@ class HttpClient(CheckedClient):
         try:
             self._addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise UnreachableError(f"{url}: {error.strerror or error}") from None
+            raise UnreachableError(f"{url}: {error_line(error)}") from None
         name = f"[{host}]" if ":" in host else host
         self._headers = f"HTTP/1.1\r\nHost: {name}:{port}\r\nContent-Type: application/json\r\n"
 
@@ -59,10 +60,9 @@ class HttpClient(CheckedClient):
         except TimeoutError:
             raise DeadlineError(f"{self.url}: {operation}: no answer in {self.deadline:g} s") from None
         except (OSError, http.client.IncompleteRead) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise UnreachableError(f"{self.url}: {operation}: {reason}") from None
+            raise UnreachableError(f"{self.url}: {operation}: {error_line(error)}") from None
         except http.client.HTTPException as error:
-            raise MalformedError(f"{operation}: not HTTP: {_line(repr(error))}") from None
+            raise MalformedError(f"{operation}: not HTTP: {one_line(repr(error), 300)}") from None
         if status == http.HTTPStatus.BAD_REQUEST:
             raise RefusedError(f"{self.url}: {operation}: refused: {_reason(answer)}")
         if status != http.HTTPStatus.OK:
@@ -151,9 +151,9 @@ def _content(operation: str, answer: bytes) -> Mapping[str, Any]:
     try:
         content = json.loads(answer)
     except (ValueError, RecursionError):
-        raise MalformedError(f"{operation}: not JSON: {_line(repr(answer))}") from None
+        raise MalformedError(f"{operation}: not JSON: {one_line(repr(answer), 300)}") from None
     if not isinstance(content, dict):
-        raise MalformedError(f"{operation}: not a JSON object: {_line(repr(answer))}")
+        raise MalformedError(f"{operation}: not a JSON object: {one_line(repr(answer), 300)}")
     image = content.get("image_observation")
     if image is not None:
         try:
@@ -169,9 +169,4 @@ def _reason(answer: bytes) -> str:
         text = json.loads(answer)["error"]
     except (ValueError, TypeError, KeyError, RecursionError):
         text = answer.decode(errors="replace")
-    return _line(text if isinstance(text, str) else repr(text))
-
-
-def _line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:300] + " ..."
+    return one_line(text if isinstance(text, str) else repr(text), 300)

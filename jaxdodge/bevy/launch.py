@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jaxdodge.bevy.client import ServerError
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line, one_line
 
 # How long a server may take to end by itself, s.
 GRACE = 2.0
@@ -139,7 +140,7 @@ class ServerProcess:
                         start_new_session=True,
                     )
             except OSError as error:
-                raise ExitedError(f"{command[0]}: cannot be started ({error.strerror})") from None
+                raise ExitedError(f"{command[0]}: cannot be started ({error_line(error)})") from None
             self._watchdog.started(self._process.pid)
             return self.url(port)
 
@@ -202,7 +203,7 @@ class ServerProcess:
         with contextlib.suppress(OSError), self._log.open("rb") as log:
             log.seek(max(self._log_start, self._log.stat().st_size - 4096))
             lines = log.read().decode(errors="replace").split("\n")
-            return next((" ".join(line.split())[:300] for line in reversed(lines) if line.strip()), "none")
+            return next((one_line(line, 300) for line in reversed(lines) if line.strip()), "none")
         return "none"
 
 

@@ -27,6 +27,7 @@ from jaxdodge.bevy.play import RESET_SECONDS
 from jaxdodge.bevy.worker import Member, RestartedError, Thread
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 
 CAUSES: dict[type[ServerError], str] = {
     ExitedError: "exited",
@@ -291,5 +292,5 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"log_folder: invalid value {folder}; {error.strerror}") from None
+        raise ConfigError(f"log_folder: invalid value {folder}; {error_line(error)}") from None
     return folder

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdodge.files import error_line
+
 FORMAT = 1
 KINDS = ("frames", "session")
 
@@ -25,8 +27,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecordingError(f"{path}: not a readable npz file: {reason}") from None
+        raise RecordingError(f"{path}: not a readable npz file: {error_line(error)}") from None
     except (AttributeError, TypeError):  # np.load of a plain array gives no archive
         raise RecordingError(f"{path}: not an npz archive") from None
     try:

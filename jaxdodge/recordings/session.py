@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from jaxdodge.config import NOT_SERVER_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, Number
+from jaxdodge.files import atomic_open
 from jaxdodge.recordings.npz import FORMAT, RecordingError, check_arrays, load
 from jaxdodge.sim.actions import DISCRETE_DIRECTIONS, action_size
 from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE
@@ -55,18 +54,8 @@ def write_session(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray
     """
     meta = {"kind": "session", "format": FORMAT, **meta}
     checked_session(path, meta, arrays)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
-        # Temporary files are made for their owner only.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with atomic_open(path, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
 
 
 def checked_session(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Session:

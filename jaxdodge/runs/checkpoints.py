@@ -25,6 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 
 # The newest could be damaged by what killed the run.
 NEWEST = 2
@@ -96,7 +97,7 @@ class Checkpoints:
             partial.rename(path)
             _sync(self.folder)
         except Exception as error:  # tensorstore reports a full disk as ValueError
-            raise OSError(f"{path}: not saved ({_one_line(error)})") from error
+            raise OSError(f"{path}: not saved ({error_line(error)})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self._delete_unneeded(step)
@@ -128,7 +129,7 @@ class Checkpoints:
             except ConfigError:
                 raise
             except Exception as error:  # of what a damage causes, Orbax raises many kinds
-                line = f"{path}: damaged ({_one_line(error)})"
+                line = f"{path}: damaged ({error_line(error)})"
                 if step is not None:
                     raise ConfigError(line) from None
                 warn(line)
@@ -176,10 +177,6 @@ class Checkpoints:
             return float(json.loads((self._path(step) / "record.json").read_text())["score"])
         except (OSError, ValueError, KeyError, TypeError):  # damaged
             return math.nan
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{error}".split()) or type(error).__name__
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -271,6 +268,8 @@ def _checksums(folder: Path) -> str:
 
 def _check(folder: Path) -> None:
     """Raises ValueError or OSError if any file is not as it was saved, is missing or has come."""
+    if not (folder / "checksums").is_file():
+        raise ValueError("no file checksums in it")
     saved, present = (folder / "checksums").read_bytes().decode(errors="replace"), _checksums(folder)
     if saved != present:
         differing = set(saved.splitlines()) ^ set(present.splitlines())

@@ -24,6 +24,7 @@ import yaml
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
 from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
+from jaxdodge.files import atomic_write
 from jaxdodge.locks import locked
 
 # Parameters, logs and plot of a run take a few megabytes.
@@ -133,7 +134,7 @@ class Run:
     def _write_config(self, game: GameConfig, train: TrainConfig) -> None:
         values = dataclasses.asdict(game) | dataclasses.asdict(train)
         values["net_arch"] = list(train.net_arch)
-        _write(self.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+        atomic_write(self.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -198,7 +199,7 @@ class Run:
         """Write the parameters of a policy, one of POLICIES."""
         from flax import serialization
 
-        _write(self.folder / "models" / name, serialization.to_bytes(weights))
+        atomic_write(self.folder / "models" / name, serialization.to_bytes(weights))
 
     def policy_path(self, name: str) -> Path:
         """Where a saved policy lies; raises ConfigError if there is none."""
@@ -229,7 +230,7 @@ class Run:
 
     def save_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
-        _write(self.folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+        atomic_write(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
 def _new_folder(parent: Path) -> Path:
@@ -241,10 +242,3 @@ def _new_folder(parent: Path) -> Path:
             return folder
         except FileExistsError:
             time.sleep(0.1)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdodge.files import atomic_write
 from jaxdodge.runs.folder import Run
 
 
@@ -63,9 +64,7 @@ class Log:
         self._run = run
         self.path = run.folder / "logs" / "metrics.jsonl"
         kept = [line for line in _lines(self.path) if line["timesteps"] <= timesteps]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(self.path)
+        atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._events = Events(run.folder / "logs", timesteps + 1)
 

@@ -18,6 +18,7 @@ from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
 from jaxdodge.evaluation.statistics import mean_and_interval
+from jaxdodge.files import error_line
 from jaxdodge.hardware import hardware
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.divergence import DivergedError as DivergedError
@@ -170,7 +171,7 @@ class Training:
             yield
         except OSError as error:
             self._unwritten = True
-            self._say(f"{path}: not written ({error.strerror or error}){then}")
+            self._say(f"{path}: not written ({error_line(error)}){then}")
 
     def _due(self, frequency: int) -> bool:
         """Whether something that is done every so many environment steps is to be done now."""

@@ -12,6 +12,7 @@ from typing import Any
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import NOT_SERVER_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, Number
+from jaxdodge.files import one_line
 
 RENAMED = {"n_envs": "num_envs"}
 # The server's game when it starts. Its timing is no part of it: no file of the original says it.
@@ -97,7 +98,7 @@ def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def ignored_line(names: Iterable[str]) -> str:
     """The line that tells a user which names of a file have no effect."""
-    return f"ignored (no effect here): {', '.join(' '.join(name.split()) for name in names)}"
+    return f"ignored (no effect here): {', '.join(map(one_line, names))}"
 
 
 def _vector_steps(train_freq: Any) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import error_line
 from jaxdodge.server.settings import DEFAULT_PORT, ServerSettings
 
 LONGEST_SOCKET_PATH = 107  # bytes, of Linux's sockaddr_un
@@ -60,13 +61,13 @@ def _bound(host: str, option: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ConfigError(f"host: invalid value {host}; {error.strerror}") from None
+        raise ConfigError(f"host: invalid value {host}; {error_line(error)}") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise ConfigError(f"{option}: invalid value {port} on {host}; {error.strerror}") from None
+        raise ConfigError(f"{option}: invalid value {port} on {host}; {error_line(error)}") from None
     return bound
 
 
@@ -94,6 +95,6 @@ def _claim(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
         except OSError as error:
-            raise refused(str(error.strerror or error)) from None
+            raise refused(error_line(error)) from None
         else:
             raise refused("a server listens there")

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdodge.config import GAME_FIELDS, NOT_SETTABLE, GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import one_line
 from jaxdodge.sim.action_checks import checked_actions
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
 from jaxdodge.sim.publish import SERVER_BOUND, STANDARD_SIZE, WITH_THROWER_SIZE
@@ -44,7 +45,7 @@ class RefusedError(ValueError):
 
 def refusal_text(error: Exception) -> str:
     """The one line of a refusal; of a huge value only beginning and end are named."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if len(text) > LONGEST_REFUSAL:
         text = f"{text[: LONGEST_REFUSAL // 2]} ... {text[-LONGEST_REFUSAL // 2 :]}"
     return text

@@ -260,9 +260,9 @@ REFUSED = [
     (["RUN", "--grid", "fps=[1"], "grid: invalid value 'fps=[1'; its values are not valid YAML"),
     (["RUN", "--grid", "speed=1,2"], "speed: no such field of the game"),
     (["RUN", "--grid", "frames_per_step=2,0"], "frames_per_step: invalid value 0"),
-    (["RUN", "--csv", "."], ".: cannot be written (not a regular file)"),
-    (["RUN", "--csv", "/dev/null"], "/dev/null: cannot be written (not a regular file)"),
-    (["RUN", "--csv", "no/such/file.csv"], "no/such/file.csv: cannot be written (No such file or directory)"),
+    (["RUN", "--csv", "."], ".: not a regular file"),
+    (["RUN", "--csv", "/dev/null"], "/dev/null: not a regular file"),
+    (["RUN", "--csv", "no/such/file.csv"], "no/such/file.csv: No such file or directory"),
 ]
 
 
