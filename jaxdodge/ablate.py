@@ -1,7 +1,7 @@
-"""`python -m jaxdodge.ablate STUDY.yaml`: run a study of many trainings, and report what it says.
+"""`python -m jaxdodge.ablate STUDY.yaml`: train and evaluate the cells of a study, and write a report.
 
-Exit status: 0 finished, 1 finished but for cells that failed, 2 bad input, 130 or 143 stopped by Ctrl-C or
-SIGTERM (the same command goes on).
+Exit status: 0 finished, 1 finished but some cells failed, 2 invalid input, 130 or 143 stopped by Ctrl-C or
+SIGTERM (the same command resumes).
 """
 
 import dataclasses
@@ -12,14 +12,15 @@ from typing import Annotated
 
 import tyro
 
-from jaxdodge.ablation.cells import Store, Task
-from jaxdodge.ablation.local import News, run_locally
-from jaxdodge.ablation.running import Outcome, load, outcomes_of, run
-from jaxdodge.ablation.screen import Screen
-from jaxdodge.ablation.study import Study
+from jaxdodge.ablation.dry_run import dry_run
+from jaxdodge.ablation.local_executor import Event, run_locally
+from jaxdodge.ablation.ray_executor import run_on_ray
+from jaxdodge.ablation.result_store import ResultStore
+from jaxdodge.ablation.status_display import StatusDisplay
 from jaxdodge.ablation.study_file import read_study
+from jaxdodge.ablation.study_run import cell_results, load, run_missing
+from jaxdodge.ablation.tasks import Task
 from jaxdodge.cli import Interrupt, guarded, parse
-from jaxdodge.evaluation.tables import seconds_text
 from jaxdodge.fields import Number
 from jaxdodge.locks import locked
 
@@ -28,27 +29,27 @@ from jaxdodge.locks import locked
 class Ablate:
     """Train every cell of a study with several seeds, evaluate it, and write a report.
 
-    Killed or stopped, the same command goes on; finished cells are never computed again, unless their
-    configuration or the code has changed. Cells that fail are named in the report, and the others go on.
+    If it is interrupted, the same command resumes. Finished cells are computed again only if their
+    configuration or the code has changed. The report names the cells that fail; the others continue.
     """
 
     study: Annotated[Path, tyro.conf.Positional]
-    """Study file; configs/studies holds some, docs/studies.md says how to write one."""
+    """Study file, see configs/studies and docs/studies.md."""
     out: Path | None = None
     """Folder for results and report; default: results/studies/NAME, or NAME_full with --full."""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The version of the study for a GPU, which the file's section `full` describes."""
+    """Run the GPU version of the study, which its section `full` describes."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the cells, their memory, and an estimate of the time from a short calibration.
+    """Print the cells, their memory, and the estimated time from a short calibration.
 
-    Nothing is kept of it but what was compiled, which the study then does not compile again.
+    Only the compiled programs are kept, which the study then reuses.
     """
     ray: str | None = None
-    """Address of a Ray cluster to run on, or auto, or local."""
+    """Run on a Ray cluster: its address, or auto, or local."""
     gpus_per_cell: float | None = None
-    """With --ray: GPUs that a cell takes, or the share of one; default: one if the cluster has any."""
+    """With --ray: GPUs per cell, possibly a fraction; default: 1 if the cluster has any."""
     cpus_per_cell: float = 1
-    """With --ray: processors that a cell takes."""
+    """With --ray: CPUs per cell."""
 
     def __post_init__(self) -> None:
         if self.gpus_per_cell is not None:
@@ -57,73 +58,42 @@ class Ablate:
 
 
 def ablate(arguments: list[str]) -> int:
-    """Parse, run, report, and return the exit status."""
+    """Parse the arguments, run the study, write the report; returns the exit status."""
     options = parse(lambda: tyro.cli(Ablate, prog="python -m jaxdodge.ablate", args=arguments))
     study = read_study(options.study, options.full)
-    name = study.name + ("_full" if options.full else "")
-    out = options.out or Path("results/studies") / name
-    outcomes = outcomes_of(study, out)
+    out = options.out or Path("results/studies") / (study.name + ("_full" if options.full else ""))
+    cells, store = cell_results(study, out), ResultStore(out / "cells")
+    summary = (
+        f"{study.question}\n{len(study.cells)} cells, {study.seeds} seeds each, "
+        f"{len(study.conditions)} conditions"
+    )
     if options.dry_run:
-        return _dry_run(study, outcomes, out)
-    interrupt = Interrupt()
+        print(summary, flush=True)
+        load(cells, store)
+        dry_run(cells, store, out / "compiled")
+        return 0
 
-    def execute(tasks: list[Task]) -> Iterator[News]:
+    def execute(tasks: list[Task]) -> Iterator[Event]:
         if not tasks:
             return iter(())
         if options.ray is None:
             return run_locally(tasks, interrupt.reason, out / "log.txt", out / "compiled")
-        from jaxdodge.ablation.cluster import run_on_ray
-
         return run_on_ray(tasks, interrupt.reason, options.ray, options.gpus_per_cell, options.cpus_per_cell)
 
-    store = Store(out / "cells")
-    with locked(out, "another process is at this study; expected another --out"):
-        load(outcomes, store)
-        print(f"{study.question}\n{_size(study)}; results: {out}", flush=True)
-        with Screen([outcome.cell.name for outcome in outcomes]) as screen:
-            run(outcomes, store, execute, screen)
+    in_use = "in use by another process; expected another --out"
+    with Interrupt() as interrupt, locked(out, in_use):
+        load(cells, store)
+        print(f"{summary}; results: {out}", flush=True)
+        with StatusDisplay([cell.cell.name for cell in cells]) as display:
+            run_missing(cells, store, execute, display)
         if interrupt.signal:
             return 128 + interrupt.signal
         from jaxdodge.ablation.report import write_report
 
-        write_report(study, outcomes, out)
-    failed = sum(outcome.error is not None for outcome in outcomes)
+        write_report(study, cells, out)
+    failed = sum(cell.error is not None for cell in cells)
     print(f"report: {out / 'report.html'}" + (f"; {failed} cells failed" if failed else ""))
     return 1 if failed else 0
-
-
-def _size(study: Study) -> str:
-    return f"{len(study.cells)} cells, {study.seeds} seeds each, {len(study.conditions)} conditions"
-
-
-def _dry_run(study: Study, outcomes: list[Outcome], out: Path) -> int:
-    from jaxdodge.ablation.calibration import calibrate
-
-    print(f"{study.question}\n{_size(study)}")
-    width = max(len(outcome.cell.name) for outcome in outcomes)
-    print(f"{'cell':{width}}  {'memory':>9}  seeds at once  {'compile':>12}  {'training':>12}  evaluation")
-    total = 0.0
-    store = Store(out / "cells")
-    load(outcomes, store)
-    left = [outcome for outcome in outcomes if outcome.task is None or store.missing(outcome.task)]
-    found_of = calibrate(left, out / "compiled")
-    for outcome in outcomes:
-        if outcome not in left:
-            print(f"{outcome.cell.name:{width}}  there already", flush=True)
-            continue
-        _, found = next(found_of)
-        if isinstance(found, str):
-            print(f"{outcome.cell.name:{width}}  refused: {found}", flush=True)
-            continue
-        times = [found["compile"], found["epochs"], found["evaluations"]]
-        total += sum(times)
-        shown = "  ".join(f"{seconds_text(time):>12}" for time in times)
-        memory = f"{found['memory_bytes'] / 1e6:,.0f} MB"
-        print(
-            f"{outcome.cell.name:{width}}  {memory:>9}  {found['seeds_per_program']:>13}  {shown}", flush=True
-        )
-    print(f"in all, one after the other: {seconds_text(total)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Stand-ins for `compute` in the process of a study, each for one thing that can happen to it."""
+"""A replacement for `compute` in the worker process that fails in the way its cell is named after."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-from jaxdodge.ablation.cells import Task
+from jaxdodge.ablation.tasks import Task
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -14,7 +14,7 @@ GAME = GameConfig(level=2, action_space_type="basic_3d")
 
 
 def tasks(folder: Path, *names: str) -> list[Task]:
-    """Tasks of cells of these names, see `by_name`."""
+    """Tasks of cells with these names, see `by_name`."""
     return [
         Task(name, f"key{i}", GAME, TrainConfig(), None, {"c": GAME}, 2, folder)
         for i, name in enumerate(names)
@@ -22,7 +22,7 @@ def tasks(folder: Path, *names: str) -> list[Task]:
 
 
 def result(task, returns: float = 1.0) -> dict:
-    """What `compute` yields of a task, with the same figures for every episode."""
+    """A result as `compute` yields it, with the same return for every seed."""
     seeds = range(task.train.seed, task.train.seed + task.train.seeds)
     figures = {"mean": returns, "survival": 0.5}
     return {
@@ -38,7 +38,7 @@ def result(task, returns: float = 1.0) -> dict:
 
 
 def by_name(task, tell, interrupted):
-    """Does what the cell's name says; how often, and in which processes, is in a file of its name."""
+    """Does what the cell's name says, and appends its process id to a file of that name."""
     file = task.folder / task.cell
     first = not file.exists()
     with file.open("a") as lines:

@@ -1,1 +1,1 @@
-"""Ablation studies: a file that asks a question, its cells, where they are computed, and the report."""
+"""Ablation studies: study files, execution of their cells, and reports."""

@@ -1,66 +1,63 @@
-"""Training and evaluating a cell, in the process that has JAX."""
+"""Trains and evaluates the seeds of a cell; runs in the worker process, which imports JAX."""
 
-import dataclasses
-import functools
+import contextlib
+import ctypes
 import json
+import resource
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.ablation.cells import Task, configuration, program_of, training_key
-from jaxdodge.ablation.peak import clean_up, peak
-from jaxdodge.ablation.sample import sample_frame
-from jaxdodge.agents.programs import shared_program
+from jaxdodge.ablation.cell_evaluation import evaluate_conditions, sample_frame
+from jaxdodge.ablation.tasks import Task, configuration, program_key, training_key
+from jaxdodge.agents.programs import forget_programs
 from jaxdodge.agents.train_config import TrainConfig
-from jaxdodge.config import TRACED_FIELDS, GameConfig
-from jaxdodge.evaluation.episodes import Episodes, evaluate
+from jaxdodge.config import GameConfig
+from jaxdodge.evaluation.episodes import evaluate
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.folder import Run
-from jaxdodge.runs.loop import Training, steps_of_an_epoch
+from jaxdodge.runs.loop import Training
 from jaxdodge.runs.memory import TooLargeError
-from jaxdodge.sim.env import DodgeEnv
-from jaxdodge.sim.params import game_params
 
 BUDGET_SPENT = "budget spent"
 
-Tell = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
-class Progress:
-    """In place of `TrainingProgress`: tells `done` (0 to 1), `left` (seconds) and `score`.
+class BudgetProgress:
+    """In place of `TrainingProgress`: reports `done` (0 to 1), `left` (seconds) and `score`.
 
-    A budget's minutes begin when the first epoch has ended. By then everything is compiled; of cells that
-    share a program, only the first has to wait for that.
+    A budget in minutes starts after the first epoch, when everything is compiled: of cells that share a
+    program, only the first one compiles.
 
     Args:
-        tell: called with news.
-        minutes: of the budget, if it has any.
-        before: seconds of a run that goes on.
+        report: called with new values.
+        minutes: the budget, if it is given in minutes.
+        before: seconds of earlier sessions of the run.
     """
 
-    def __init__(self, tell: Tell, minutes: float | None, before: float = 0.0):
-        self._tell, self._minutes, self._before = tell, minutes, before
-        self._began: float | None = None
+    def __init__(self, report: Report, minutes: float | None, before: float = 0.0):
+        self._report, self._minutes, self._before = report, minutes, before
+        self._started: float | None = None
 
-    def begin(self, total: int, done: int, seconds: Callable[[], float]) -> "Progress":
-        """Itself, for a training of so many environment steps, some of them done, and its clock."""
+    def begin(self, total: int, done: int, seconds: Callable[[], float]) -> "BudgetProgress":
+        """Itself, for a training of `total` environment steps, `done` of them made, and its clock."""
         self._total, self._steps, self._seconds = total, done, seconds
         return self
 
     @property
     def spent(self) -> float:
-        """Share of the minutes; 0 without a budget of them."""
-        if self._minutes is None or self._began is None:
+        """Share of the minutes that is used; 0 for other budgets."""
+        if self._minutes is None or self._started is None:
             return 0.0
-        return (self._before + self._seconds() - self._began) / (60 * self._minutes)
+        return (self._before + self._seconds() - self._started) / (60 * self._minutes)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "BudgetProgress":
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -71,63 +68,64 @@ class Progress:
 
     def advance(self, steps: int, rates: dict[str, float]) -> None:
         self._steps += steps
-        self._began = self._seconds() if self._began is None else self._began
+        self._started = self._seconds() if self._started is None else self._started
         done = self._steps / self._total
         left = (self._total - self._steps) / max(rates["steps_per_second"], 1e-9)
         if self._minutes is not None:
             left = min(left, 60 * self._minutes * (1 - self.spent))
             done = max(done, self.spent)
-        self._tell({"done": min(done, 1.0), "left": max(left, 0.0)})
+        self._report({"done": min(done, 1.0), "left": max(left, 0.0)})
 
     def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
-        self._tell({"score": float(np.mean([one["mean"] for one in evaluations]))})
+        self._report({"score": float(np.mean([one["mean"] for one in evaluations]))})
 
 
 def compute(
-    task: Task, tell: Tell = lambda _: None, interrupted: Callable[[], str | None] = lambda: None
+    task: Task, report: Report = lambda _: None, interrupted: Callable[[], str | None] = lambda: None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Train the seeds of a task and play its evaluations.
+    """Train the seeds of a task and evaluate them.
 
-    A run that is there already goes on, or is only evaluated. Seeds that do not fit into memory together are
-    trained one part after another, see `fitting`.
+    An existing run is resumed, or only evaluated if it is finished. Seeds that do not fit into memory
+    together are trained in groups, see `fitting`.
 
     Args:
         task: of a cell.
-        tell: called with news of the progress.
-        interrupted: asked after every epoch for a reason to stop; then nothing more is yielded.
+        report: called with the progress.
+        interrupted: called after every epoch; once it returns a reason, nothing more is yielded.
 
     Yields:
-        A name for the result's file, and the result.
+        Name of the result file, and the result.
 
     Raises:
-        ConfigError: the configuration is refused, one seed alone does not fit, or the code here is not that
-            which the task has its key from.
-        DivergedError: a quantity is no longer finite.
+        ConfigError: the configuration is invalid, one seed alone does not fit into memory, or the code
+            differs from that of the study.
+        DivergedError: a quantity is not finite.
     """
     if training_key(task.game, task.train, task.minutes) != task.key:
-        raise ConfigError("the code here is another than the study's; start the study anew")
-    clean_up(program_of(task))
+        raise ConfigError("the code on this machine differs from the study's; start the study again")
+    reset_memory(program_key(task))
     run = Run(task.folder / task.name)
     summary = _summary(run)
     if summary is None:
-        training, parts = fitting(task)
-        if len(parts) > 1:
-            for part in parts:
-                yield from compute(part, tell, interrupted)
+        training, groups = fitting(task)
+        if len(groups) > 1:
+            for group in groups:
+                yield from compute(group, report, interrupted)
                 if interrupted():
                     return
             return
-        summary = _train(task, run, training, tell, interrupted)
+        summary = _train(task, run, training, report, interrupted)
     if summary is None:
         return
     trained = time.perf_counter()
-    evaluations = _evaluate(task, run)
-    updates = round(summary["updates"] / task.train.seeds)
+    evaluations = evaluate_conditions(task, run)
+    seeds, timesteps = task.train.seeds, summary["timesteps"]
+    updates = round(summary["updates"] / seeds)
     yield (
         task.name,
         {
             "key": task.key,
-            "seeds": list(range(task.train.seed, task.train.seed + task.train.seeds)),
+            "seeds": list(task.seeds),
             "configuration": configuration(task.game, task.train),
             "evaluations": evaluations,
             "curves": [_curve(part) for part in run.parts(task.train)],
@@ -135,12 +133,11 @@ def compute(
             "cost": {
                 "training_seconds": summary["wall_seconds"],
                 "evaluation_seconds": time.perf_counter() - trained,
-                "memory_bytes": peak(),
-                "environment_steps": summary["timesteps"] * task.train.seeds,
-                "updates": updates * task.train.seeds,
-                "game_frames": summary["timesteps"] * task.train.seeds * task.game.frames_per_step,
-                "images_drawn": task.train.seeds
-                * images_drawn(task.game, task.train, summary["timesteps"], updates),
+                "memory_bytes": peak_memory(),
+                "environment_steps": timesteps * seeds,
+                "updates": updates * seeds,
+                "game_frames": timesteps * seeds * task.game.frames_per_step,
+                "images_drawn": seeds * images_drawn(task.game, task.train, timesteps, updates),
             },
             "hardware": summary["hardware"],
         },
@@ -148,7 +145,7 @@ def compute(
 
 
 def _summary(run: Run) -> dict[str, Any] | None:
-    """What a finished training says of itself; None if there is none."""
+    """The summary of a finished training, or None."""
     try:
         summary = json.loads((run.folder / "summary.json").read_text())
     except (OSError, ValueError):
@@ -157,18 +154,18 @@ def _summary(run: Run) -> dict[str, Any] | None:
 
 
 def fitting(task: Task) -> tuple[Training, list[Task]]:
-    """The training of the first part, and all parts: the fewest of which each fits into memory.
+    """The training of the first group of seeds, and all groups: the fewest that each fit into memory.
 
     Raises:
         TooLargeError: one seed alone does not fit.
     """
     count = 1
     while True:
-        parts = task.in_parts(count)
-        largest = parts[0]
-        clean_up(program_of(largest))
+        groups = task.split(count)
+        largest = groups[0]
+        reset_memory(program_key(largest))
         try:
-            return Training(largest.game, largest.train), parts
+            return Training(largest.game, largest.train), groups
         except TooLargeError:
             if largest.train.seeds == 1:
                 raise
@@ -176,10 +173,10 @@ def fitting(task: Task) -> tuple[Training, list[Task]]:
 
 
 def _train(
-    task: Task, run: Run, training: Training, tell: Tell, interrupted: Callable[[], str | None]
+    task: Task, run: Run, training: Training, report: Report, interrupted: Callable[[], str | None]
 ) -> dict[str, Any] | None:
-    """Train to the end of the budget; None if it was interrupted."""
-    # What the processes before took to compile is in there, because nobody has noted that.
+    """Train until the budget is spent; the summary, or None if interrupted."""
+    # Includes the compilation time of earlier sessions, which is not recorded separately.
     before = 0.0
     if Checkpoints(run.checkpoints).steps():
         own = training.seconds
@@ -189,10 +186,10 @@ def _train(
         training.start()
         run.prepare(task.game, task.train)
     if task.minutes is not None:
-        # So that this is compiled before the minutes begin.
+        # Compile the evaluation before the minutes start.
         policy, count = training.best_policies[0], task.train.n_eval_episodes
         evaluate(training.sac.env, training.sac.policy, policy, training.params, jax.random.key(0), count)
-    progress = Progress(tell, task.minutes, before)
+    progress = BudgetProgress(report, task.minutes, before)
 
     def stop() -> str | None:
         return interrupted() or (BUDGET_SPENT if progress.spent >= 1 else None)
@@ -200,76 +197,55 @@ def _train(
     training.learn(run, stop, progress.begin)
     summary = _summary(run)
     if summary is not None:
-        # The policies stay, for evaluations that are added later; what only resuming needs is large.
+        # Later evaluations need the policies only; checkpoints are large.
         Checkpoints(run.checkpoints).delete()
     return summary
 
 
 def _curve(run: Run) -> list[dict[str, float]]:
-    """The evaluations while training."""
+    """The evaluations during training."""
     lines = (run.folder / "logs" / "metrics.jsonl").read_text().splitlines()
     names = {"timesteps": "timesteps", "seconds": "seconds"}
     names |= {"return": "evaluation/mean", "survival": "evaluation/survival"}
     return [{name: line[key] for name, key in names.items()} for line in map(json.loads, lines)]
 
 
-def _evaluate(task: Task, run: Run) -> dict[str, list[dict[str, float]]]:
-    """By condition, figures of the episodes of each seed's final policy.
-
-    All policies play all conditions at once, each seed in all of them against the same draws.
-    """
-    # That of the training, so that tasks which share its program share that of the evaluation.
-    sac = shared_program(task.game, task.train, steps_of_an_epoch(task.train)).sac
-    parts = run.parts(task.train)
-    policies = [part.load_policy("final", sac.policy_shapes()) for part in parts]
-    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
-    seeds = range(task.train.seed, task.train.seed + task.train.seeds)
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    found = {}
-    for names, games in _alike(task.conditions):
-        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(game_params, games))
-        played = _play(_common_env(games), sac.policy, weights, params, keys, task.episodes)
-        for column, name in enumerate(names):
-            each = [jax.tree.map(lambda leaf: leaf[row, column], played) for row in range(len(seeds))]  # noqa: B023
-            found[name] = [episodes.summary() for episodes in each]
-    return found
-
-
-@partial(jax.jit, static_argnames=("env", "policy", "episodes"))
-def _play(env: Any, policy: Any, weights: Any, params: Any, keys: jax.Array, episodes: int) -> Episodes:
-    """Leading axes (policies, conditions, episodes)."""
-
-    def one(weights: Any, params: Any, key: jax.Array) -> Episodes:
-        return evaluate(env, policy, weights, params, key, episodes)
-
-    return jax.vmap(jax.vmap(one, (None, 0, None)), (0, None, 0))(weights, params, keys)
-
-
-def _alike(conditions: dict[str, GameConfig]) -> Iterator[tuple[list[str], list[GameConfig]]]:
-    """Conditions that one program can play: of one level."""
-    for level in sorted({game.level for game in conditions.values()}):
-        names = [name for name, game in conditions.items() if game.level == level]
-        yield names, [conditions[name] for name in names]
-
-
-def _common_env(games: list[GameConfig]) -> DodgeEnv:
-    """An environment for all of these games, told apart by their `GameParams`."""
-    timings = {(game.frames_per_step, game.response_frame) for game in games}
-    slots = max(game.projectile_slots for game in games)
-    traced = {name: getattr(GameConfig(), name) for name in TRACED_FIELDS}
-    return _env(
-        dataclasses.replace(games[0], projectile_slots=slots, **traced),
-        max(game.frames_per_step for game in games) if len(timings) > 1 else None,
-        max(game.thrower_slots for game in games),
-    )
-
-
-# The same one again, because what is compiled belongs to it.
-_env = functools.cache(DodgeEnv)
-
-
 def images_drawn(game: GameConfig, train: TrainConfig, timesteps: int, updates: int) -> int:
-    """Images that one seed's training draws: to act on, and of both ends of each sampled transition."""
+    """Images drawn to train one seed: one per action, and two per sampled transition, times the stack."""
     if game.observation_mode != "topdown":
         return 0
     return game.frame_stack * (timesteps + 2 * updates * train.batch_size)
+
+
+# `program_key` of the latest task.
+_program = ""
+
+
+def reset_memory(program: str) -> None:
+    """Free the programs of other tasks and, on Linux, reset the process's peak memory.
+
+    Otherwise a cell's memory would include that of all cells before it.
+
+    Args:
+        program: see `program_key`; what is compiled for it stays.
+    """
+    global _program
+    if program != _program:
+        _program = program
+        forget_programs()
+        with contextlib.suppress(OSError, AttributeError):  # not Linux, or another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """Peak bytes in use since `reset_memory`: of the device if it reports them, else of the process."""
+    statistics = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics:
+        return int(statistics["peak_bytes_in_use"])
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    except (OSError, StopIteration):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""The figures of a report, as SVG; everything drawn comes from the rows of `measures`."""
+"""The figures of a report as SVG, drawn from the rows of `result_rows`."""
 
 import io
 from collections.abc import Callable
@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from jaxdodge.ablation.measures import Row
+from jaxdodge.ablation.result_rows import Row
 
-# The same numbers give the same file; text stays text.
+# The salt makes the file reproducible; with fonttype "none", text stays text.
 STYLE: Any = {
     "svg.hashsalt": "jaxdodge",
     "svg.fonttype": "none",
@@ -24,35 +24,34 @@ STYLE: Any = {
     "axes.spines.right": False,
 }
 WIDTH = 7.5
-# Colours that the colour-blind can tell apart (Okabe and Ito 2008); then other strokes.
+# Colours that are safe for colour-blind readers (Okabe and Ito 2008), combined with line styles.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STROKES = ("-", "--", ":", "-.")
+LINE_STYLES = ("-", "--", ":", "-.")
 
 
 def learning_curves(rows: list[Row], across: str) -> str:
     """Mean return of each cell over `steps` or `seconds`, with its interval."""
-    return _lines(
-        rows, across, {"steps": "environment steps of a seed", "seconds": "seconds"}[across], "return"
-    )
+    labels = {"steps": "environment steps of a seed", "seconds": "seconds"}
+    return _lines(rows, across, labels[across], "return")
 
 
 def profiles(rows: list[Row]) -> str:
-    """Of each cell, the share of runs above each return."""
+    """The share of each cell's runs above each return."""
     return _lines(rows, "threshold", "return", "share of seeds and conditions above it")
 
 
 def pair_means(rows: list[Row]) -> str:
-    """Means of two factors' levels: a line per level of the first, over those of the second."""
+    """Means of two factors' levels: a line per level of the first, over the levels of the second."""
     return _lines([row | {"over": row["other"]} for row in rows], "over", "", "score", marker="o")
 
 
 def intervals(rows: list[Row], label: str) -> str:
-    """A dot and its interval for each row, the first on top."""
+    """A dot and its interval for each row, the first one on top."""
 
     def draw(axes: Axes) -> None:
-        for place, row in enumerate(rows):
-            axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[0], linewidth=3, alpha=0.4)
-            axes.plot(row["value"], place, "o", color=COLOURS[0])
+        for y, row in enumerate(rows):
+            axes.plot([row["low"], row["high"]], [y, y], color=COLOURS[0], linewidth=3, alpha=0.4)
+            axes.plot(row["value"], y, "o", color=COLOURS[0])
         axes.set_yticks(range(len(rows)), [row["of"] for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(label)
@@ -68,10 +67,14 @@ def _lines(rows: list[Row], across: str, x_label: str, y_label: str, marker: str
             own = [row for row in rows if row["of"] == name]
             x = [row[across] for row in own]
             colour = COLOURS[number % len(COLOURS)]
-            stroke = STROKES[number // len(COLOURS) % len(STROKES)]
-            axes.plot(x, [row["value"] for row in own], stroke, marker=marker, color=colour, label=name)
+            line_style = LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)]
             low, high = [row["low"] for row in own], [row["high"] for row in own]
+            # A single point has no line and no band.
+            point = marker or ("o" if len(own) == 1 else None)
+            axes.plot(x, [row["value"] for row in own], line_style, marker=point, color=colour, label=name)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            if len(own) == 1:
+                axes.plot([*x, *x], [*low, *high], color=colour, alpha=0.4, linewidth=3)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1 if len(names) < 7 else 2)
 

@@ -1,4 +1,4 @@
-"""A study: its cells, and the configuration of each. Nothing here imports JAX."""
+"""A study: its cells and the configuration of each. This module does not import JAX."""
 
 import dataclasses
 from typing import Any
@@ -10,19 +10,19 @@ from jaxdodge.runs.folder import split
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One combination of the factors."""
+    """One combination of factor levels."""
 
     name: str
-    """Its levels, readable; no two cells have the same."""
+    """Its levels as text; unique in the study."""
     levels: dict[str, str]
-    """Of each factor, the level's name."""
+    """Level name by factor."""
     fields: dict[str, Any]
-    """All given fields of game and training, checked one by one only."""
+    """All fields of game and training that are set; each is valid, their combination may not be."""
     updates: int | None = None
-    """Budget, where that is in updates."""
+    """Budget, if it is given in updates."""
 
     def configuration(self) -> tuple[GameConfig, TrainConfig]:
-        """Game and training; raises ConfigError where the fields do not go together."""
+        """Configurations of game and training; raises ConfigError if the fields are incompatible."""
         game, train = split(self.fields)
         if self.updates is not None:
             total = timesteps_of(self.updates, game, train)
@@ -32,25 +32,25 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What a study file says."""
+    """The content of a study file."""
 
     name: str
     question: str
     factors: dict[str, list[str]]
-    """The names of each factor's levels, in the file's order."""
+    """Level names by factor, in the order of the file."""
     cells: list[Cell]
     seeds: int
     minutes: float | None
-    """Budget of training, where that is in minutes."""
+    """Training budget, if it is given in minutes."""
     episodes: int
-    """Of each evaluation."""
+    """Episodes of each evaluation."""
     conditions: dict[str, dict[str, Any]]
-    """By name, the fields of the game that differ from the training's."""
+    """Evaluation conditions by name: the game fields that differ from the training's."""
 
 
 def timesteps_of(updates: int, game: GameConfig, train: TrainConfig) -> int:
-    """Environment steps after which so many updates have been made, at least."""
+    """The fewest environment steps in which at least so many updates are made."""
     needed = rows_needed(game.frame_stack, train.n_step)
-    start = max(-(-train.learning_starts // train.num_envs), needed)
-    times = -(-start // train.train_freq) - 1 + -(-updates // train.gradient_steps)
-    return times * train.train_freq * train.num_envs
+    first_step = max(-(-train.learning_starts // train.num_envs), needed)
+    rounds = -(-first_step // train.train_freq) - 1 + -(-updates // train.gradient_steps)
+    return rounds * train.train_freq * train.num_envs

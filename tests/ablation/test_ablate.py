@@ -1,4 +1,4 @@
-"""The command `ablate`, from end to end: real trainings, in processes that are killed."""
+"""The command `ablate` with real trainings. In the slow tier its processes are interrupted and killed."""
 
 import contextlib
 import json
@@ -14,7 +14,11 @@ import psutil
 import pytest
 import yaml
 
-# All cells that train are one program, which is compiled once for all tests.
+from jaxdodge.ablate import ablate
+from jaxdodge.cli import guarded
+from jaxdodge.locks import locked
+
+# All cells share one program, which is compiled once for all tests.
 STUDY = {
     "question": "Does it work?",
     "base": {
@@ -30,7 +34,7 @@ STUDY = {
         "n_eval_episodes": 8,
         "eval_freq": 25_600,
     },
-    "factors": {"spawn_angle_degrees": [20, 30, 40]},
+    "factors": {"spawn_angle_degrees": [20, 30]},
     "seeds": 2,
     "budget": {"total_timesteps": 51_200},
     "evaluate": {"episodes": 8, "conditions": {"as trained": None, "slow": {"frames_per_step": 2}}},
@@ -54,7 +58,7 @@ sys.exit(status)
 
 
 class Command:
-    """The command in a folder; what it compiles is kept for the next one."""
+    """Runs the command in a folder; all runs share the cache of compiled programs."""
 
     def __init__(self, folder: Path, compiled: Path):
         self.folder = folder
@@ -83,7 +87,7 @@ class Command:
         return process.returncode, output, errors
 
     def scores(self, out: str) -> dict:
-        """results.json without times and without what depends on the machine."""
+        """results.json without times and hardware."""
         content = json.loads((self.folder / out / "results.json").read_text())
         for cell in content["cells"]:
             cell.pop("cost", None), cell.pop("hardware", None)
@@ -100,9 +104,28 @@ def command(tmp_path_factory) -> Command:
     return Command(tmp_path_factory.mktemp("ablate"), tmp_path_factory.getbasetemp() / "compiled")
 
 
+def in_this_process(command: Command, study: dict, out: str, *arguments: str) -> int:
+    """The exit status of the command, run without a process of its own."""
+    file = command.folder / "study.yaml"
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    return guarded(ablate, [str(file), "--out", str(command.folder / out), *arguments])
+
+
+CELLS = {f"{angle}": {"spawn_angle_degrees": angle} for angle in STUDY["factors"]["spawn_angle_degrees"]}
+WITH_FAILURES = STUDY | {"factors": {"cell": dict(sorted((CELLS | FAILING).items(), reverse=True))}}
+
+
+@pytest.fixture(scope="module")
+def failing(command) -> tuple[str, dict]:
+    """Output and results of a study in which three of five cells fail."""
+    status, output, errors = command(WITH_FAILURES, "failing")
+    assert (status, errors) == (1, "")
+    return output, command.scores("failing")
+
+
 @pytest.fixture(scope="module")
 def whole(command) -> dict:
-    """Scores of the study, never stopped."""
+    """Results of the study without interruption."""
     status, output, errors = command(STUDY, "whole")
     assert (status, errors) == (0, "")
     assert output.endswith(f"report: {command.folder / 'whole' / 'report.html'}\n")
@@ -117,51 +140,100 @@ def wait_until(happened, process: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
-def test_a_study_leaves_its_report_and_nothing_large(command, whole):
-    folder = command.folder / "whole"
+def test_a_study_writes_its_report_and_keeps_no_checkpoints(command, failing):
+    folder = command.folder / "failing"
     files = {"report.html", "report.md", "results.csv", "results.json", "figures", "cells", "runs"}
     assert files <= {path.name for path in folder.iterdir()}
-    assert [cell["error"] for cell in whole["cells"]] == [None] * 3
-    assert [len(cell["scores"]) for cell in whole["cells"]] == [2, 2, 2]
-    assert len({score for cell in whole["cells"] for score in cell["scores"]}) == 6
-    for cell in whole["cells"]:
+    cells = [cell for cell in failing[1]["cells"] if cell["error"] is None]
+    assert [len(cell["scores"]) for cell in cells] == [2, 2]
+    assert len({score for cell in cells for score in cell["scores"]}) == 4
+    for cell in cells:
         assert [point["timesteps"] for point in cell["curves"][0]] == [25_600, 51_200]
         means = [sum(each[seed]["mean"] for each in cell["evaluations"].values()) / 2 for seed in range(2)]
         assert cell["scores"] == pytest.approx(means)
-    assert not list(folder.glob("runs/*/models/checkpoints"))
+        assert not list(folder.glob(f"runs/{cell['key']}.*/models/checkpoints"))
     log = (folder / "log.txt").read_text()
     assert "Traceback" not in log
     for name in ("epoch", "evaluate", "_play"):
         assert log.count(f"Compiling jit({name})") == 1
 
 
-def test_killed_in_the_middle_it_ends_with_the_same_scores_and_repeats_nothing(command, whole):
+def test_failed_cells_are_named(command, failing):
+    output, results = failing
+    assert output.endswith("report.html; 3 cells failed\n")
+    errors = {cell["levels"]["cell"]: cell["error"] for cell in results["cells"]}
+    assert [name for name, error in errors.items() if error is None] == ["30", "20"]
+    report = (command.folder / "failing" / "report.md").read_text()
+    for name, start in (
+        (
+            "refused",
+            "response_frame: invalid value 5; expected a whole number, 0 <= value <= frames_per_step (1)",
+        ),
+        ("not finite", "reward is not finite from environment step "),
+        ("too large", "buffer_size: invalid value 2000000000; memory: "),
+    ):
+        assert errors[name].startswith(start)
+        assert f"- cell {name}: {errors[name]}" in report
+
+
+def test_finished_cells_are_not_computed_again(command, failing, capsys):
+    """The same cells under other names, and one of them with a result that diverged."""
+    factors = {"angle": CELLS | {"not finite": FAILING["not finite"]}}
+    before = command.cells("failing")
+    assert in_this_process(command, STUDY | {"factors": factors}, "failing") == 1
+    assert capsys.readouterr().out.count("started") == 0
+    assert command.cells("failing") == before
+    scores = [cell.get("scores") for cell in command.scores("failing")["cells"]]
+    own = {cell["levels"]["cell"]: cell.get("scores") for cell in failing[1]["cells"]}
+    assert scores == [own["20"], own["30"], None]
+
+
+def test_one_process_at_a_time(command, capsys):
+    with locked(command.folder / "locked", ""):
+        assert in_this_process(command, STUDY, "locked") == 2
+    expected = f"{command.folder / 'locked'}: in use by another process; expected another --out\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+@pytest.mark.slow
+def test_scores_do_not_depend_on_the_other_cells(failing, whole):
+    alone = {cell["levels"]["spawn_angle_degrees"]: cell["scores"] for cell in whole["cells"]}
+    found = {cell["levels"]["cell"]: cell.get("scores") for cell in failing[1]["cells"]}
+    assert {name: found[name] for name in alone} == alone
+
+
+@pytest.mark.slow
+def test_only_failures_that_may_have_passed_are_tried_again(command, failing):
+    """A divergence would repeat; memory may have become available."""
+    status, output, _ = command(WITH_FAILURES, "failing")
+    assert (status, re.findall("(.*): started", output)) == (1, ["cell too large"])
+
+
+@pytest.mark.slow
+def test_a_killed_study_resumes_with_the_same_scores(command, whole):
     process = command.start(STUDY, "killed")
     wait_until(lambda: command.cells("killed"), process)
     process.kill()
     process.communicate()
     before = command.cells("killed")
-    assert 1 <= len(before) < 3
+    assert len(before) == 1
     status, output, errors = command(STUDY, "killed")
     assert (status, errors) == (0, "")
     after = command.cells("killed")
     assert {name: after[name] for name in before} == before
-    assert len(re.findall("begins", output)) == 3 - len(before)
+    assert len(re.findall("started", output)) == 1
     assert command.scores("killed") == whole
 
-    # Once more: nothing to do. Another angle, another seed, another condition: only those.
-    status, output, _ = command(STUDY, "killed")
-    assert (status, output.count("begins")) == (0, 0)
-    assert command.cells("killed") == after
-    assert command.scores("killed") == whole
-    more = STUDY | {"factors": {"spawn_angle_degrees": [20, 30, 40, 50]}}
+    # A further angle: only that one is computed.
+    more = STUDY | {"factors": {"spawn_angle_degrees": [20, 30, 50]}}
     status, output, _ = command(more, "killed")
-    assert (status, re.findall("(.*): begins", output)) == (0, ["spawn_angle_degrees 50"])
+    assert (status, re.findall("(.*): started", output)) == (0, ["spawn_angle_degrees 50"])
     assert {name: command.cells("killed")[name] for name in after} == after
-    assert command.scores("killed")["cells"][:3] == whole["cells"]
+    assert command.scores("killed")["cells"][:2] == whole["cells"]
 
 
-def test_ctrl_c_is_orderly_and_the_same_command_goes_on(command, whole):
+@pytest.mark.slow
+def test_a_study_stopped_by_ctrl_c_resumes_with_the_same_scores(command, whole):
     process = command.start(STUDY, "stopped")
     wait_until(lambda: list((command.folder / "stopped" / "runs").glob("*/config.yaml")), process)
     process.send_signal(signal.SIGINT)
@@ -172,34 +244,8 @@ def test_ctrl_c_is_orderly_and_the_same_command_goes_on(command, whole):
     assert command.scores("stopped") == whole
 
 
-def test_a_cell_that_fails_is_named_and_the_others_are_as_without_it(command, whole):
-    cells = {f"{angle}": {"spawn_angle_degrees": angle} for angle in (20, 30, 40)} | FAILING
-    study = STUDY | {"factors": {"cell": dict(sorted(cells.items(), reverse=True))}}
-    status, output, errors = command(study, "failing")
-    assert (status, errors) == (1, "")
-    assert output.endswith("report.html; 3 cells failed\n")
-    found = {cell["levels"]["cell"]: cell for cell in command.scores("failing")["cells"]}
-    alone = {cell["levels"]["spawn_angle_degrees"]: cell for cell in whole["cells"]}
-    for angle, cell in alone.items():
-        assert found[angle]["scores"] == cell["scores"]
-    report = (command.folder / "failing" / "report.md").read_text()
-    for name, start in (
-        (
-            "refused",
-            "response_frame: invalid value 5; expected a whole number, 0 <= value <= frames_per_step (1)",
-        ),
-        ("not finite", "reward is not finite from environment step "),
-        ("too large", "buffer_size: invalid value 2000000000; memory: "),
-    ):
-        assert found[name]["error"].startswith(start)
-        assert f"- cell {name}: {found[name]['error']}" in report
-    # What is not finite would be so again; the others could have become possible.
-    status, output, _ = command(study, "failing")
-    assert (status, re.findall("(.*): begins", output)) == (1, ["cell too large"])
-
-
 def computing(driver: subprocess.Popen) -> list[psutil.Process]:
-    """Processes of Ray that are at a task."""
+    """Processes of Ray that compute a task."""
     found = []
     for each in psutil.Process(driver.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -208,8 +254,9 @@ def computing(driver: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
-def test_on_ray_with_a_worker_killed_the_scores_are_the_same(command, whole):
-    """The worker is killed in the middle of a cell; the driver stays without JAX to the end."""
+@pytest.mark.slow
+def test_on_ray_with_a_killed_worker_the_scores_are_the_same(command, whole):
+    """The driver never imports JAX."""
     process = command.start(STUDY, "ray", "--ray", "local", program=DRIVER)
     runs = command.folder / "ray" / "runs"
     wait_until(lambda: list(runs.glob("*/config.yaml")), process)
@@ -224,59 +271,46 @@ def test_on_ray_with_a_worker_killed_the_scores_are_the_same(command, whole):
     assert sorted(re.findall("(.*): finished in", output)) == [cell["name"] for cell in whole["cells"]]
     assert not psutil.wait_procs(started, timeout=60)[1]
 
-    # Nothing is left to do, here as there; and no process of Ray's is started for that.
-    status, output, _ = command(STUDY, "ray")
-    assert (status, output.count("begins")) == (0, 0)
 
-
-def test_a_dry_run_says_what_it_will_take_and_the_study_can_use_what_it_compiled(command, whole):
-    cells = {"20": {"spawn_angle_degrees": 20}, "40": {"spawn_angle_degrees": 40}} | FAILING
-    study = STUDY | {"factors": {"cell": cells}}
+@pytest.mark.slow
+def test_a_dry_run_estimates_and_keeps_only_compiled_programs(command):
+    study = STUDY | {"factors": {"cell": CELLS | FAILING}}
     status, output, errors = command(study, "dry", "--dry-run")
     assert (status, errors) == (0, "")
     lines = output.splitlines()
     assert lines[1] == "5 cells, 2 seeds each, 2 conditions"
     found = {line.split("  ")[0]: line for line in lines[3:-1]}
-    assert [*found] == [f"cell {name}" for name in cells]
+    assert [*found] == [f"cell {name}" for name in (*CELLS, *FAILING)]
     row = r"cell \d+ +([\d,]+) MB +2 +(\S.*? s) +(\S.*? s) +(\S.*? s)$"
     memory, *times = re.match(row, found["cell 20"]).groups()
     assert int(memory.replace(",", "")) > 100
-    # The same program: compiled once.
-    assert re.match(row, found["cell 40"]).groups() == (memory, "0.0 s", *times[1:])
-    assert re.match(r"cell refused +refused: response_frame: invalid value 5; ", found["cell refused"])
-    assert re.match(r"cell too large +refused: buffer_size: 2000000000 ", found["cell too large"])
-    assert lines[-1].startswith("in all, one after the other: ")
+    # The same program: its compilation is counted once.
+    assert re.match(row, found["cell 30"]).groups() == (memory, "0.0 s", *times[1:])
+    assert re.match(r"cell refused +invalid: response_frame: invalid value 5; ", found["cell refused"])
+    assert re.match(
+        r"cell too large +invalid: buffer_size: invalid value 2000000000", found["cell too large"]
+    )
+    assert lines[-1].startswith("total, one cell after another: ")
     left = [path.relative_to(command.folder / "dry").parts[0] for path in (command.folder / "dry").rglob("*")]
     assert {*left} <= {"compiled"}
 
 
-def test_one_process_at_a_time(command, whole):
-    process = command.start(STUDY | {"seeds": 3}, "whole")
-    try:
-        wait_until(lambda: "begins" in process.stdout.readline(), process)
-        status, output, errors = command(STUDY, "whole")
-        assert (status, output) == (2, "")
-        assert (
-            errors
-            == f"{command.folder / 'whole'}: another process is at this study; expected another --out\n"
-        )
-    finally:
-        process.kill()
-        process.communicate()
-
-
 @pytest.mark.parametrize(
-    ("study", "arguments", "refusal"),
+    ("study", "arguments", "message"),
     [
         (STUDY | {"seeds": 0}, [], r"study.yaml:\d+: seeds: invalid value 0; expected a whole number"),
-        (STUDY, ["--full"], r"study.yaml:1: full: there is no such section"),
+        (STUDY, ["--full"], r"study.yaml:1: full: no such section"),
         (STUDY, ["--ray", "nowhere:1"], r"ray: 'nowhere:1': "),
         (STUDY, ["--cpus-per-cell", "0"], r"cpus_per_cell: invalid value 0.0; expected a number, 0 < value"),
         (STUDY, ["--out"], r".*--out"),
     ],
 )
-def test_a_refusal_is_one_line(command, study, arguments, refusal):
-    status, _, errors = command(study, "refused", *arguments)
+def test_an_error_is_one_line(command, study, arguments, message, capsys):
+    try:
+        status = in_this_process(command, study, "invalid", *arguments)
+    except SystemExit as stop:
+        status = stop.code
     assert status == 2
+    errors = capsys.readouterr().err
     assert errors.count("\n") == 1
-    assert re.search(refusal, errors)
+    assert re.search(message, errors)

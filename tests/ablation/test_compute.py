@@ -1,4 +1,4 @@
-"""What a cell's process decides before and while it trains; whole trainings are in test_ablate."""
+"""Decisions before and during the training of a cell; whole trainings are in test_ablate.py."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -7,8 +7,8 @@ import pytest
 from ablation_jobs import tasks
 
 from jaxdodge.ablation import compute
-from jaxdodge.ablation.calibration import in_all
-from jaxdodge.ablation.cells import Task, training_key
+from jaxdodge.ablation.dry_run import total_seconds
+from jaxdodge.ablation.tasks import Task, training_key
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.memory import TooLargeError
 
@@ -37,7 +37,7 @@ def task(tmp_path) -> Task:
 
 @pytest.fixture
 def most(monkeypatch) -> SimpleNamespace:
-    """As many `seeds` as fit together; in place of trainings, `make`."""
+    """Sets how many `seeds` fit into memory together; `make` replaces the training."""
     most = SimpleNamespace(seeds=2, make=lambda *_: None)
 
     def training(game, train):
@@ -49,11 +49,11 @@ def most(monkeypatch) -> SimpleNamespace:
     return most
 
 
-def seeds(parts: list[Task]) -> list[tuple[int, int]]:
-    return [(part.train.seed, part.train.seeds) for part in parts]
+def seeds(groups: list[Task]) -> list[tuple[int, int]]:
+    return [(part.train.seed, part.train.seeds) for part in groups]
 
 
-def test_seeds_that_do_not_fit_are_trained_in_the_fewest_parts_that_do(task, most):
+def test_seeds_are_trained_in_the_fewest_groups_that_fit(task, most):
     assert seeds(compute.fitting(task)[1]) == [(3, 2), (5, 2), (7, 1)]
     most.seeds = 3
     assert seeds(compute.fitting(task)[1]) == [(3, 3), (6, 2)]
@@ -64,7 +64,7 @@ def test_seeds_that_do_not_fit_are_trained_in_the_fewest_parts_that_do(task, mos
         compute.fitting(task)
 
 
-def test_after_a_part_that_was_interrupted_no_other_begins(task, most):
+def test_after_an_interruption_no_other_group_starts(task, most):
     begun = []
 
     def interrupted_at_once(_, train):
@@ -75,25 +75,29 @@ def test_after_a_part_that_was_interrupted_no_other_begins(task, most):
     assert begun == [3]
 
 
-def test_an_estimate_has_the_parts_of_the_training(task, most):
-    """Three parts of two sizes; five seeds, of 2 times 4 episodes while training and 2 afterwards."""
-    _, parts = compute.fitting(task)
-    found = in_all(task, parts, compiled=10.0, epochs=100.0, episode=1.0)
+def test_an_estimate_counts_the_groups(task, most):
+    """Three groups of two sizes; five seeds with 2 x 4 episodes during training and 2 afterwards."""
+    _, groups = compute.fitting(task)
+    found = total_seconds(task, groups, compiled=10.0, epochs=100.0, episode=1.0)
     assert found == {"compile": 20, "epochs": 300, "evaluations": 50}
-    timed = in_all(dataclasses.replace(task, minutes=2.0), parts, compiled=10.0, epochs=100.0, episode=1.0)
+    timed = total_seconds(
+        dataclasses.replace(task, minutes=2.0), groups, compiled=10.0, epochs=100.0, episode=1.0
+    )
     assert timed == {"compile": 20, "epochs": 360, "evaluations": 10}
 
 
-def test_a_result_is_not_filed_under_code_that_did_not_make_it(task, most):
-    with pytest.raises(ConfigError, match="the code here is another than the study's"):
+def test_a_task_of_other_code_is_rejected(task, most):
+    with pytest.raises(ConfigError, match="the code on this machine differs from the study's"):
         next(compute.compute(dataclasses.replace(task, key="0" * 16)))
     assert not list(task.folder.iterdir())
 
 
-def test_minutes_begin_after_the_first_epoch_and_go_on_where_they_were():
-    clock, told = [500.0], []
+def test_minutes_start_after_the_first_epoch_and_resume():
+    clock, reports = [500.0], []
     for before, spent in ((0.0, 0.5), (15.0, 0.75)):
-        progress = compute.Progress(told.append, 1.0, before).begin(2_000_000_000, 0, lambda: clock[0])
+        progress = compute.BudgetProgress(reports.append, 1.0, before).begin(
+            2_000_000_000, 0, lambda: clock[0]
+        )
         clock[0] += 100
         assert progress.spent == 0
         progress.advance(25_600, {"steps_per_second": 1.0})
@@ -101,4 +105,4 @@ def test_minutes_begin_after_the_first_epoch_and_go_on_where_they_were():
         clock[0] += 30
         progress.advance(25_600, {"steps_per_second": 1.0})
         assert progress.spent == spent
-        assert told[-1] == {"done": spent, "left": 60 * (1 - spent)}
+        assert reports[-1] == {"done": spent, "left": 60 * (1 - spent)}

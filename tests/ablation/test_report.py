@@ -1,4 +1,4 @@
-"""The report: what the intervals say, every number in the CSV, and how a browser takes it."""
+"""The report: its conclusions, the numbers in the CSV, and how a browser shows it."""
 
 import csv
 import json
@@ -15,14 +15,14 @@ import yaml
 from ablation_jobs import result
 from websockets.sync.client import connect
 
-from jaxdodge.ablation.cells import Store
-from jaxdodge.ablation.document import to_markdown
-from jaxdodge.ablation.measures import COSTS, measures, profile_interval
-from jaxdodge.ablation.report import write_report
-from jaxdodge.ablation.running import Outcome, load, outcomes_of
-from jaxdodge.ablation.sections import comparison, sections
+from jaxdodge.ablation import plots
+from jaxdodge.ablation.report import render, write_report
+from jaxdodge.ablation.report_content import comparison, report_content
+from jaxdodge.ablation.result_rows import COSTS, profile_interval, result_rows
+from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_file import read_study
+from jaxdodge.ablation.study_run import CellResult, cell_results, load
 
 STUDY = {
     "question": "Which <b>is</b> it?",
@@ -46,19 +46,19 @@ def folder(tmp_path_factory) -> Path:
     file = folder / "study.yaml"
     file.write_text(yaml.safe_dump(STUDY, sort_keys=False))
     study = read_study(file)
-    outcomes = outcomes_of(study, folder)
-    store = Store(folder / "cells")
-    for outcome in outcomes:
-        content = result(outcome.task)
-        level = 100 * outcome.task.game.frame_stack + 10 * (not outcome.task.game.image_grayscale)
+    cells = cell_results(study, folder)
+    store = ResultStore(folder / "cells")
+    for cell in cells:
+        content = result(cell.task)
+        level = 100 * cell.task.game.frame_stack + 10 * (not cell.task.game.image_grayscale)
         for evaluations in content["evaluations"].values():
             evaluations[:] = [{"mean": float(level + seed), "survival": seed / 10} for seed in range(4)]
         content["sample_frame"] = PNG
         content["cost"] = dict.fromkeys(COSTS, 5)
         content["hardware"] = {"cpu": "a <fast> one"}
-        store.write(outcome.task.name, content)
-    load(outcomes, store)
-    write_report(study, outcomes, folder)
+        store.write(cell.task.name, content)
+    load(cells, store)
+    write_report(study, cells, folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def of(rows: list[dict], figure: str) -> dict:
     }
 
 
-def test_numbers_that_are_known_by_hand(rows):
+def test_numbers_match_a_calculation_by_hand(rows):
     scores = of(rows, "score")
     assert [value for value, _, _ in scores.values()] == [101.5, 111.5, 201.5, 211.5]
     for value, low, high in scores.values():
@@ -102,43 +102,43 @@ def test_numbers_that_are_known_by_hand(rows):
     assert {float(row["value"]) for row in costs} == {5}
 
 
-def made_up(folder: Path) -> tuple[Study, list[Outcome]]:
+def made_up(folder: Path) -> tuple[Study, list[CellResult]]:
     """The study of `folder`, with its results."""
     study = read_study(folder / "study.yaml")
-    outcomes = outcomes_of(study, folder)
-    load(outcomes, Store(folder / "cells"))
-    return study, outcomes
+    cells = cell_results(study, folder)
+    load(cells, ResultStore(folder / "cells"))
+    return study, cells
 
 
-def test_effects_are_left_out_where_a_cell_of_the_grid_is_missing(folder):
-    study, outcomes = made_up(folder)
-    outcomes[0].error = "no luck"
-    rows = measures(study, outcomes)
+def test_effects_need_a_full_grid(folder):
+    study, cells = made_up(folder)
+    cells[0].error = "no luck"
+    rows = result_rows(study, cells)
     assert not {"main_effect", "pair_mean", "interaction"} & {row["figure"] for row in rows}
-    text = to_markdown("", sections(study, outcomes, rows))
-    assert text.count("No main effects and interactions: they need all cells of a whole grid.") == 1
-    # Without the other cell of that level too, what is left is a grid again.
-    outcomes[1].error = "no luck"
-    effects = [row for row in measures(study, outcomes) if row["figure"] == "main_effect"]
+    text = render("markdown.j2", report_content(study, cells, rows))
+    assert text.count("No main effects and interactions: they need all cells of a full grid.") == 1
+    # Without the other cell of that level, the rest is a full grid again.
+    cells[1].error = "no luck"
+    effects = [row for row in result_rows(study, cells) if row["figure"] == "main_effect"]
     assert [row["of"] for row in effects] == ["frame_stack 2", "colour gray", "colour colour"]
 
 
 def test_a_profile_draws_a_seed_with_all_its_conditions():
-    # One seed is below and one above, in all of them: half of the time both draws are the same seed.
+    # One seed is below and one above in all conditions; half of the draws take one seed twice.
     low, high = profile_interval(np.float64([[0] * 9, [1] * 9]), np.float64([0.5]))
     assert (low.tolist(), high.tolist()) == ([0], [1])
 
 
-def test_costs_of_seeds_that_were_trained_apart_add_up_but_for_memory(folder):
-    study, outcomes = made_up(folder)
-    (whole,) = outcomes[0].results
-    outcomes[0].results = [
+def test_costs_of_groups_add_up_except_memory(folder):
+    study, cells = made_up(folder)
+    (whole,) = cells[0].results
+    cells[0].results = [
         whole
         | {"seeds": whole["seeds"][part], "curves": whole["curves"][part]}
         | {"evaluations": {name: each[part] for name, each in whole["evaluations"].items()}}
         for part in (slice(0, 2), slice(2, 4))
     ]
-    costs = [row for row in measures(study, outcomes[:1]) if row["figure"] == "cost"]
+    costs = [row for row in result_rows(study, cells[:1]) if row["figure"] == "cost"]
     assert {row["other"]: row["value"] for row in costs} == dict.fromkeys(COSTS, 10) | {"memory_bytes": 5}
 
 
@@ -169,20 +169,25 @@ def test_json_has_nothing_but_json(folder):
     assert content["cells"][0]["scores"] == [100, 101, 102, 103]
 
 
+def test_a_curve_of_one_point_shows_the_point():
+    point = {"of": "cell", "steps": 100, "value": 5.0, "low": 4.0, "high": 6.0}
+    assert "<use " in plots.learning_curves([point], "steps").split('id="patch_2"')[1].split("axis")[0]
+
+
 def row(name: str, value: float, low: float, high: float) -> dict:
     return {"of": name, "value": value, "low": low, "high": high}
 
 
-def test_where_intervals_overlap_it_says_so():
+def test_conclusions_name_overlapping_intervals():
     lines = comparison([row("a", 1, 0, 2), row("b", 9, 8, 10), row("c", 7, 5, 8), row("d", 3, 2, 4)])
     assert lines == [
         "highest: b, 9.0 [8.0, 10.0]",
-        "intervals overlap with the highest, so they are not told apart: c, 7.0 [5.0, 8.0]",
-        "intervals wholly below the highest: d, 3.0 [2.0, 4.0]; a, 1.0 [0.0, 2.0]",
-        "of the others, intervals overlap of: d and a",
+        "not distinguishable from the highest, intervals overlap: c, 7.0 [5.0, 8.0]",
+        "below the highest, intervals do not overlap: d, 3.0 [2.0, 4.0]; a, 1.0 [0.0, 2.0]",
+        "of the others, these intervals overlap: d and a",
     ]
     assert comparison([row("a", 9, 8, 10), row("b", 8, 6, 9), row("c", 6, 5, 7), row("d", 1, 0, 2)])[3:] == [
-        "of the others, intervals overlap of: b and c"
+        "of the others, these intervals overlap: b and c"
     ]
     assert comparison([row("a", 1, 0, 2)]) == ["highest: a, 1.0 [0.0, 2.0]"]
 

@@ -1,13 +1,13 @@
-"""Study files: what follows from them, and every refusal with its place."""
+"""Study files: the cells they define, and every error with its line."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from jaxdodge.ablation.running import outcomes_of
 from jaxdodge.ablation.study import timesteps_of
 from jaxdodge.ablation.study_file import read_study
+from jaxdodge.ablation.study_run import cell_results
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.folder import changed_game, split
 from jaxdodge.runs.options import DEFAULTS
@@ -38,7 +38,7 @@ def write(tmp_path, text: str) -> Path:
     return file
 
 
-def test_the_grid_of_the_factors(tmp_path):
+def test_cells_are_the_grid_of_the_factors(tmp_path):
     study = read_study(write(tmp_path, GOOD))
     assert study.factors == {"frame_stack": ["1", "2"], "timing": ["every frame", "lagging"]}
     assert [cell.name for cell in study.cells] == [
@@ -61,7 +61,7 @@ def test_the_grid_of_the_factors(tmp_path):
     assert study.conditions == {"as trained": {}, "slow": {"fps": 30.0}}
 
 
-def test_listed_cells_a_grid_of_conditions_and_the_full_version(tmp_path):
+def test_listed_cells_grid_of_conditions_and_full_version(tmp_path):
     content = yaml.safe_load(GOOD)
     content["cells"] = [
         {"timing": "lagging", "frame_stack": 2},
@@ -85,9 +85,9 @@ def test_listed_cells_a_grid_of_conditions_and_the_full_version(tmp_path):
     assert train.total_timesteps == timesteps_of(100, game, train)
 
 
-def test_a_condition_that_cannot_be_played_is_named(tmp_path):
+def test_an_invalid_condition_is_named(tmp_path):
     text = GOOD.replace("slow: {fps: 30}", "late: {response_frame: 5}")
-    errors = [outcome.error for outcome in outcomes_of(read_study(write(tmp_path, text)), tmp_path)]
+    errors = [outcome.error for outcome in cell_results(read_study(write(tmp_path, text)), tmp_path)]
     assert [error and error.split(";")[0] for error in errors] == [
         "condition late: response_frame: invalid value 5",
         None,
@@ -96,7 +96,7 @@ def test_a_condition_that_cannot_be_played_is_named(tmp_path):
     ]
 
 
-def test_with_a_budget_in_minutes_nothing_else_ends_a_training_or_depends_on_its_end(tmp_path):
+def test_a_budget_in_minutes_sets_no_other_limit(tmp_path):
     text = GOOD.replace("{total_timesteps: 1000}", "{minutes: 2}")
     study = read_study(write(tmp_path, text))
     _, train = study.cells[0].configuration()
@@ -111,12 +111,12 @@ def test_with_a_budget_in_minutes_nothing_else_ends_a_training_or_depends_on_its
 @pytest.mark.parametrize(
     "fields", [{}, {"train_freq": 3, "learning_starts": 4999, "frame_stack": 9, "n_step": 7}]
 )
-def test_a_budget_of_updates_is_enough_steps_and_not_one_too_many(updates, fields):
+def test_a_budget_in_updates_is_the_fewest_environment_steps(updates, fields):
     game, train = split({**DEFAULTS, **fields})
     total = timesteps_of(updates, game, train)
 
     def made(timesteps: int) -> int:
-        """As the epoch decides whether to learn, see `SAC`."""
+        """The number of updates, with the update condition of the training epoch."""
         needed = max(game.frame_stack - 1, 1) + train.n_step + 2
         steps = range(1, timesteps // train.num_envs + 1)
         learning = [
@@ -128,7 +128,7 @@ def test_a_budget_of_updates_is_enough_steps_and_not_one_too_many(updates, field
     assert made(total) >= updates > made(total - train.num_envs)
 
 
-def test_a_preset_is_the_base_of_the_base(tmp_path):
+def test_a_preset_provides_defaults_for_base(tmp_path):
     (tmp_path / "preset.yaml").write_text("gamma: 0.5\ntau: 0.1\nseeds: 7\n")
     text = GOOD.replace("gamma: 0.9", "preset: preset.yaml\n  tau: 0.2")
     _, train = read_study(write(tmp_path, text)).cells[0].configuration()
@@ -139,30 +139,30 @@ def test_a_preset_is_the_base_of_the_base(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "refusal"),
+    ("old", "new", "message"),
     [
-        ("question: Which?\n", "", ":1: question: must be text: what the study is to answer"),
+        ("question: Which?\n", "", ":1: question: must be text: the question that the study answers"),
         (
             "seeds: 2",
             "seed: 2",
             ":9: seed: no such field of a study; did you mean seeds? (expected: question, ",
         ),
         ("seeds: 2", "seeds: 0", ":9: seeds: invalid value 0; expected a whole number, 1 <= value <= 1000"),
-        ("seeds: 2", "seeds: 2\nseeds: 3", ":10: seeds: is there twice"),
+        ("seeds: 2", "seeds: 2\nseeds: 3", ":10: seeds: duplicate key"),
         (
             "gamma: 0.9",
             "gama: 0.9",
             ":3: base.gama: no such field of the game or the training; did you mean gamma? (",
         ),
         ("gamma: 0.9", "gamma: 9", ":3: base.gamma: invalid value 9; expected a number, 0 <= value <= 1"),
-        ("gamma: 0.9", "seeds: 3", ":3: base.seeds: not here; it is a key of the study"),
+        ("gamma: 0.9", "seeds: 3", ":3: base.seeds: not allowed here; it is a key of the study"),
         ("gamma: 0.9", "preset: none.yaml", ":3: base.preset: "),
         (
             "frame_stack:",
             "frame_stak:",
             ":5: factors.frame_stak: no such field of the game or the training; did you",
         ),
-        ("[1, 2]", "[]", ":5: factors.frame_stack: has no levels, so the grid is empty"),
+        ("[1, 2]", "[]", ":5: factors.frame_stack: must have at least one level"),
         ("[1, 2]", "7", ":5: factors.frame_stack: must be a list of values, or a mapping of names to fields"),
         (
             "[1, 2]",
@@ -174,7 +174,7 @@ def test_a_preset_is_the_base_of_the_base(tmp_path):
         (
             "frame_stack: [1, 2]",
             "total_timesteps: [1, 2]",
-            ":5: factors.total_timesteps: not here; `budget` sets it",
+            ":5: factors.total_timesteps: not allowed here; use `budget`",
         ),
         (
             "frame_stack: [1, 2]",
@@ -194,24 +194,24 @@ def test_a_preset_is_the_base_of_the_base(tmp_path):
         (
             "{frames_per_step: 7, response_frame: 0}",
             "{response_frame: 1, frames_per_step: 1}",
-            ":4: factors: duplicate cell: frame_stack 1, timing lagging is the same as frame_stack 1",
+            ":4: factors: duplicate cell: frame_stack 1, timing lagging equals frame_stack 1",
         ),
-        ("seeds: 2", "cells: []", ":9: cells: must be a list of cells, with at least one"),
-        ("seeds: 2", "cells:\n- {frame_stack: 1}", ":10: cells.0: has no level of factor timing"),
+        ("seeds: 2", "cells: []", ":9: cells: must be a list with at least one item"),
+        ("seeds: 2", "cells:\n- {frame_stack: 1}", ":10: cells.0: missing level of factor timing"),
         (
             "seeds: 2",
             "cells:\n- {frame_stack: 3, timing: lagging}",
-            ":10: cells.0.frame_stack: 3 is not one of its levels; expected 1, 2",
+            ":10: cells.0.frame_stack: no level 3; expected 1, 2",
         ),
         (
             "seeds: 2",
             "cells:\n- {frame_stack: 1, timing: lagging}\n- {timing: lagging, frame_stack: 1}",
-            ":11: cells.1: duplicate cell: frame_stack 1, timing lagging is the same as",
+            ":11: cells.1: duplicate cell: frame_stack 1, timing lagging equals",
         ),
         (
             "budget: {total_timesteps: 1000}",
             "",
-            ":1: budget: missing: what a cell may take; expected one of total_",
+            ":1: budget: missing; expected one of total_",
         ),
         ("{total_timesteps: 1000}", "{hours: 2}", ":10: budget.hours: no such field of a budget"),
         (
@@ -239,36 +239,36 @@ def test_a_preset_is_the_base_of_the_base(tmp_path):
         ("seeds: 2", "full: {full: 3}", ":9: full.full: no such field of a study"),
         ("question: Which?", "question: [", ": not valid YAML ("),
         ("question: Which?", f"question: {'[' * 600}", ": not valid YAML ("),
-        ("gamma: 0.9", "gamma: &a {x: *a}", ":3: base.gamma.x: an alias of what it is in has no end"),
+        ("gamma: 0.9", "gamma: &a {x: *a}", ":3: base.gamma.x: recursive alias"),
         (
             "frame_stack: [1, 2]",
             "frame_stack: &a [1, *a]",
-            ":5: factors.frame_stack.1: an alias of what ",
+            ":5: factors.frame_stack.1: recursive alias",
         ),
         ("question: Which?", "- 1", ": not valid YAML ("),
     ],
 )
-def test_a_refusal_is_one_line_that_names_the_place(tmp_path, old, new, refusal):
+def test_an_error_is_one_line_with_file_and_line_number(tmp_path, old, new, message):
     assert GOOD.count(old) == 1
     file = write(tmp_path, GOOD.replace(old, new))
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as raised:
         read_study(file)
-    assert str(refused.value).startswith(f"{file}{refusal}")
-    assert "\n" not in str(refused.value)
+    assert str(raised.value).startswith(f"{file}{message}")
+    assert "\n" not in str(raised.value)
 
 
-def test_files_that_are_no_studies(tmp_path):
+def test_files_that_are_not_studies(tmp_path):
     with pytest.raises(ConfigError, match=r"none.yaml: cannot be read \(No such file"):
         read_study(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="must be a YAML mapping"):
         read_study(write(tmp_path, "[1]"))
-    with pytest.raises(ConfigError, match="there is no such section, so there is only the one version"):
+    with pytest.raises(ConfigError, match="full: no such section; the study has only one version"):
         read_study(write(tmp_path, GOOD), full=True)
 
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
-def test_every_cell_of_the_studies_in_the_package_is_accepted(file, full):
+def test_every_cell_of_the_shipped_studies_is_valid(file, full):
     study = read_study(file, full)
     assert study.question.endswith("?")
     for cell in study.cells:
@@ -277,7 +277,7 @@ def test_every_cell_of_the_studies_in_the_package_is_accepted(file, full):
             changed_game(game, fields)
 
 
-def test_all_studies_are_there():
+def test_all_studies_are_shipped():
     names = (
         "agent frame_stacking image_critics observation resolution spawn_angle stacking_by_resolution timing"
     )

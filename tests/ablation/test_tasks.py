@@ -10,8 +10,9 @@ from ablation_jobs import result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdodge.ablation.cells import Store, Task, condition_key, program_of, training_key
+from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.study_file import read_study
+from jaxdodge.ablation.tasks import Task, condition_key, program_key, training_key
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.runs.folder import split
@@ -35,16 +36,18 @@ def key(fields: dict) -> str:
     return training_key(*split({**DEFAULTS, "response_frame": None, **fields}), None)
 
 
+@settings(max_examples=50)
 @given(FIELDS, st.randoms(use_true_random=False))
-def test_order_and_written_out_defaults_have_no_influence_on_a_key(fields, shuffler: random.Random):
+def test_a_key_ignores_order_and_explicit_defaults(fields, shuffler: random.Random):
     game, train = split({**DEFAULTS, "response_frame": None, **fields})
     written = [*(dataclasses.asdict(game) | dataclasses.asdict(train)).items()]
     shuffler.shuffle(written)
     assert key(fields) == key(dict(written))
 
 
+@settings(max_examples=50)
 @given(FIELDS, FIELDS)
-def test_keys_are_equal_where_configurations_are(one, other):
+def test_keys_are_equal_if_and_only_if_configurations_are(one, other):
     same = split({**DEFAULTS, "response_frame": None, **one}) == split(
         {**DEFAULTS, "response_frame": None, **other}
     )
@@ -53,7 +56,7 @@ def test_keys_are_equal_where_configurations_are(one, other):
 
 @settings(max_examples=20)
 @given(st.permutations(["question", "base", "factors", "seeds", "budget"]), st.booleans())
-def test_a_file_in_another_order_has_the_same_cells(tmp_path_factory, order, written_out):
+def test_the_order_of_a_file_does_not_change_its_cells(tmp_path_factory, order, written_out):
     content = {
         "question": "Which?",
         "base": {"gamma": 0.9} | ({"tau": 0.005, "batch_size": 256.0 and 256} if written_out else {}),
@@ -68,7 +71,7 @@ def test_a_file_in_another_order_has_the_same_cells(tmp_path_factory, order, wri
     assert keys == [key(fields | {"frame_stack": stack}) for stack in (1, 2)]
 
 
-def test_seeds_are_no_part_of_a_key_and_a_budget_in_minutes_is():
+def test_a_key_ignores_seeds_and_includes_minutes():
     game, train = split(DEFAULTS)
     other = dataclasses.replace(train, seed=5, seeds=3)
     assert training_key(game, train, None) == training_key(game, other, None)
@@ -82,14 +85,14 @@ def task(tmp_path) -> Task:
     return Task("cell", "abc", game, TrainConfig(seeds=3), None, {"one": game}, 4, tmp_path / "runs")
 
 
-def test_only_what_is_new_is_missing(task, tmp_path):
-    store = Store(tmp_path / "cells")
+def test_only_new_seeds_and_conditions_are_missing(task, tmp_path):
+    store = ResultStore(tmp_path / "cells")
     assert store.missing(task) == [task]
     store.write(task.name, result(task))
     assert store.missing(task) == []
     # Fewer seeds and no new ones; more seeds; another condition; another cell.
-    assert store.missing(task.of_seeds(1, 1)) == []
-    assert store.missing(task.of_seeds(0, 5)) == [task.of_seeds(3, 2)]
+    assert store.missing(task.with_seeds(1, 1)) == []
+    assert store.missing(task.with_seeds(0, 5)) == [task.with_seeds(3, 2)]
     more = dataclasses.replace(task, conditions=task.conditions | {"two": task.game})
     (evaluation,) = store.missing(more)
     assert (evaluation.train, evaluation.conditions) == (task.train, {"two": task.game})
@@ -106,35 +109,35 @@ def test_only_what_is_new_is_missing(task, tmp_path):
     assert store.missing(more) == []
 
 
-def test_seeds_that_were_trained_apart_are_a_cell_together(task, tmp_path):
-    store = Store(tmp_path)
-    store.write("abc.2-2", result(task.of_seeds(2, 1)))
-    assert store.missing(task) == [task.of_seeds(0, 2)]
-    store.write("abc.0-1", result(task.of_seeds(0, 2)))
+def test_groups_of_seeds_form_one_cell(task, tmp_path):
+    store = ResultStore(tmp_path)
+    store.write("abc.2-2", result(task.with_seeds(2, 1)))
+    assert store.missing(task) == [task.with_seeds(0, 2)]
+    store.write("abc.0-1", result(task.with_seeds(0, 2)))
     assert store.missing(task) == []
     assert [one["seeds"] for one in store.results("abc")] == [[0, 1], [2]]
 
 
-def test_parts_have_all_seeds_and_nearly_one_size(task):
-    ten = task.of_seeds(7, 10)
-    assert ten.in_parts(1) == [ten]
-    assert [(part.train.seed, part.train.seeds) for part in ten.in_parts(4)] == [
+def test_groups_have_all_seeds_and_nearly_equal_sizes(task):
+    ten = task.with_seeds(7, 10)
+    assert ten.split(1) == [ten]
+    assert [(part.train.seed, part.train.seeds) for part in ten.split(4)] == [
         *((7, 3), (10, 3)),
         *((13, 2), (15, 2)),
     ]
-    assert [part.train.seed for part in ten.in_parts(10)] == [*range(7, 17)]
-    # Those of one size are one program.
-    assert len({program_of(part) for part in ten.in_parts(4)}) == 2
+    assert [part.train.seed for part in ten.split(10)] == [*range(7, 17)]
+    # Groups of one size share a program.
+    assert len({program_key(part) for part in ten.split(4)}) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"key": "other", "seeds": [0, 1, 2]}'])
 def test_a_damaged_file_counts_as_missing(task, tmp_path, content):
     (tmp_path / f"{task.name}.json").write_text(content)
-    assert Store(tmp_path).missing(task) == [task]
+    assert ResultStore(tmp_path).missing(task) == [task]
 
 
-def test_a_cell_that_diverged_is_a_result(task, tmp_path):
-    store = Store(tmp_path)
+def test_a_divergence_is_a_result(task, tmp_path):
+    store = ResultStore(tmp_path)
     store.write(task.name, {"key": "abc", "seeds": [0, 1, 2], "error": "value is not finite"})
     assert store.missing(task) == []
     assert json.loads((tmp_path / "abc.0-2.json").read_text())["error"] == "value is not finite"
