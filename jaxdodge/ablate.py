@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxdodge import resources
 from jaxdodge.ablation.dry_run import dry_run
 from jaxdodge.ablation.local_executor import Event, run_locally
 from jaxdodge.ablation.ray_executor import run_on_ray
@@ -34,7 +35,7 @@ class Ablate:
     """
 
     study: Annotated[Path, tyro.conf.Positional]
-    """Study file, see configs/studies and docs/studies.md."""
+    """Study file, or the name of one in configs/studies; see docs/studies.md."""
     out: Path | None = None
     """Folder for results and report; default: results/studies/NAME, or NAME_full with --full."""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -60,7 +61,7 @@ class Ablate:
 def ablate(arguments: list[str]) -> int:
     """Parse the arguments, run the study, write the report; returns the exit status."""
     options = parse(lambda: tyro.cli(Ablate, prog="python -m jaxdodge.ablate", args=arguments))
-    study = read_study(options.study, options.full)
+    study = read_study(resources.preset(options.study, "studies"), options.full)
     out = options.out or Path("results/studies") / (study.name + ("_full" if options.full else ""))
     cells, store = cell_results(study, out), ResultStore(out / "cells")
     summary = (

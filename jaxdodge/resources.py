@@ -24,21 +24,19 @@ def preset(name: str | Path, folder: str = "") -> Path:
     """The file of a preset, or the user's own file.
 
     Args:
-        name: a path of a file, which wins; or the name of a preset, as in `presets`.
+        name: a path, or the name of a preset as in `presets`. A file of that name wins.
         folder: as for `presets`.
 
     Raises:
-        ConfigError: neither a file nor a preset.
+        ConfigError: a name, without folder and suffix, of neither a file nor a preset.
     """
     path = Path(name)
-    known = presets(folder)
-    if path.is_file():
+    if path.is_file() or path.suffix or len(path.parts) > 1:
         return path
-    if f"{name}" in known:
+    known = presets(folder)
+    if path.name in known:
         return _configs() / folder / f"{name}.yaml"
-    if path.suffix or len(path.parts) > 1:
-        raise ConfigError(f"{name}: no such file")
-    near = difflib.get_close_matches(f"{name}", known, n=1)
+    near = difflib.get_close_matches(path.name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected a YAML file or one of {', '.join(known)}"
     raise ConfigError(f"{name}: no such file or preset; {hint}")
 
