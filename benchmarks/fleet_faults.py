@@ -41,9 +41,9 @@ GAME = GameConfig(
 FAULTS = {
     "SIGKILL of the server": "unreachable",
     "SIGKILL of its parent": "exited",
-    "SIGSTOP of the server": "deadline",
-    "SIGSTOP of its parent": "deadline",
-    "delay": "deadline",
+    "SIGSTOP of the server": "timeout",
+    "SIGSTOP of its parent": "timeout",
+    "delay": "timeout",
     "reset": "unreachable",
     "cut": "unreachable",
     "garbage": "bad_response",
@@ -63,8 +63,8 @@ class Options:
     """Servers in the fleet."""
     every: int = 500
     """Steps per fault, on average."""
-    deadline: float = 5.0
-    """Seconds for an answer."""
+    timeout: float = 5.0
+    """Seconds to wait for a response."""
     seed: int = 0
     """Of actions and faults."""
     server_command: str = "{python} -m jaxdodge.serve --mode lockstep --http --port {server_port} --log {log}"
@@ -87,14 +87,14 @@ def play(options: Options, folder: Path, log: Path) -> tuple[dict[str, Any], lis
     random = np.random.default_rng(options.seed)
     server = options.server_command.replace("{python}", sys.executable).replace("{log}", str(log))
     command = (
-        f"{sys.executable} {TESTS / 'fault_proxy.py'} {{port}} {folder} {options.deadline + 0.5} -- {server}"
+        f"{sys.executable} {TESTS / 'fault_proxy.py'} {{port}} {folder} {options.timeout + 0.5} -- {server}"
     )
     fleet = Fleet(
         GAME,
         server_command=command,
         num_envs=options.servers,
-        deadline=options.deadline,
-        start_deadline=300.0,
+        timeout=options.timeout,
+        start_timeout=300.0,
         max_restarts=options.steps,
     )
     injected: collections.Counter[str] = collections.Counter()
@@ -182,7 +182,7 @@ def main(options: Options) -> int:
     if options.out is not None:
         options.out.write_text(json.dumps(report, indent=1) + "\n")
     good = (
-        figures["longest_step_seconds"] <= options.deadline + SLACK
+        figures["longest_step_seconds"] <= options.timeout + SLACK
         and not orphans
         and figures["restarts"] >= sum(figures["faults"].values())
         and answered.steps - len(stored) <= figures["dropped_transitions"]

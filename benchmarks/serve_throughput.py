@@ -48,7 +48,7 @@ def measure_lockstep(seconds: float) -> list[dict[str, Any]]:
         transports = ("--http", "--port", "0", "--grpc-port", "0", "--socket-path", f"{folder}/game.sock")
         with started(*transports, "--mode", "lockstep", addresses=3) as server:
             for url in server.urls:
-                client = connect(url, deadline=60)
+                client = connect(url, timeout=60)
                 for name, fields in OBSERVATIONS.items():
                     client.configure(level=2, action_space_type="basic_3d", **fields)
                     steps_per_second(client, seconds / 5)

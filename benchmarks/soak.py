@@ -34,7 +34,7 @@ def soak(requests: int, transport: str) -> dict[str, Any]:
     result: dict[str, Any] = {"requests": 0, "resets": 0, "unasked_resets": 0}
     memory: list[tuple[int, int]] = []
     with started(*flags, "--mode", "lockstep", addresses=1) as server:
-        client = connect(server.urls[0], deadline=60)
+        client = connect(server.urls[0], timeout=60)
         client.configure(**FIELDS)
         client.reset()
         steps, start = 0, time.perf_counter()

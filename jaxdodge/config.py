@@ -235,6 +235,10 @@ TRACED_FIELDS = (
     "max_episode_steps",
 )
 GAME_FIELDS = {field.name: "" for field in dataclasses.fields(GameConfig)} | NOT_SETTABLE
+# What the server's `configure` sets.
+SERVER_FIELDS = tuple(
+    name for name in GAME_FIELDS if name not in (*NOT_SERVER_FIELDS, *NOT_SETTABLE, "projectile_slots")
+)
 
 
 def nanoseconds(seconds: float) -> int:

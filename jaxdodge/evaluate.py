@@ -86,8 +86,8 @@ class Evaluate:
     """With --server: file to write the API session to."""
     think_seconds: float | None = None
     """With --server: pause after each step; default: for as many frames per step as in the training."""
-    deadline: float = 30.0
-    """With --server: seconds to wait for an answer."""
+    timeout: float = 30.0
+    """With --server: seconds to wait for a response."""
 
     def __post_init__(self) -> None:
         if self.episodes is not None:
@@ -163,7 +163,7 @@ def _evaluate_on_server(options: Evaluate, url: str, given: dict[str, Any]) -> i
     for name in ("grid", "robustness", "sampled", "csv"):
         if getattr(options, name):
             raise ConfigError(
-                f"{name}: refused together with --server, where the best action is played as it is"
+                f"{name}: invalid together with --server, which is played with the deterministic policy"
             )
     return evaluate_on_server(
         options.run,
@@ -172,7 +172,7 @@ def _evaluate_on_server(options: Evaluate, url: str, given: dict[str, Any]) -> i
         policy_name=options.policy,
         episodes=options.episodes or DEFAULT_SERVER_EPISODES,
         seed=options.seed,
-        deadline=options.deadline,
+        timeout=options.timeout,
         think_seconds=options.think_seconds,
         record=options.record,
     )

@@ -63,11 +63,11 @@ def running(folder, *flags):
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
     server = Server(process, output, errors)
     try:
-        deadline = time.monotonic() + SECONDS
+        expires = time.monotonic() + SECONDS
         # The addresses are printed together, once all of them are listening.
         while len(server.lines) < 2:
             assert process.poll() is None, server.errors
-            assert time.monotonic() < deadline, server.lines
+            assert time.monotonic() < expires, server.lines
             time.sleep(0.02)
         yield server
     finally:

@@ -12,7 +12,7 @@ from jaxdodge.config import GameConfig
 
 SERVER = f"{sys.executable} {Path(__file__).parent / 'small_server.py'} {{port}}"
 GAME = GameConfig(action_space_type="basic_3d")
-DEADLINE = 3.0
+TIMEOUT = 3.0
 
 
 def descendants() -> set[psutil.Process]:
@@ -25,7 +25,7 @@ def own_threads() -> list[threading.Thread]:
 
 @contextlib.contextmanager
 def fleet_of(num_envs: int, options: str = "", **arguments):
-    arguments = {"deadline": DEADLINE, "start_deadline": 30.0, **arguments}
+    arguments = {"timeout": TIMEOUT, "start_timeout": 30.0, **arguments}
     fleet = Fleet(GAME, server_command=f"{SERVER} {options}", num_envs=num_envs, **arguments)
     try:
         yield fleet

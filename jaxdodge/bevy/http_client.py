@@ -1,4 +1,4 @@
-"""The HTTP client: one connection kept alive, and a deadline that bounds the whole of every call."""
+"""The HTTP client: one persistent connection, and a timeout for the whole of every call."""
 
 import base64
 import binascii
@@ -9,34 +9,40 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdodge.bevy.answers import LARGEST_ANSWER, CheckedClient, MalformedError
-from jaxdodge.bevy.client import BadResponseError, DeadlineError, RefusedError, UnreachableError
+from jaxdodge.bevy.client import (
+    LARGEST_RESPONSE,
+    BadResponseError,
+    Client,
+    RefusedError,
+    ServerTimeoutError,
+    UnreachableError,
+)
+from jaxdodge.bevy.responses import MalformedError
 from jaxdodge.files import error_line, one_line
 
-READ = ("observation_space", "action_space")
-# Their answers have no content.
-SILENT = ("configure", "set_level", "start_training", "end_training")
+GET = ("observation_space", "action_space")
+WITHOUT_CONTENT = ("configure", "set_level", "start_training", "end_training")
 
 
-class HttpClient(CheckedClient):
+class HttpClient(Client):
     """A client of a server's HTTP interface.
 
-    A connection that the server has closed since the last call is an UnreachableError at the next one, which
+    If the server has closed the connection since the last call, the next one raises UnreachableError and
     sends nothing; the call after that connects again.
 
     Args:
         url: http://HOST:PORT, for error messages.
-        host: name or address; looked up once, here, which no deadline bounds.
-        port: of TCP.
-        deadline: seconds for every call.
+        host: name or address; looked up once, here, without a timeout.
+        port: TCP port.
+        timeout: seconds for every call.
 
     Raises:
         UnreachableError: no such host.
-        ConfigError: a refused deadline.
+        ConfigError: invalid timeout.
     """
 
-    def __init__(self, url: str, host: str, port: int, deadline: float):
-        super().__init__(url, deadline)
+    def __init__(self, url: str, host: str, port: int, timeout: float):
+        super().__init__(url, timeout)
         self._socket: _BoundedSocket | None = None
         try:
             self._addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -51,48 +57,48 @@ class HttpClient(CheckedClient):
             self._socket.close()
             self._socket = None
 
-    def _ask(self, operation: str, body: Mapping[str, Any] | None, expires: float) -> Mapping[str, Any]:
-        method = "GET" if operation in READ else "POST"
-        content = json.dumps(body).encode() if body is not None else b""
-        head = f"{method} /{operation} {self._headers}Content-Length: {len(content)}\r\n\r\n"
+    def _request(self, operation: str, body: Mapping[str, Any] | None, expires: float) -> Mapping[str, Any]:
+        method = "GET" if operation in GET else "POST"
+        sent = json.dumps(body).encode() if body is not None else b""
+        head = f"{method} /{operation} {self._headers}Content-Length: {len(sent)}\r\n\r\n"
         try:
-            status, answer = self._exchange(method, head.encode() + content, expires)
+            status, content = self._exchange(method, head.encode() + sent, expires)
         except TimeoutError:
-            raise DeadlineError(f"{self.url}: {operation}: no answer in {self.deadline:g} s") from None
+            raise ServerTimeoutError(f"{self.url}: {operation}: no response in {self.timeout:g} s") from None
         except (OSError, http.client.IncompleteRead) as error:
             raise UnreachableError(f"{self.url}: {operation}: {error_line(error)}") from None
         except http.client.HTTPException as error:
             raise MalformedError(f"{operation}: not HTTP: {one_line(repr(error), 300)}") from None
         if status == http.HTTPStatus.BAD_REQUEST:
-            raise RefusedError(f"{self.url}: {operation}: refused: {_reason(answer)}")
+            raise RefusedError(f"{self.url}: {operation}: refused: {_reason(content)}")
         if status != http.HTTPStatus.OK:
-            raise BadResponseError(f"{self.url}: {operation}: status {status}: {_reason(answer)}")
-        return {} if operation in SILENT else _content(operation, answer)
+            raise BadResponseError(f"{self.url}: {operation}: status {status}: {_reason(content)}")
+        return {} if operation in WITHOUT_CONTENT else _parsed(operation, content)
 
     def _exchange(self, method: str, request: bytes, expires: float) -> tuple[int, bytes]:
-        """Send a request, return status and content of its answer."""
+        """Send a request; returns the status and the content of its response."""
         if self._socket is None:
             self._socket = _connected(self._addresses, expires)
         else:
-            _refuse_unasked(self._socket)
+            _check_silent(self._socket)
         self._socket.expires = expires
         self._socket.sendall(request)
         with http.client.HTTPResponse(self._socket, method=method) as response:
             response.begin()
             if response.length is None and not response.chunked:
-                # Its end could not be told from a connection that breaks.
-                raise MalformedError("answered without Content-Length")
-            if (response.length or 0) <= LARGEST_ANSWER:
-                answer = response.read(LARGEST_ANSWER + 1 if response.chunked else None)
-            if (response.length or len(answer)) > LARGEST_ANSWER:
-                raise MalformedError(f"answered more than {LARGEST_ANSWER} bytes")
+                # Its end could not be distinguished from a broken connection.
+                raise MalformedError("response without Content-Length")
+            if (response.length or 0) <= LARGEST_RESPONSE:
+                content = response.read(LARGEST_RESPONSE + 1 if response.chunked else None)
+            if (response.length or len(content)) > LARGEST_RESPONSE:
+                raise MalformedError(f"response of more than {LARGEST_RESPONSE} bytes")
             if response.will_close:
                 self.close()
-            return response.status, answer
+            return response.status, content
 
 
 class _BoundedSocket(socket.socket):
-    """A socket whose every wait ends at `expires`, of `time.monotonic()`; then TimeoutError is raised."""
+    """A socket whose waits raise TimeoutError at `expires`, a time of `time.monotonic()`."""
 
     expires = 0.0
 
@@ -134,26 +140,26 @@ def _connected(addresses: list[Any], expires: float) -> _BoundedSocket:
     raise failure
 
 
-def _refuse_unasked(connection: socket.socket) -> None:
-    """What comes before a request is not its answer; nor does anything come after the connection's end."""
+def _check_silent(connection: socket.socket) -> None:
+    """Check before a request that the connection is open and that nothing unexpected has arrived."""
     connection.settimeout(0)
     try:
-        unasked = connection.recv(1, socket.MSG_PEEK)
+        unexpected = connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return
-    if unasked:
-        raise MalformedError("sent something that was not asked for")
+    if unexpected:
+        raise MalformedError("sent data that was not requested")
     raise ConnectionError("the server closed the connection")
 
 
-def _content(operation: str, answer: bytes) -> Mapping[str, Any]:
-    """The JSON of an answer, its image as bytes."""
+def _parsed(operation: str, response: bytes) -> Mapping[str, Any]:
+    """The JSON object of a response, its image as bytes."""
     try:
-        content = json.loads(answer)
+        content = json.loads(response)
     except (ValueError, RecursionError):
-        raise MalformedError(f"{operation}: not JSON: {one_line(repr(answer), 300)}") from None
+        raise MalformedError(f"{operation}: not JSON: {one_line(repr(response), 300)}") from None
     if not isinstance(content, dict):
-        raise MalformedError(f"{operation}: not a JSON object: {one_line(repr(answer), 300)}")
+        raise MalformedError(f"{operation}: not a JSON object: {one_line(repr(response), 300)}")
     image = content.get("image_observation")
     if image is not None:
         try:
@@ -163,10 +169,10 @@ def _content(operation: str, answer: bytes) -> Mapping[str, Any]:
     return content
 
 
-def _reason(answer: bytes) -> str:
-    """What a refusal says."""
+def _reason(content: bytes) -> str:
+    """The reason given in an error response."""
     try:
-        text = json.loads(answer)["error"]
+        text = json.loads(content)["error"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        text = answer.decode(errors="replace")
+        text = content.decode(errors="replace")
     return one_line(text if isinstance(text, str) else repr(text), 300)

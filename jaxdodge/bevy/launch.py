@@ -1,4 +1,4 @@
-"""Server processes of our own: started on free addresses, ended with everything that they have started."""
+"""Server processes: started on free addresses, ended together with their own child processes."""
 
 import contextlib
 import os
@@ -15,51 +15,51 @@ from jaxdodge.bevy.client import ServerError
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line, one_line
 
-# How long a server may take to end by itself, s.
+# Time for a server to exit after SIGTERM, s.
 GRACE = 2.0
-# How long the kernel may take to end what was killed, s.
+# Time for a process to disappear after SIGKILL, s.
 KILLED = 5.0
 PAUSE = 0.02
 
 
 class ExitedError(ServerError):
-    """A server's process has ended, or could not be started."""
+    """The server's process has exited, or could not be started."""
 
 
 class Watchdog:
-    """A process that kills servers and removes their folder if our own process dies without doing so.
+    """A process that kills servers and removes their folder if this process dies without doing so.
 
-    It reads a pipe of which nobody else has the other end, so the pipe ends with our process, however that
-    dies. Whatever it is told of must not be waited for before it is told of the end.
+    It reads a pipe whose other end only this process holds, so the pipe closes when this process dies in
+    any way. A server must not be waited for before `ended`, because its process id could then be reused.
 
     Args:
-        folder: to be removed.
+        folder: the folder to remove.
     """
 
     def __init__(self, folder: Path):
         script = Path(__file__).with_name("watchdog.py")
-        # Without site packages, and apart from this folder, whose http.py is not Python's.
+        # -I: the script's folder is not searched for modules; -S: without site packages it starts faster.
         command = [sys.executable, "-I", "-S", f"{script}", f"{folder}"]
         self._process = subprocess.Popen(
             command,
             bufsize=0,
             stdin=subprocess.PIPE,
-            # Who reads our output would else have to wait for the watchdog too.
+            # Otherwise a reader of this process's output would also wait for the watchdog.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
     def started(self, group: int) -> None:
-        """Tell it of a process group."""
+        """Register a process group."""
         self._tell(f"+{group}\n")
 
     def ended(self, group: int) -> None:
-        """Tell it that a process group has been killed."""
+        """Unregister a process group that has been killed."""
         self._tell(f"-{group}\n")
 
     def end(self) -> None:
-        """End it, and with it all that it has been told of; always returns."""
+        """End the watchdog and all registered process groups; always returns."""
         assert self._process.stdin is not None
         for end in (self._process.stdin.close, self._process.kill):
             end()
@@ -68,40 +68,40 @@ class Watchdog:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        # Somebody may have killed it; servers do without.
+        # The watchdog may have been killed; servers run without it.
         with contextlib.suppress(OSError):
             self._process.stdin.write(line.encode())
 
 
 class ServerProcess:
-    """A server that a command starts, again and again, each time on a free address.
+    """A server that a command starts, any number of times, each time on a free address.
 
-    Every start is a process group of its own in a session of its own: a terminal's Ctrl-C does not reach it,
-    and what it starts ends with it. `start` and `stop` may be called from different threads.
+    Every start creates a new session and process group: a terminal's Ctrl-C does not reach it, and its
+    child processes end with it. `start` and `stop` can be called from different threads.
 
     Args:
-        command: split as a shell does, without running one; `{port}` and `{socket}` in it stand for a free
-            TCP port of 127.0.0.1 and the path of a Unix socket in `folder`.
-        url: of the server, with the same placeholders; None: unix://{socket} if the command has that,
-            else http://127.0.0.1:{port}.
-        folder: for the sockets.
-        log: file that output is appended to.
-        watchdog: is told of every process group.
+        command: split like a shell command, but not run by a shell. `{port}` stands for a free TCP port of
+            127.0.0.1, `{socket}` for the path of a Unix socket in `folder`.
+        url: URL of the server, with the same placeholders. None: unix://{socket} if the command contains
+            {socket}, else http://127.0.0.1:{port}.
+        folder: folder for the sockets.
+        log: file to which the output is appended.
+        watchdog: registers every process group.
 
     Raises:
-        ConfigError: a command that cannot be split, or without a placeholder.
+        ConfigError: the command cannot be split, or has no placeholder.
     """
 
     def __init__(self, command: str, url: str | None, folder: Path, log: Path, watchdog: Watchdog):
-        accepted = "a command with {port} or {socket}"
+        expected = "a command with {port} or {socket}"
         try:
             self._command = shlex.split(command)
         except ValueError as error:
             raise ConfigError(
-                f"server_command: invalid value {command!r} ({error}); expected {accepted}"
+                f"server_command: invalid value {command!r} ({error}); expected {expected}"
             ) from None
         if not any(name in part for part in self._command for name in ("{port}", "{socket}")):
-            raise ConfigError(f"server_command: invalid value {command!r}; expected {accepted}")
+            raise ConfigError(f"server_command: invalid value {command!r}; expected {expected}")
         default = "unix://{socket}" if "{socket}" in command else "http://127.0.0.1:{port}"
         self._url = default if url is None else url
         self._socket = folder / f"{log.stem}.sock"
@@ -115,7 +115,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process id, which is its group's too; None if none runs."""
+        """The process id, also of its group; None if no process runs."""
         return self._process.pid if self._process is not None else None
 
     def url(self, port: int = 1) -> str:
@@ -123,10 +123,10 @@ class ServerProcess:
         return self._filled(self._url, port)
 
     def start(self) -> str:
-        """Start the command and return the server's URL, where it may not answer yet. Raises ExitedError."""
+        """Start the command and return the URL, where the server will listen. Raises ExitedError."""
         with self._lock:
             if self._ended:
-                raise ExitedError(f"{self._command[0]}: not started, because everything is being ended")
+                raise ExitedError(f"{self._command[0]}: not started, because the fleet is being closed")
             self._port, port = _reserved_port()
             command = [self._filled(part, port) for part in self._command]
             try:
@@ -145,20 +145,20 @@ class ServerProcess:
             return self.url(port)
 
     def exited(self) -> str | None:
-        """How the process has ended, with its last line of output; None if it runs."""
+        """How the process has exited, with its last line of output; None while it runs."""
         process = self._process
         how = _exit(process.pid) if process is not None else None
         return how and f"its process has exited ({how}); last output: {self._last_line()}"
 
     def terminate(self) -> None:
-        """Ask the whole group to end."""
+        """Send SIGTERM to the whole group."""
         with self._lock:
             self._signal(signal.SIGTERM)
-            # What is stopped gets no other signal.
+            # A stopped process does not handle other signals.
             self._signal(signal.SIGCONT)
 
     def end(self, expires: float) -> None:
-        """Wait for the process until then, of `time.monotonic()`; then kill what is left of the group."""
+        """Wait for the process until `expires`, a time of `time.monotonic()`; then kill its group."""
         process = self._process
         while process is not None and _exit(process.pid) is None and time.monotonic() < expires:
             time.sleep(PAUSE)
@@ -170,12 +170,12 @@ class ServerProcess:
             self._socket.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End the process; it may be started again."""
+        """End the process; it can be started again."""
         self.terminate()
         self.end(time.monotonic() + GRACE)
 
     def forbid(self) -> None:
-        """From now on nothing is started."""
+        """Start no further process."""
         with self._lock:
             self._ended = True
 
@@ -190,7 +190,7 @@ class ServerProcess:
             process.wait(KILLED)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Until the process is waited for, its id, which is the group's, is nobody else's.
+        # The id of the process and its group cannot be reused before the process is waited for.
         process = self._process
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -208,7 +208,7 @@ class ServerProcess:
 
 
 def _exit(pid: int) -> str | None:
-    """How a child has ended; None if it runs. Leaves it to be waited for, so that its id stays its own."""
+    """How a child has exited; None while it runs. It is not reaped, so that its id is not reused."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -221,10 +221,10 @@ def _exit(pid: int) -> str | None:
 
 
 def _reserved_port() -> tuple[socket.socket, int]:
-    """A free port of 127.0.0.1, and the socket that keeps it from being given to anyone who asks for any.
+    """A free port of 127.0.0.1, and the bound socket that reserves it.
 
-    Otherwise two that start at the same time could be given the same one, and a client would reach the wrong
-    server. A server that asks for this very port with SO_REUSEADDR, as servers do, gets it on Linux.
+    Without the reservation two servers that start at the same time could get the same port, and a client
+    would reach the wrong one. On Linux a server can still bind this port with SO_REUSEADDR, as servers do.
     """
     reserved = socket.socket()
     reserved.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Playing on a server, and keeping everything that was sent and answered."""
+"""Playing on a server, with a log of all requests and responses."""
 
 import dataclasses
 import sys
@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from jaxdodge.bevy import connect
-from jaxdodge.bevy.answers import SERVER_FIELDS
-from jaxdodge.bevy.client import BadResponseError, Client, Response, ServerError
+from jaxdodge.bevy.client import BadResponseError, Client, ServerError
 from jaxdodge.bevy.policies import Policy
+from jaxdodge.bevy.responses import Response
 from jaxdodge.cli import Interrupt
-from jaxdodge.config import GameConfig
+from jaxdodge.config import SERVER_FIELDS, GameConfig
 from jaxdodge.recordings.session import RESET, STEP
 from jaxdodge.sim.actions import action_shape
 from jaxdodge.sim.spaces import action_space, published_space
 
-# How long a pause may keep a Ctrl-C waiting, s.
+# Longest delay of a Ctrl-C during a pause, s.
 LONGEST_SLEEP = 0.1
-# A reset is published within two frames, of which the longest are of 0.25 s.
+# A reset is published within two frames, of at most 0.25 s each.
 RESET_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-    """An episode that came to its end."""
+    """A finished episode."""
 
     total_reward: float
     responses: int
@@ -35,7 +35,7 @@ class Episode:
 
 
 class Log:
-    """Everything that was sent to a server and answered, in that order."""
+    """All requests to a server and their responses, in order."""
 
     def __init__(self, game: GameConfig):
         discrete = game.action_space_type == "discrete"
@@ -55,16 +55,16 @@ class Log:
         return len(self._rows)
 
     def restart_clock(self) -> None:
-        """From here on seconds count."""
+        """Restart the clock of `seconds`."""
         self._start = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Since the clock was started."""
+        """Seconds since the clock was started."""
         return time.perf_counter() - self._start
 
-    def ask(self, client: Client, action: np.ndarray | None) -> Response:
-        """Step, or reset if there is no action; what is not answered is not logged."""
+    def request(self, client: Client, action: np.ndarray | None) -> Response:
+        """Step, or reset if there is no action; a request without a response is not logged."""
         sent = self.seconds
         response = client.reset() if action is None else client.step(action)
         received = self.seconds
@@ -81,7 +81,7 @@ class Log:
         return response
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The log as an API session's arrays, see `jaxdodge.recordings.session`."""
+        """The log as the arrays of an API session, see `jaxdodge.recordings.session`."""
         kinds, sent, received, actions, responses = zip(*self._rows, strict=True)
 
         def of(name: str, dtype: Any) -> np.ndarray:
@@ -105,20 +105,20 @@ class Log:
 
 
 def server_fields(game: GameConfig) -> dict[str, Any]:
-    """What `configure` sends so that a server plays a game, whatever it played before."""
+    """The fields that `configure` sends to make a server play a game."""
     return {name: getattr(game, name) for name in SERVER_FIELDS}
 
 
 def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
-    """Let a server play a game, and wait until it does.
+    """Configure a server to play a game, and wait until it does.
 
-    A later frame applies a configuration, and until it is published answers are of the game before. So the
-    server is reset until its answers and its spaces are those of the game.
+    The server applies a configuration in a later frame, and until then its responses belong to the previous
+    game. So this resets the server until its responses and its spaces are those of the game.
 
     Args:
-        client: of the server.
-        game: to play.
-        seconds: for how long to wait.
+        client: client of the server.
+        game: the game to play.
+        seconds: how long to wait.
 
     Raises:
         ServerError: the server failed, or still plays another game.
@@ -136,21 +136,21 @@ def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
         time.sleep(0.05)
 
 
-def begin(reset: Callable[[], Response], url: str) -> Response:
-    """Reset a server until its answer shows it: the first one can be what was published before.
+def begin_episode(reset: Callable[[], Response], url: str) -> Response:
+    """Reset a server until the response shows the reset; the first one can still be an older publication.
 
     Args:
-        reset: sends one and returns its answer.
-        url: of the server, for the error.
+        reset: sends a reset and returns the response.
+        url: URL of the server, for the error.
 
     Raises:
-        BadResponseError: for RESET_SECONDS none did.
+        BadResponseError: no response showed the reset within RESET_SECONDS.
     """
     expires = time.monotonic() + RESET_SECONDS
     while (response := reset()).episode_steps:
         if time.monotonic() > expires:
             raise BadResponseError(
-                f"{url}: reset for {RESET_SECONDS:g} s, it is in step {response.episode_steps} of an episode"
+                f"{url}: in step {response.episode_steps} of an episode after {RESET_SECONDS:g} s of resets"
             )
     return response
 
@@ -161,54 +161,54 @@ def _check_spaces(client: Client, game: GameConfig) -> None:
     same_actions = (action.n, action.shape) == (getattr(actions, "n", None), actions.shape)
     if observation.shape != published_space(game).shape or not same_actions:
         raise BadResponseError(
-            f"{client.url}: configured as {game.observation_mode} and {game.action_space_type}, it says "
-            f"{observation} and {action}"
+            f"{client.url}: configured as {game.observation_mode} and {game.action_space_type}, but "
+            f"its spaces are {observation} and {action}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Played:
-    """What came of playing."""
+    """The result of playing."""
 
     url: str
     game: GameConfig
     think_seconds: float
     log: Log
     status: int
-    """Exit status: 0 to the end, 1 the server failed, 130 or 143 by a signal."""
+    """Exit status: 0 finished, 1 the server failed, 130 or 143 stopped by a signal."""
     stopped: str | None
-    """Why it ended before its end."""
+    """Why it stopped early; None if it did not."""
 
 
 def play(
     url: str,
-    deadline: float,
+    timeout: float,
     game: GameConfig,
     policy: Policy,
     think_seconds: float,
     finished: Callable[[Log], bool],
 ) -> Played:
-    """Configure a server, and play episodes on it until all is done, a signal comes or the server fails.
+    """Configure a server and play episodes on it until finished, a signal arrives or the server fails.
 
-    Why it ended early is said on standard error.
+    If it stops early, the reason is printed to standard error.
 
     Args:
-        url: of the server, see `jaxdodge.bevy.connect`.
-        deadline: seconds for every call.
-        game: to play; it is the policy's.
-        policy: that plays.
-        think_seconds: from the answer to a step to the next step, at least.
-        finished: whether all is done, asked before every request.
+        url: URL of the server, see `jaxdodge.bevy.connect`.
+        timeout: seconds for every call.
+        game: the game to play, which the policy was made for.
+        policy: the policy that plays.
+        think_seconds: minimum time from the response to a step until the next step.
+        finished: tells whether to stop; called before every request.
 
     Raises:
-        ConfigError: a refused URL, or a missing extra.
+        ConfigError: invalid URL, or a missing extra.
     """
     log = Log(game)
     client, status, stopped = None, 0, None
     with Interrupt() as interrupt:
         try:
-            client = connect(url, deadline)
-            configure(client, game, deadline)
+            client = connect(url, timeout)
+            configure(client, game, timeout)
             log.restart_clock()
             _play(client, policy, log, think_seconds, lambda: finished(log) or interrupt.signal is not None)
         except ServerError as error:
@@ -226,14 +226,14 @@ def play(
 def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: Callable[[], bool]) -> None:
     while not stop():
         policy.reset()
-        response = begin(lambda: log.ask(client, None), client.url)
+        response = begin_episode(lambda: log.request(client, None), client.url)
         pause_ends = log.seconds
         while not (response.terminated or response.truncated or stop()):
-            # The policy thinks during the pause, so that a step lasts as long as was asked for.
+            # The policy computes during the pause, so that it does not lengthen the step.
             action = policy.act(response.published)
             while (left := pause_ends - log.seconds) > 0 and not stop():
                 time.sleep(min(left, LONGEST_SLEEP))
             if stop():
                 break
-            response = log.ask(client, action)
+            response = log.request(client, action)
             pause_ends = log.seconds + think_seconds

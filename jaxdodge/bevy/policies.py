@@ -6,7 +6,6 @@ import numpy as np
 
 from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS
 
-SCRIPTED = ("random", "still", "strafe", "circle")
 # Period of strafe and circle, in steps.
 PERIOD = 40
 
@@ -28,7 +27,7 @@ class ScriptedPolicy:
     circle.
 
     Args:
-        name: one of SCRIPTED.
+        name: random, still, strafe or circle.
         space: canonical name of the action space.
         seed: seed of the draws, and of the phase in which strafe and circle begin.
     """

@@ -1,4 +1,4 @@
-"""What every command shares that plays on a server: progress, and the session as a file."""
+"""Progress of playing on a server, and the session as a file; shared by all commands that play."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from jaxdodge.recordings.session import STEP, Session, checked_session, write_se
 
 
 class PlayingProgress:
-    """A bar on a terminal."""
+    """A progress bar on a terminal; nothing elsewhere."""
 
     def __init__(self) -> None:
         console = Console(highlight=False)
@@ -36,25 +36,25 @@ class PlayingProgress:
         self._bar.stop()
 
     def show(self, share: float, text: str) -> None:
-        """How much is done, from 0 to 1, and of what."""
+        """Show the finished share, from 0 to 1, and a description."""
         self._bar.update(self._task, completed=share, description=text)
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written later; raises ConfigError."""
+    """Raise ConfigError if a file could not be written later."""
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path}: cannot be written (not a regular file)")
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
-        raise ConfigError(f"{path}: cannot be written (no folder {path.parent} that takes files)")
+        raise ConfigError(f"{path}: cannot be written (no writable folder {path.parent})")
 
 
 def session_of(played: Played, path: Path, **notes: Any) -> Session | None:
-    """What was played as an API session; None if nothing was answered.
+    """The API session of what was played; None if there was no response.
 
     Args:
-        played: what came of playing.
-        path: of its file, if it is to have one; its stem is the session's name.
-        notes: what else `meta` says.
+        played: result of playing.
+        path: path of the file; its stem is the session's name.
+        notes: further entries of `meta`.
     """
     if not len(played.log):
         return None
@@ -71,7 +71,7 @@ def session_of(played: Played, path: Path, **notes: Any) -> Session | None:
 
 
 def save(session: Session | None, path: Path) -> None:
-    """Write a session, and say so; or say that there is none."""
+    """Write a session and print a line about it, or that there is none."""
     if session is None:
         print(f"{path}: not written, nothing was recorded", file=sys.stderr)
         return

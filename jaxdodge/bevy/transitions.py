@@ -1,4 +1,4 @@
-"""Real transitions out of a fleet's rows."""
+"""Transitions from the rows of a fleet."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -8,23 +8,23 @@ import numpy as np
 
 
 class Transition(NamedTuple):
-    """What one server really answered to one action."""
+    """One action of one server and its result."""
 
     server: int
     observation: Any
-    """Of the fleet's single observation space."""
+    """Element of the fleet's single observation space."""
     action: np.ndarray
     reward: float
     next_observation: Any
     terminated: bool
     truncated: bool
-    """Also of the last transition before a fault: no later one continues it."""
+    """Also true for the last transition before a fault, because no later one continues it."""
 
 
 class Transitions:
-    """Collects the rows of a fleet's steps and gives the real transitions back, those of a server in order.
+    """Turns the rows of a fleet's steps into transitions, those of each server in order.
 
-    A transition comes back a row late, when it is known whether another one continues it.
+    A transition is returned one row late, when it is known whether another one continues it.
 
     >>> observations, _ = fleet.reset()
     >>> transitions = Transitions(observations)
@@ -35,7 +35,7 @@ class Transitions:
     >>> replay.extend(transitions.rest())
 
     Args:
-        observations: that the fleet's `reset` returned.
+        observations: observations returned by the fleet's `reset`.
     """
 
     def __init__(self, observations: Any):
@@ -51,7 +51,7 @@ class Transitions:
         truncations: np.ndarray,
         info: dict[str, Any],
     ) -> list[Transition]:
-        """The transitions that this row completes: of every server its last one."""
+        """Add a row; returns the transitions that it completes, at most one per server."""
         before, self._observations = self._observations, observations
         complete = []
         for server, valid in enumerate(info["valid"]):
@@ -71,7 +71,7 @@ class Transitions:
         return complete
 
     def rest(self) -> Iterator[Transition]:
-        """The last transition of every server, when nothing more will be added."""
+        """Yield the last transition of every server, after the last row."""
         while self._last:
             yield self._last.popitem()[1]
 

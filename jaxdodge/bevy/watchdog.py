@@ -1,6 +1,6 @@
-"""Kills what a program has left behind; a script of its own, see `jaxdodge.bevy.launch.Watchdog`.
+"""Kills the servers that a dead program has left; run as a script by `jaxdodge.bevy.launch.Watchdog`.
 
-Its argument is a folder, its input lines on process groups: `+ID`, one was started; `-ID`, it was killed.
+The argument is a folder. Input lines are `+ID`, a process group was started, and `-ID`, it was killed.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import sys
 
 
 def main(folder: str) -> None:
-    """Until the input ends, which it does with the program; then kill what is left, and remove the folder."""
-    # Who ends a whole job sends these to all of its processes; the end of the input comes in any case.
+    """Read until the program dies and the input ends; then kill the groups and remove the folder."""
+    # Signals to the whole job reach this process too; it still waits for the end of the input.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

@@ -1,4 +1,4 @@
-"""Asking many servers at once: bounded waits, restarts within a budget, an end that leaves nothing behind."""
+"""Requests to many servers at once: timeouts, restarts within a budget, and an end that leaves nothing."""
 
 import collections
 import concurrent.futures
@@ -16,15 +16,15 @@ from jaxdodge.bevy import connect
 from jaxdodge.bevy.client import (
     BadResponseError,
     Client,
-    DeadlineError,
     RefusedError,
-    Response,
     ServerError,
+    ServerTimeoutError,
     UnreachableError,
 )
 from jaxdodge.bevy.launch import GRACE, KILLED, ExitedError, ServerProcess, Watchdog
 from jaxdodge.bevy.play import RESET_SECONDS
-from jaxdodge.bevy.worker import Member, RestartedError, Thread
+from jaxdodge.bevy.responses import Response
+from jaxdodge.bevy.worker import RestartedError, Worker, WorkerThread
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line
@@ -32,16 +32,16 @@ from jaxdodge.files import error_line
 CAUSES: dict[type[ServerError], str] = {
     ExitedError: "exited",
     UnreachableError: "unreachable",
-    DeadlineError: "deadline",
+    ServerTimeoutError: "timeout",
     BadResponseError: "bad_response",
     RefusedError: "refused",
     RestartedError: "restarted",
 }
-# How much later than its deadline a thread's answer may come, s.
+# Time that a thread may take beyond the timeout of its request, s.
 SLACK = 1.0
-# Calls of a start after the server's first answer: configure, resets, spaces.
+# Calls of a start after the server's first response: configure, resets, spaces.
 CALLS_OF_START = 10
-# Waiting before the second restart in a row, doubled before every further one, s.
+# Delay of the second restart in a row, s; doubled for every further one.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 
@@ -49,68 +49,68 @@ Kind = Literal["start", "reset", "step"]
 
 
 class FleetError(Exception):
-    """A fleet that cannot go on, and why."""
+    """A fleet that cannot go on, with the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How long servers may take, and how often they may fail; see `jaxdodge.bevy.fleet.Fleet`. Seconds."""
+    """Limits on time, in seconds, and on failures of servers; see `jaxdodge.bevy.fleet.Fleet`."""
 
-    deadline: float
-    start_deadline: float
+    timeout: float
+    start_timeout: float
     max_restarts: int
     restart_window: float
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What came of a request, or has not come."""
+class Outcome:
+    """The outcome of a request."""
 
     kind: Kind
     response: Response | None
-    """None: failed, or still starting."""
+    """None if the request failed, or has no response yet."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What a member has been asked. Once it is given up it is forgotten, and so is its answer."""
+    """A request to a worker. If it times out, it is dropped together with a late response."""
 
     kind: Kind
-    answer: "Future[Response]"
+    future: "Future[Response]"
     expires: float
 
 
-class _Place:
-    """One server, as seen from the thread that asks."""
+class _Server:
+    """State of one server in the thread that uses the pool."""
 
-    def __init__(self, name: str, member: Member):
+    def __init__(self, name: str, worker: Worker):
         self.name = name
-        self.member = member
-        self.thread = Thread(f"jaxdodge {name}")
+        self.worker = worker
+        self.thread = WorkerThread(f"jaxdodge {name}")
         self.request: _Request | None = None
         self.started = False
         self.ended = True
-        """No episode is going on."""
+        """Whether its episode has ended."""
         self.failures = 0
-        """In a row, without a step between."""
+        """Failures in a row, without a step between."""
         self.restarts: collections.deque[float] = collections.deque()
         """Times of `time.monotonic()`."""
 
 
-class Crew:
-    """Servers, each with a thread of its own that asks it. Used by one thread.
+class WorkerPool:
+    """Servers with a worker thread each. One thread uses the pool.
 
     Args:
-        game: that all are configured to play.
-        limits: of all.
-        count: how many the command starts.
-        urls: of servers that run already; empty if a command starts them.
+        game: what all servers are configured to play.
+        limits: limits of each server.
+        count: number of servers that the command starts.
+        urls: URLs of running servers; empty if a command starts them.
         command: see `ServerProcess`.
         server_url: see `ServerProcess`.
-        log_folder: for the output of processes.
+        log_folder: folder for the output of processes.
 
     Raises:
-        ConfigError: a refused URL, command or folder.
+        ConfigError: invalid URL, command or folder.
     """
 
     def __init__(
@@ -129,77 +129,73 @@ class Crew:
         self.seconds_waited = 0.0
 
         def connected(url: str) -> Client:
-            return connect(url, limits.deadline)
+            return connect(url, limits.timeout)
 
-        def member(client: Client | None, process: ServerProcess | None) -> Member:
-            return Member(game, client, process, connected, limits.start_deadline, self._ending)
+        def worker(client: Client | None, process: ServerProcess | None) -> Worker:
+            return Worker(game, client, process, connected, limits.start_timeout, self._ending)
 
-        with contextlib.ExitStack() as stack:  # what is refused leaves nothing behind
+        with contextlib.ExitStack() as stack:
             self._processes = []
             if command is not None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxdodge-")))
                 watchdog = Watchdog(folder)
                 stack.callback(watchdog.end)
-                logs = _made(folder if log_folder is None else log_folder)
+                logs = _created(folder if log_folder is None else log_folder)
                 self._processes = [
                     ServerProcess(command, server_url, folder, logs / f"server_{number}.log", watchdog)
                     for number in range(count)
                 ]
                 connected(self._processes[0].url()).close()
-            members = {
-                **{
-                    f"server {number} ({url})": member(connected(url), None)
-                    for number, url in enumerate(urls)
-                },
-                **{f"server {number}": member(None, each) for number, each in enumerate(self._processes)},
-            }
+            workers = [(f" ({url})", worker(connected(url), None)) for url in urls]
+            workers += [("", worker(None, process)) for process in self._processes]
             self._cleanup = stack.pop_all()
-        self._places = [_Place(name, member) for name, member in members.items()]
+        # Threads start last, because an invalid URL must not leave any.
+        self._servers = [_Server(f"server {n}{url}", worker) for n, (url, worker) in enumerate(workers)]
 
     def process_ids(self) -> dict[int, int]:
-        """Process ids of the servers that are ours and run, by the server's number."""
+        """Process ids of the started servers that run, by the server's number."""
         return {
             number: process.pid for number, process in enumerate(self._processes) if process.pid is not None
         }
 
-    def reset(self) -> list[Answer]:
-        """Begin an episode on every server, and wait for all of them. Raises FleetError."""
-        for place in self._places:
-            if not place.started:
-                place.started = True
-                self._ask(place, "start", 0.0)
-            elif place.request is None:
-                self._ask(place, "reset")
-        answers: dict[int, Answer] = {}
-        while len(answers) < len(self._places):
-            waiting = [number for number in range(len(self._places)) if number not in answers]
-            self._wait([self._places[number] for number in waiting], FIRST_COMPLETED)
+    def reset(self) -> list[Outcome]:
+        """Begin an episode on every server and wait for all. Raises FleetError."""
+        for server in self._servers:
+            if not server.started:
+                server.started = True
+                self._submit(server, "start", 0.0)
+            elif server.request is None:
+                self._submit(server, "reset")
+        outcomes: dict[int, Outcome] = {}
+        while len(outcomes) < len(self._servers):
+            waiting = [number for number in range(len(self._servers)) if number not in outcomes]
+            self._wait([self._servers[number] for number in waiting], FIRST_COMPLETED)
             for number in waiting:
-                answer = self._answer(self._places[number])
-                if answer.response is not None:
-                    answers[number] = answer
-        return [answers[number] for number in range(len(self._places))]
+                outcome = self._outcome(self._servers[number])
+                if outcome.response is not None:
+                    outcomes[number] = outcome
+        return [outcomes[number] for number in range(len(self._servers))]
 
-    def step(self, actions: Iterable[Any]) -> list[Answer]:
-        """Step every server that is there, reset it if its episode has ended, and wait for those.
+    def step(self, actions: Iterable[Any]) -> list[Outcome]:
+        """Step every available server, or reset it if its episode has ended, and wait for these.
 
-        Where none is there, wait for the first one to be back. Raises FleetError.
+        If no server is available, wait for the first one. Raises FleetError.
         """
-        playing = [place for place in self._places if place.request is None]
-        for place, action in zip(self._places, actions, strict=True):
-            if place.request is None and place.ended:
-                self._ask(place, "reset")
-            elif place.request is None:
-                self._ask(place, "step", action)
+        playing = [server for server in self._servers if server.request is None]
+        for server, action in zip(self._servers, actions, strict=True):
+            if server.request is None and server.ended:
+                self._submit(server, "reset")
+            elif server.request is None:
+                self._submit(server, "step", action)
         self._wait(playing, ALL_COMPLETED)
-        answers = [self._answer(place) for place in self._places]
-        while not playing and all(answer.response is None for answer in answers):
-            self._wait(self._places, FIRST_COMPLETED)
-            answers = [self._answer(place) for place in self._places]
-        return answers
+        outcomes = [self._outcome(server) for server in self._servers]
+        while not playing and all(outcome.response is None for outcome in outcomes):
+            self._wait(self._servers, FIRST_COMPLETED)
+            outcomes = [self._outcome(server) for server in self._servers]
+        return outcomes
 
     def end(self) -> None:
-        """End all processes and threads; always returns, whatever state they are in."""
+        """End all processes and threads, whatever their state; always returns."""
         self._ending.set()
         try:
             for process in self._processes:
@@ -208,87 +204,84 @@ class Crew:
             expires = time.monotonic() + GRACE
             for process in self._processes:
                 process.end(expires)
-            for place in self._places:
-                place.thread.submit(place.member.close)
-            expires = time.monotonic() + 2 * self._limits.deadline + SLACK
-            for place in self._places:
-                place.thread.end(expires)
+            for server in self._servers:
+                server.thread.submit(server.worker.close)
+            expires = time.monotonic() + 2 * self._limits.timeout + SLACK
+            for server in self._servers:
+                server.thread.end(expires)
         finally:
             for process in self._processes:
                 process.kill()
             self._cleanup.close()
 
-    def _ask(self, place: _Place, kind: Kind, *arguments: Any) -> None:
-        seconds = self._limits.deadline
+    def _submit(self, server: _Server, kind: Kind, *arguments: Any) -> None:
+        seconds = self._limits.timeout
         if kind == "start":
-            # The thread keeps its own, shorter times; this one is for a thread that hangs.
-            seconds = sum(arguments) + GRACE + KILLED + self._limits.start_deadline + CALLS_OF_START * seconds
+            # The worker has its own, shorter timeouts; this one is for a thread that hangs.
+            seconds = sum(arguments) + GRACE + KILLED + self._limits.start_timeout + CALLS_OF_START * seconds
         else:
             self.counters["requests"] += 1
             seconds += RESET_SECONDS if kind == "reset" else 0.0
-        answer = place.thread.submit(getattr(place.member, kind), *arguments)
-        place.request = _Request(kind, answer, time.monotonic() + seconds + SLACK)
+        future = server.thread.submit(getattr(server.worker, kind), *arguments)
+        server.request = _Request(kind, future, time.monotonic() + seconds + SLACK)
 
-    def _wait(self, places: Sequence[_Place], until: str) -> None:
-        """Until all or the first of them have answered, or their time is over."""
-        requests = [place.request for place in places if place.request is not None]
+    def _wait(self, servers: Sequence[_Server], until: str) -> None:
+        """Wait until all or the first of them have responded, or their time is over."""
+        requests = [server.request for server in servers if server.request is not None]
         if not requests:
             return
         begun = time.monotonic()
         expire = [request.expires for request in requests]
         expires = min(expire) if until == FIRST_COMPLETED else max(expire)
-        futures = [request.answer for request in requests]
+        futures = [request.future for request in requests]
         concurrent.futures.wait(futures, max(0.0, expires - begun), until)
         self.seconds_waited += time.monotonic() - begun
 
-    def _answer(self, place: _Place) -> Answer:
-        """What came of the place's request. After a failure it is being restarted. Raises FleetError."""
-        request = place.request
+    def _outcome(self, server: _Server) -> Outcome:
+        """The outcome of the server's request; a failed server is restarted. Raises FleetError."""
+        request = server.request
         assert request is not None
-        late = time.monotonic() >= request.expires
-        if not request.answer.done() and not late:
-            return Answer(request.kind, None)
-        place.request = None
-        error = (
-            request.answer.exception()
-            if request.answer.done()
-            else DeadlineError(f"{place.name}: its thread has not answered in time")
-        )
+        error: BaseException | None
+        if request.future.done():
+            error = request.future.exception()
+        elif time.monotonic() < request.expires:
+            return Outcome(request.kind, None)
+        else:
+            error = ServerTimeoutError(f"{server.name}: its thread did not respond in time")
+        server.request = None
         if error is None:
-            response = request.answer.result()
-            place.ended = response.terminated or response.truncated
+            response = request.future.result()
+            server.ended = response.terminated or response.truncated
             if request.kind == "step":
-                place.failures = 0
-            return Answer(request.kind, response)
+                server.failures = 0
+            return Outcome(request.kind, response)
         if not isinstance(error, ServerError):
             raise error
-        self._failed(place, request.kind, error)
-        return Answer(request.kind, None)
+        self._failed(server, request.kind, error)
+        return Outcome(request.kind, None)
 
-    def _failed(self, place: _Place, kind: Kind, error: ServerError) -> None:
-        """Restart within the budget."""
+    def _failed(self, server: _Server, kind: Kind, error: ServerError) -> None:
+        """Count a failure and restart the server; raises FleetError when the budget is used up."""
         self.counters[f"faults_{CAUSES[type(error)]}"] += 1
         self.counters["dropped_transitions"] += kind == "step"
         if kind == "start" and isinstance(error, RefusedError):
-            raise FleetError(f"{place.name} does not play this game: {error}")
+            raise FleetError(f"{server.name} cannot play this game: {error}")
         now, limits = time.monotonic(), self._limits
-        while place.restarts and place.restarts[0] < now - limits.restart_window:
-            place.restarts.popleft()
-        if len(place.restarts) >= limits.max_restarts:
+        while server.restarts and server.restarts[0] < now - limits.restart_window:
+            server.restarts.popleft()
+        if len(server.restarts) >= limits.max_restarts:
             raise FleetError(
-                f"{place.name} has used up its max_restarts of {limits.max_restarts} within "
+                f"{server.name} has used up its max_restarts of {limits.max_restarts} within "
                 f"{limits.restart_window:g} s; the last error: {error}"
             )
-        place.restarts.append(now)
-        place.failures += 1
+        server.restarts.append(now)
+        server.failures += 1
         self.counters["restarts"] += 1
-        delay = (
-            min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(place.failures - 2, 10)) if place.failures > 1 else 0.0
-        )
-        self._ask(place, "start", delay)
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(server.failures - 2, 10))
+        self._submit(server, "start", delay if server.failures > 1 else 0.0)
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

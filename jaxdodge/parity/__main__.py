@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity COMMAND`: recordings of the real game, and what the simulator says of them."""
+"""`python -m jaxdodge.parity COMMAND`: compare the simulator with recordings of the original game."""
 
 import sys
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""`python -m jaxdodge.parity record`: play on a server and keep what it answered, as an API session.
+"""`python -m jaxdodge.parity record`: play on a server and record an API session.
 
-Exit status: 0 recorded, 1 the server failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM. What was
-recorded until then is written in every case.
+Exit status: 0 recorded, 1 the server failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM. In
+every case the file holds what was recorded until then.
 """
 
 import dataclasses
@@ -9,8 +9,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdodge.bevy.answers import LONGEST_DEADLINE, SERVER_FIELDS
-from jaxdodge.config import GameConfig
+from jaxdodge.bevy.client import LONGEST_TIMEOUT
+from jaxdodge.config import SERVER_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, Number
 from jaxdodge.runs.folder import Run, changed_game
 from jaxdodge.runs.options import field_options, read_text
@@ -25,11 +25,10 @@ DEFAULT_STEPS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class RecordOptions:
-    """Play on a server and write what was sent and answered as an API session.
+    """Play on a server and write all requests and responses as an API session.
 
-    The server is configured first: by the options of the game, of which those that are not given are the
-    level's, or the run's. Ctrl-C, SIGTERM and a server that fails end the recording; what was recorded until
-    then is a whole file.
+    The server is configured first. Game options that are not given come from the level, or from the run.
+    Ctrl-C, SIGTERM and a failure of the server end the recording; the file then holds all until then.
     """
 
     server: str
@@ -37,28 +36,28 @@ class RecordOptions:
     out: Path
     """File to write or replace."""
     policy: str = "random"
-    """random, still, strafe, circle, or the folder of a run, whose best policy plays."""
+    """random, still, strafe, circle, or the folder of a run, to play its best policy."""
     steps: int | None = None
-    """Steps to play; resets are not counted. Default: 1000, or without an end if --seconds is given."""
+    """Steps to play, not counting resets. Default: 1000, or unlimited if --seconds is given."""
     seconds: float | None = None
-    """How long to play at most."""
+    """Longest time to play."""
     think_seconds: float = 0.0
     """Pause after each step."""
     fps: float = 60.0
-    """Frames per second that the server was started with; it cannot be asked."""
+    """Frames per second that the server was started with, which it does not report."""
     seed: int = 0
-    """Of what the policy draws."""
-    deadline: float = 30.0
-    """Seconds to wait for an answer, and for the server to play what it was configured to play."""
+    """Seed of the random policy."""
+    timeout: float = 30.0
+    """Seconds to wait for a response, and for the configuration to take effect."""
 
     def __post_init__(self) -> None:
         if self.steps is not None:
             Number(int, 1, 10_000_000).check("steps", self.steps)
         if self.seconds is not None:
-            Number(float, 0, LONGEST_DEADLINE, above_low=True).check("seconds", self.seconds)
-        Number(float, 0, LONGEST_DEADLINE).check("think_seconds", self.think_seconds)
+            Number(float, 0, LONGEST_TIMEOUT, above_low=True).check("seconds", self.seconds)
+        Number(float, 0, LONGEST_TIMEOUT).check("think_seconds", self.think_seconds)
         Number(int, 0, 2**32 - 1).check("seed", self.seed)
-        Number(float, 0, LONGEST_DEADLINE, above_low=True).check("deadline", self.deadline)
+        Number(float, 0, LONGEST_TIMEOUT, above_low=True).check("timeout", self.timeout)
 
 
 Record = dataclasses.make_dataclass(
@@ -103,6 +102,6 @@ def record_command(options: Any) -> int:
             progress.show(max(shares), f"{log.steps} steps  {len(log.episodes)} episodes")
             return max(shares) >= 1
 
-        played = play(options.server, options.deadline, game, policy, options.think_seconds, finished)
+        played = play(options.server, options.timeout, game, policy, options.think_seconds, finished)
     save(session_of(played, options.out, policy=options.policy, seed=options.seed), options.out)
     return played.status

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 
 from jaxdodge.agents.setup import make_sac
-from jaxdodge.bevy.answers import SERVER_FIELDS
 from jaxdodge.bevy.play import Log, play
 from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
-from jaxdodge.config import GameConfig
+from jaxdodge.config import SERVER_FIELDS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes
 from jaxdodge.evaluation.episodes import evaluate as simulate
 from jaxdodge.evaluation.tables import FIGURES, figures, line
@@ -33,7 +32,7 @@ def evaluate_on_server(
     policy_name: str,
     episodes: int,
     seed: int,
-    deadline: float,
+    timeout: float,
     think_seconds: float | None,
     record: Path | None,
 ) -> int:
@@ -46,7 +45,7 @@ def evaluate_on_server(
         policy_name: best or final.
         episodes: episodes to play on the server.
         seed: seed of the simulator's episodes.
-        deadline: seconds to wait for a response.
+        timeout: seconds to wait for a response.
         think_seconds: pause after each step; None for as many frames per step as in training.
         record: file for the API session.
 
@@ -70,12 +69,12 @@ def evaluate_on_server(
             progress.show(len(log.episodes) / episodes, f"{len(log.episodes)} episodes  {log.steps} steps")
             return len(log.episodes) >= episodes
 
-        played = play(url, deadline, game, policy, think_seconds, finished)
+        played = play(url, timeout, game, policy, think_seconds, finished)
     session = session_of(played, record or Path("session.npz"), policy=str(run_folder))
     if record is not None:
         save(session, record)
     if session is None or not played.log.episodes:
-        print("no episode came to its end", file=sys.stderr)
+        print("no episode was finished", file=sys.stderr)
         return played.status
     real = Episodes(
         returns=np.array([episode.total_reward for episode in played.log.episodes]),
@@ -90,7 +89,7 @@ def evaluate_on_server(
     simulated = _simulated(run, policy_name, measured, seed)
     print(line({"name": simulator}, width, figures(simulated)))
     print(
-        f"the simulator's at the measured timing: frames_per_step {measured.frames_per_step}, "
+        f"the simulator ran at the measured timing: frames_per_step {measured.frames_per_step}, "
         f"response_frame {measured.response_frame}, fps {measured.fps:.1f}"
     )
     print(*mismatches(real, simulated), sep="\n")
@@ -98,25 +97,25 @@ def evaluate_on_server(
 
 
 def trained_pause(game: GameConfig, url: str) -> float:
-    """The pause after a step at which a server's steps take as many frames as those of the training, seconds.
+    """The pause after a step, in seconds, with which a server's step takes as many frames as in training.
 
-    Over gRPC an answer comes with a frame, and the pause ends midway between two frames. Over HTTP it comes
-    after the server's 16 ms, whatever frame it is then.
+    A gRPC response comes with a frame, so the pause ends midway between two frames. An HTTP response comes
+    after 16 ms, at any time within a frame.
     """
     waiting = 0.016 * game.fps if url.startswith("http:") else 0.5
     return max(0.0, (game.frames_per_step - waiting) / game.fps)
 
 
 def at_measured_timing(game: GameConfig, session: Session) -> GameConfig:
-    """The game at the timing at which a session was played, by the client's clock.
+    """The game at the timing of a session, measured by the client's clock.
 
-    Steps last as long as they did in the median, in whole frames, which for that are made a little longer or
-    shorter. A command is handled in the first frame after it was sent; each further one that passed before
-    the answer shows the player moved by it.
+    A step lasts a whole number of frames; fps is adjusted so that it takes the measured median time. An
+    action is handled in the first frame after it was sent, and every further frame before the response
+    shows its effect.
 
     Args:
-        game: that was played, at the fps that the server was started with.
-        session: with two steps in a row.
+        game: game that was played, at the fps that the server was started with.
+        session: session with at least two steps in a row.
     """
     sent, received = session.arrays["sent_s"], session.arrays["received_s"]
     is_step = session.arrays["kind"] == STEP
@@ -129,7 +128,7 @@ def at_measured_timing(game: GameConfig, session: Session) -> GameConfig:
 
 
 def mismatches(real: dict[str, float], simulated: dict[str, float]) -> list[str]:
-    """A line for each figure whose intervals do not overlap, or the line that all do."""
+    """One line per figure whose intervals do not overlap, or one line that all overlap."""
     apart = [
         title
         for name, title in (("iqm", "IQM"), ("survival", "survival"))
@@ -144,7 +143,7 @@ def _run(folder: Path, policy_name: str, given: dict[str, Any]) -> Run:
     """The run to play, of a single seed; raises ConfigError, also for fields that no server has."""
     for name in given:
         if name not in (*SERVER_FIELDS, "fps"):
-            raise ConfigError(f"{name}: refused together with --server, which has no such field")
+            raise ConfigError(f"{name}: invalid together with --server, which has no such field")
     run = Run.open(folder)
     if run.config()[1].seeds > 1:
         raise ConfigError(f"{folder}: several seeds; expected one of them, such as {folder}/seed_0")

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity timing`: at which timing a server is really played, from a session or live.
+"""`python -m jaxdodge.parity timing`: measure the timing of a server, from a session or live.
 
 Exit status: 0 measured, 1 the server failed, 2 bad input or a file that cannot be read.
 """
@@ -19,29 +19,29 @@ from jaxdodge.parity.record import Record, record_command
 class Timing:
     """Measure frames per step, response frame and frame time, and print the options that reproduce them.
 
-    Of an API session's file, or live of a server (--server), which is then played with random actions.
+    Measures an API session, or a live server (--server), which is then played with random actions.
     """
 
     path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
-    """API session, as `record` writes it."""
+    """API session, as written by `record`."""
     out: Path | None = None
     """Write the options to this YAML file, for `python -m jaxdodge.train --timing`."""
     server: str | None = None
-    """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH, to be played instead of reading a file."""
+    """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH: play on this server instead of reading a file."""
     steps: int = 500
-    """Of a server: steps to play."""
+    """With --server: steps to play."""
     think_seconds: float = 0.0
-    """Of a server: pause after each step."""
+    """With --server: pause after each step."""
     fps: float = 60.0
-    """Of a server: frames per second that it was started with; it cannot be asked."""
+    """With --server: frames per second that it was started with, which it does not report."""
     level: int = 2
-    """Of a server: level to play; of level 1 it takes more steps, because little flies."""
+    """With --server: level to play. Level 1 needs more steps, because it has fewer throws."""
 
 
 def timing_command(options: Timing) -> int:
     """Measure, print, and return the exit status."""
     if (options.path is None) == (options.server is None):
-        raise ConfigError("timing: takes a session's file or --server, one of the two")
+        raise ConfigError("timing: expected either a session's file or --server")
     from jaxdodge.parity.timing import measure
     from jaxdodge.recordings.npz import RecordingError
     from jaxdodge.recordings.session import read_session

@@ -1,1 +1,1 @@
-"""The game as a server: the rules are the simulator's, the protocol is `docs/api.md`."""
+"""The game as a server: the simulator's rules behind the interface of `docs/api.md`."""

@@ -1,4 +1,4 @@
-"""The addresses of a server: taken before anything slow happens, so that one in use is refused at once."""
+"""The addresses of a server: taken before anything slow, so that one in use is an error at once."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ LONGEST_SOCKET_PATH = 107  # bytes, of Linux's sockaddr_un
 
 @dataclasses.dataclass
 class Addresses:
-    """Bound sockets and checked paths, one per arena, or none of a kind."""
+    """Bound sockets and checked paths: one per environment, or none of a kind."""
 
     http: list[socket.socket]
     grpc: list[socket.socket]
@@ -27,7 +27,7 @@ class Addresses:
 
 @contextlib.contextmanager
 def bound_addresses(settings: ServerSettings) -> Iterator[Addresses]:
-    """Bind TCP sockets, check paths of Unix sockets; all are released at the end. Raises ConfigError."""
+    """Bind TCP sockets and check Unix socket paths; all are released at the end. Raises ConfigError."""
     with contextlib.ExitStack() as stack:
 
         def bind(option: str, first: int | None, count: int) -> list[socket.socket]:
@@ -51,7 +51,7 @@ def bound_addresses(settings: ServerSettings) -> Iterator[Addresses]:
 
 
 def address_text(bound: socket.socket) -> str:
-    """host:port of a bound socket."""
+    """HOST:PORT of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -72,22 +72,22 @@ def _bound(host: str, option: str, port: int) -> socket.socket:
 
 
 def _claim(path: Path) -> None:
-    """Make sure that a Unix socket can be made here; what a dead server has left is removed."""
+    """Make sure that a Unix socket can be created here; the socket of a dead server is removed."""
 
-    def refused(reason: str) -> ConfigError:
+    def invalid(reason: str) -> ConfigError:
         return ConfigError(f"socket_path: invalid value {path}; {reason}")
 
     if len(os.fsencode(path.absolute())) > LONGEST_SOCKET_PATH:
-        raise refused(f"longer than {LONGEST_SOCKET_PATH} bytes")
+        raise invalid(f"longer than {LONGEST_SOCKET_PATH} bytes")
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise refused(f"no such folder: {folder}")
+        raise invalid(f"no such folder: {folder}")
     if not os.access(folder, os.W_OK):
-        raise refused(f"no permission to write in {folder}")
+        raise invalid(f"no permission to write in {folder}")
     if not path.exists():
         return
     if not stat.S_ISSOCK(path.stat().st_mode):
-        raise refused("it exists and is no socket")
+        raise invalid("it exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -95,6 +95,6 @@ def _claim(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
         except OSError as error:
-            raise refused(error_line(error)) from None
+            raise invalid(error_line(error)) from None
         else:
-            raise refused("a server listens there")
+            raise invalid("a server listens there")

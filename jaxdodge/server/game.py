@@ -1,7 +1,7 @@
-"""What a server computes, compiled: a vector of numbers in, a vector out (`Packing`).
+"""The compiled functions of a server: packed vectors in, packed vectors out (see `Packing`).
 
-All modes, levels and action spaces are data here, so that a `configure` compiles nothing. What is not: the
-number of slots, the frames of a step in lockstep, the size of an image.
+Modes, levels and action spaces are runtime values here, so that `configure` compiles nothing. Static are
+only the numbers of slots, the frames per step in lockstep, and the image size.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ from jaxdodge.sim.state import State, server_start
 from jaxdodge.sim.stepping import Timing, frame_inputs
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
-# More wait for the next frame. A client over HTTP sends 57 per second, and a frame lasts 250 ms at most.
+# Further commands wait for the next frame. An HTTP client sends 57 per second; a frame is at most 250 ms.
 COMMANDS_PER_FRAME = 16
-# An action of any space is one of this: the components that have an effect.
+# Actions of every space are converted to this one, which has all components with an effect.
 MOVE_SPACE = "basic_4d_jump"
 
 PARAMS = Packing(game_params(GameConfig()))
@@ -55,15 +55,16 @@ NO_MOVE = np.zeros(4, np.float32)
 
 
 class Slots(NamedTuple):
-    """How many projectiles and thrower indicators an arena can hold."""
+    """Capacity of an environment: projectiles and thrower indicators."""
 
     projectiles: int
     throwers: int
 
 
 def enough_slots(projectiles: int, throwers: int) -> Slots:
-    """At least so many. Few different numbers mean few compilations: these are enough for both levels, then
-    they grow fourfold.
+    """Round up to one of a few sizes, to limit recompilation.
+
+    The smallest sizes suffice for both levels; each larger size is four times the one before.
     """
 
     def roomy(needed: int, least: int) -> int:
@@ -73,7 +74,7 @@ def enough_slots(projectiles: int, throwers: int) -> Slots:
 
 
 def move_of(action: np.ndarray, space: str) -> np.ndarray:
-    """A checked action as float32 (vx, vy, sprint, jump)."""
+    """Convert a checked action to float32 (vx, vy, sprint, jump)."""
     if space == "discrete":
         return np.array([*DISCRETE_DIRECTIONS[action], ABSENT, ABSENT], np.float32)
     value = dict(zip(COMPONENTS[space], action, strict=True))
@@ -83,7 +84,7 @@ def move_of(action: np.ndarray, space: str) -> np.ndarray:
 def command(
     config: GameConfig, move: np.ndarray | None = None, reset: bool = False, restart_timer: bool = False
 ) -> np.ndarray:
-    """A command as a vector; `config` is the configuration that holds once it is handled."""
+    """Pack a command; `config` is the configuration in effect once it is handled."""
     return COMMAND.pack_numpy(
         {
             "move": NO_MOVE if move is None else move,
@@ -107,8 +108,8 @@ def _command(vector: jax.Array, with_move: bool) -> Command:
     return Command(move=move, **fields) if with_move else Command(**fields | {"step": False})
 
 
-def _in_one_piece(function: Any, inputs: Packing) -> Any:
-    """`function(carry, inputs, ...) -> (carry, answer)`, compiled as a loop of one turn.
+def _single_function(function: Any, inputs: Packing) -> Any:
+    """`function(carry, inputs, ...) -> (carry, result)`, compiled as a loop of one iteration.
 
     XLA compiles a small loop to a single function, if told what counts as small
     (`jaxdodge.serve.SMALL_LOOPS`). Otherwise it hands the sixty functions of a frame from thread to
@@ -116,16 +117,16 @@ def _in_one_piece(function: Any, inputs: Packing) -> Any:
     """
 
     def looped(carry, *vectors):
-        answer = jax.eval_shape(function, carry, *vectors)[1]
-        # Never negative, but the compiler does not know.
+        result = jax.eval_shape(function, carry, *vectors)[1]
+        # Always 1, but the compiler cannot know that.
         turns = (inputs.unpack(vectors[0])["number"] >= 0).astype(jnp.int32)
 
         def turn(_, state):
             carry, _, *vectors = state
-            # What stays the same from turn to turn would be computed outside of the loop.
+            # Loop-invariant inputs would be hoisted out of the loop, hence the + 1.
             return *function(carry, *vectors), *(vector + 1 for vector in vectors)
 
-        start = carry, jnp.zeros(answer.shape, answer.dtype), *vectors
+        start = carry, jnp.zeros(result.shape, result.dtype), *vectors
         return jax.lax.fori_loop(0, turns, turn, start)[:2]
 
     return jax.jit(looped, donate_argnums=0)
@@ -136,7 +137,7 @@ def _key(seed: jax.Array, number: jax.Array) -> jax.Array:
 
 
 def _counts(game: State) -> dict[str, jax.Array]:
-    """What a server has to know of the state after a call."""
+    """What the server reads of the state after a call."""
     return {
         "game_over": game.game_over,
         "projectiles": game.projectiles.count,
@@ -146,22 +147,22 @@ def _counts(game: State) -> dict[str, jax.Array]:
 
 
 class Vectors:
-    """The vectors of arenas with so many slots: state, what is published, what a call answers."""
+    """Packings for one capacity: `carry` (state and publication) and `result` (publication and counts)."""
 
     def __init__(self, slots: Slots):
         self._start = server_start(game_params(GameConfig()), *slots)
         published = jax.eval_shape(publish, self._start)
         self.carry = Packing((self._start, published))
-        self.answer = Packing((published, jax.eval_shape(_counts, self._start)))
+        self.result = Packing((published, jax.eval_shape(_counts, self._start)))
 
     def start(self, config: GameConfig) -> np.ndarray:
-        """The carry of a server that has just started."""
+        """The carry of a server at its start."""
         params = game_params(config)
         state = self._start.replace(params=params, spawn_interval=params.spawn_interval)
         return self.carry.pack_numpy((state, publish(state)))
 
     def enlarged(self, carry: np.ndarray, before: "Vectors") -> np.ndarray:
-        """The carry of smaller vectors in these."""
+        """Copy a carry of smaller capacity into one of this capacity."""
 
         def fill(empty: np.ndarray, old: np.ndarray) -> np.ndarray:
             larger = np.array(empty)
@@ -174,12 +175,12 @@ class Vectors:
 
 @functools.lru_cache(maxsize=64)
 def vectors(slots: Slots) -> Vectors:
-    """The vectors of these slots."""
+    """The packings for these slots."""
     return Vectors(slots)
 
 
 class RealtimeGame:
-    """One frame in any order. `frame(carry, inputs) -> (carry, answer)`."""
+    """One frame with any order of systems: `frame(carry, inputs) -> (carry, result)`."""
 
     def __init__(self, slots: Slots):
         self.vectors = vectors(slots)
@@ -195,7 +196,7 @@ class RealtimeGame:
                 "commands": np.zeros((COMMANDS_PER_FRAME, COMMAND.size), np.int32),
             }
         )
-        self.frame = _in_one_piece(self._frame, self.inputs)
+        self.frame = _single_function(self._frame, self.inputs)
         self.frame(self.vectors.start(GameConfig()), np.zeros(self.inputs.size, np.int32))
 
     def _frame(self, carry, inputs):
@@ -208,20 +209,20 @@ class RealtimeGame:
         )
         return (
             self.vectors.carry.pack((state, published)),
-            self.vectors.answer.pack((published, _counts(state))),
+            self.vectors.result.pack((published, _counts(state))),
         )
 
 
 class LockstepGame:
-    """Steps and commands as the simulator's environment has them.
+    """Steps and commands of the simulator's environment.
 
-    `step(carry, STEP) -> (carry, answer)`; `command(carry, STEP, COMMAND) -> (carry, answer)` is a reset or a
-    configure, and its frame.
+    `step(carry, STEP) -> (carry, result)`. `command(carry, STEP, COMMAND) -> (carry, result)` is a reset or
+    a configure, together with its frame.
     """
 
     def __init__(self, slots: Slots, frames_per_step: int, response_frame: int):
         self.vectors = vectors(slots)
-        # The mode is data: indicators that are left from another mode live on. So the systems of all run.
+        # The mode can change while indicators are pending, so the systems of all modes run.
         config = GameConfig(
             action_space_type=MOVE_SPACE,
             observation_mode="with_thrower",
@@ -229,8 +230,8 @@ class LockstepGame:
             response_frame=response_frame,
         )
         self._timing = Timing(config, None)
-        self.step = _in_one_piece(self._step, STEP)
-        self.command = _in_one_piece(self._command, STEP)
+        self.step = _single_function(self._step, STEP)
+        self.command = _single_function(self._command, STEP)
         idle = np.zeros(STEP.size, np.int32)
         start = self.vectors.start(GameConfig())
         self.command(self.step(start, idle)[0], idle, np.zeros(COMMAND.size, np.int32))
@@ -239,7 +240,7 @@ class LockstepGame:
         game, _ = self.vectors.carry.unpack(carry)
         fields = STEP.unpack(inputs)
         throws, _ = self._timing.throws(_key(fields["seed"], fields["number"]), game.params)
-        return self._answer(
+        return self._packed(
             self._timing.advance(game, throws, fields["last_move"], fields["move"], fields["fresh"])
         )
 
@@ -249,17 +250,17 @@ class LockstepGame:
         draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
         assert command.params is not None
         throw = spawn_position(draw, command.params)
-        return self._answer(frame(game, frame_inputs(throw, command.params, command), with_thrower=True))
+        return self._packed(frame(game, frame_inputs(throw, command.params, command), with_thrower=True))
 
-    def _answer(self, game: State):
+    def _packed(self, game: State):
         published = publish(game)
-        return self.vectors.carry.pack((game, published)), self.vectors.answer.pack(
+        return self.vectors.carry.pack((game, published)), self.vectors.result.pack(
             (published, _counts(game))
         )
 
 
 def return_memory() -> None:
-    """Give back what the compiler has used: half of a process's memory, which the C library would keep."""
+    """Return the compiler's memory, half of the process's, to the system; malloc would keep it."""
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -270,13 +271,13 @@ lockstep_game = functools.lru_cache(maxsize=64)(LockstepGame)
 
 @functools.lru_cache(maxsize=64)
 def drawer(slots: Slots, width: int, height: int, grayscale: bool) -> Any:
-    """A compiled function from an answer to its image, uint8 (height, width, channels)."""
-    answer = vectors(slots).answer
+    """A compiled function from a packed result to its image, uint8 (height, width, channels)."""
+    result = vectors(slots).result
 
     def drawn(vector: jax.Array) -> jax.Array:
-        published, _ = answer.unpack(vector)
+        published, _ = result.unpack(vector)
         return draw(published["scene"], width=width, height=height, grayscale=grayscale)
 
     compiled = jax.jit(drawn)
-    compiled(np.zeros(answer.size, np.int32))
+    compiled(np.zeros(result.size, np.int32))
     return compiled

@@ -1,9 +1,8 @@
-"""The HTTP transport: Starlette on uvicorn; one server of many sockets, and an app for each port."""
+"""The HTTP transport: Starlette on uvicorn; one server with an app for each port."""
 
 import asyncio
 import base64
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -20,89 +19,44 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from jaxdodge.fields import ConfigError
-from jaxdodge.server.arena import Arena, Publication
 from jaxdodge.server.metrics import Metrics, health
-from jaxdodge.server.protocol import (
-    LARGEST_REQUEST,
-    RefusedError,
-    action_space,
-    observation_space,
-    refusal_text,
-)
+from jaxdodge.server.protocol import LARGEST_REQUEST, RequestError, error_text
+from jaxdodge.server.served_env import ServedEnv
 from jaxdodge.server.service import Service
 
 BODY_SECONDS = 10.0
-"""How long a client may take to send a request's head, and its body."""
+"""Time limit for a client to send the head of a request, and for its body."""
 IDLE_SECONDS = 600
-"""How long a connection is kept without a request."""
-JSON = orjson.OPT_SERIALIZE_NUMPY
-
-Operation = Callable[[Service, bytes], Awaitable[bytes]]
-
-
-async def _reset(service: Service, body: bytes) -> bytes:
-    return _answer(await service.reset("http"), {})
-
-
-async def _step(service: Service, body: bytes) -> bytes:
-    publication = await service.step(_object(body).get("action"), "http")
-    flags = {
-        "reward": publication.reward,
-        "done": publication.done,
-        "truncated": publication.truncated,
-    }
-    return _answer(publication, flags)
-
-
-async def _configure(service: Service, body: bytes) -> bytes:
-    await service.configure(_object(body))
-    return b""
-
-
-async def _set_level(service: Service, body: bytes) -> bytes:
-    await service.set_level(_object(body).get("level"))
-    return b""
-
-
-async def _observation_space(service: Service, body: bytes) -> bytes:
-    return orjson.dumps(observation_space(service.arena.config))
-
-
-async def _action_space(service: Service, body: bytes) -> bytes:
-    return orjson.dumps(action_space(service.arena.config))
-
-
-async def _nothing(service: Service, body: bytes) -> bytes:
-    return b""
-
-
-OPERATIONS: dict[str, tuple[str, Operation]] = {
-    "reset": ("POST", _reset),
-    "step": ("POST", _step),
-    "observation_space": ("GET", _observation_space),
-    "action_space": ("GET", _action_space),
-    "start_training": ("POST", _nothing),
-    "end_training": ("POST", _nothing),
-    "set_level": ("POST", _set_level),
-    "configure": ("POST", _configure),
+"""How long a connection without requests is kept."""
+METHODS = {
+    "reset": "POST",
+    "step": "POST",
+    "observation_space": "GET",
+    "action_space": "GET",
+    "start_training": "POST",
+    "end_training": "POST",
+    "set_level": "POST",
+    "configure": "POST",
 }
+# All other operations accept any body.
+WITH_BODY = ("step", "set_level", "configure")
 
 
-def _answer(publication: Publication, flags: dict[str, Any]) -> bytes:
-    answer: dict[str, Any] = {"observation": publication.observation}
-    if publication.image is not None:
-        answer["image_observation"] = base64.b64encode(publication.image).decode()
-    return orjson.dumps({**answer, **flags, "info": publication.info}, option=JSON)
+def _encoded(content: dict[str, Any]) -> bytes:
+    if not content:
+        return b""
+    if "image_observation" in content:
+        content["image_observation"] = base64.b64encode(content["image_observation"]).decode()
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(f"body: not JSON ({error}); expected a JSON object") from None
+        raise RequestError(f"body: not JSON ({error}); expected a JSON object") from None
     if not isinstance(content, dict):
-        raise RefusedError(f"body: invalid value a JSON {type(content).__name__}; expected a JSON object")
+        raise RequestError(f"body: invalid value a JSON {type(content).__name__}; expected a JSON object")
     return content
 
 
@@ -124,46 +78,41 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def arena_app(service: Service, metrics: Metrics, mode: str) -> ASGIApp:
-    """The HTTP interface of one arena."""
+def env_app(service: Service, mode: str) -> ASGIApp:
+    """The HTTP interface of one environment."""
 
-    def endpoint(name: str, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(operation: str) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            start = time.perf_counter()
-            outcome = "failed"
             try:
-                response = Response(await operation(service, await _body(request)))
-                if response.body:
-                    response.headers["content-type"] = "application/json"
-                outcome = "ok"
-            except (RefusedError, ConfigError) as error:
-                response = _refusal(400, refusal_text(error))
-                outcome = "refused"
+                with service.request(operation):
+                    body = await _body(request)
+                    fields = _object(body) if operation in WITH_BODY else {}
+                    content = _encoded(await service.respond(operation, fields, "http"))
+            except RequestError as error:
+                return _error(400, str(error))
             except ClientDisconnect:
-                response = Response(status_code=400)  # nobody reads it
-            finally:
-                metrics.answered(service.arena.number, name, outcome, time.perf_counter() - start)
-            return response
+                return Response()
+            return Response(content, media_type="application/json" if content else None)
 
         return handle
 
     routes = [
-        Route(f"/{name}", endpoint(name, operation), methods=[method])
-        for name, (method, operation) in OPERATIONS.items()
+        Route(f"/{operation}", endpoint(operation), methods=[method]) for operation, method in METHODS.items()
     ]
-    return _app(routes + watch_routes([service.arena], metrics, mode), metrics, service.arena.number)
+    metrics, env = service.metrics, service.env
+    return _app(routes + _watch_routes([env], metrics, mode), metrics, env.number)
 
 
-def watch_app(arenas: Sequence[Arena], metrics: Metrics, mode: str) -> ASGIApp:
-    """`/health` and `/metrics` of all arenas, for a port of their own."""
-    return _app(watch_routes(arenas, metrics, mode), metrics, arenas[0].number)
+def watch_app(envs: Sequence[ServedEnv], metrics: Metrics, mode: str) -> ASGIApp:
+    """`/health` and `/metrics` of all environments, for a port of their own."""
+    return _app(_watch_routes(envs, metrics, mode), metrics, envs[0].number)
 
 
-def watch_routes(arenas: Sequence[Arena], metrics: Metrics, mode: str) -> list[Route]:
-    """`/health` of these arenas, `/metrics` of the process."""
+def _watch_routes(envs: Sequence[ServedEnv], metrics: Metrics, mode: str) -> list[Route]:
+    """`/health` of these environments, `/metrics` of the process."""
 
     async def get_health(request: Request) -> Response:
-        return Response(orjson.dumps(health(arenas, mode)), media_type="application/json")
+        return Response(orjson.dumps(health(envs, mode)), media_type="application/json")
 
     async def get_metrics(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -171,26 +120,24 @@ def watch_routes(arenas: Sequence[Arena], metrics: Metrics, mode: str) -> list[R
     return [Route("/health", get_health), Route("/metrics", get_metrics)]
 
 
-def _app(routes: list[Route], metrics: Metrics, arena: int) -> Starlette:
-    accepted = ", ".join(f"{'/'.join(sorted((r.methods or set()) - {'HEAD'}))} {r.path}" for r in routes)
+def _app(routes: list[Route], metrics: Metrics, env: int) -> Starlette:
+    expected = ", ".join(f"{'/'.join(sorted((r.methods or set()) - {'HEAD'}))} {r.path}" for r in routes)
 
     def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         text = error.detail
         if error.status_code in (404, 405):
             what = f"{request.method} {request.url.path}"
-            text = refusal_text(RefusedError(f"{what!r}: no such route; expected {accepted}"))
-            metrics.answered(arena, "other", "failed", 0.0)
-        # What is left of the request is not read, so nothing else can come over this connection.
-        headers = (
-            {**(error.headers or {}), "connection": "close"}
-            if error.status_code in (408, 413)
-            else error.headers
-        )
-        return _refusal(error.status_code, text, headers)
+            text = error_text(RequestError(f"{what!r}: no such route; expected {expected}"))
+            metrics.count(env, "other", "failed", 0.0)
+        headers = dict(error.headers or {})
+        if error.status_code in (408, 413):
+            # The rest of the request is not read, so the connection cannot be used again.
+            headers["connection"] = "close"
+        return _error(error.status_code, text, headers)
 
     def broke(request: Request, error: Exception) -> Response:
-        return _refusal(500, "internal error; the server's standard error says more")
+        return _error(500, "internal error; see the server's standard error")
 
     app = Starlette(
         routes=routes,
@@ -203,14 +150,14 @@ def _app(routes: list[Route], metrics: Metrics, arena: int) -> Starlette:
     return app
 
 
-def _refusal(status: int, text: str, headers: Any = None) -> Response:
+def _error(status: int, text: str, headers: Any = None) -> Response:
     return Response(orjson.dumps({"error": text}), status, headers, "application/json")
 
 
 class _Gathered:
-    """A transport that sends what is written in one turn of the loop in one piece.
+    """A transport that joins all writes of one event loop iteration into one.
 
-    uvicorn writes a response's head and body apart, which would wake the client twice.
+    uvicorn writes the head and the body of a response separately, which would wake the client twice.
     """
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop):
@@ -236,25 +183,25 @@ class _Gathered:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with a limit on how long a request's head may take, and JSON where it is no HTTP."""
+    """uvicorn's protocol, with a time limit for the head of a request, and JSON errors for malformed HTTP."""
 
-    _head: asyncio.TimerHandle | None = None
+    _head_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
-        self._head = self.loop.call_later(BODY_SECONDS, transport.close)
+        self._head_timeout = self.loop.call_later(BODY_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_here()
+        self._cancel_head_timeout()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_is_here()
-        self._head = self.loop.call_later(BODY_SECONDS, self.transport.close)
+        self._cancel_head_timeout()
+        self._head_timeout = self.loop.call_later(BODY_SECONDS, self.transport.close)
 
     def on_headers_complete(self) -> None:
-        self._head_is_here()
+        self._cancel_head_timeout()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -265,10 +212,10 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(head.encode() + b"connection: close\r\n\r\n" + text)
         self.transport.close()
 
-    def _head_is_here(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
+    def _cancel_head_timeout(self) -> None:
+        if self._head_timeout is not None:
+            self._head_timeout.cancel()
+            self._head_timeout = None
 
 
 class HttpServer(uvicorn.Server):
@@ -305,7 +252,7 @@ class HttpServer(uvicorn.Server):
         self._main = asyncio.create_task(self.main_loop())
 
     async def stop(self) -> None:
-        """Close all connections at once; what was being answered is not."""
+        """Close all connections at once; pending requests get no response."""
         self.should_exit = True
         for server in self.servers:
             server.close()

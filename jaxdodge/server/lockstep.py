@@ -1,17 +1,17 @@
-"""Lockstep: time passes only in a request, as in a step of the simulator's environment."""
+"""Lockstep: time advances only in a request, as in a step of the simulator's environment."""
 
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.server.arena import Arena, Publication, Transport
 from jaxdodge.server.game import NO_MOVE, STEP, LockstepGame, Slots, command, lockstep_game, vectors
+from jaxdodge.server.served_env import Publication, ServedEnv, Transport
 
 
-class LockstepArena(Arena):
-    """`DodgeEnv`'s own step and reset, answered at once.
+class LockstepEnv(ServedEnv):
+    """`DodgeEnv`'s own step and reset, with an immediate response.
 
-    The throws of a request are drawn from `jax.random.fold_in(jax.random.key(seed), number)`, number being
-    that of the request: what `DodgeEnv.step_env` and `DodgeEnv.restart` do with this key, bit for bit.
+    The throws of request number n come from `jax.random.fold_in(jax.random.key(seed), n)`. The results
+    equal those of `DodgeEnv.step_env` and `DodgeEnv.restart` with this key, bit for bit.
     """
 
     def __init__(self, number: int, config: GameConfig, seed: int):
@@ -36,10 +36,10 @@ class LockstepArena(Arena):
         frames, response = self.config.frames_per_step, self.config.response_frame
         game = self._game(frames)
         inputs = self._inputs(last_move=self._last_move, move=move, fresh=self._fresh)
-        self._carry, answer = game.step(self._carry, inputs)
+        self._carry, result = game.step(self._carry, inputs)
         ran = response if self._fresh and response else frames
         self._fresh, self._last_move = False, move
-        return self.requests, self._published(answer, ran, resets=0)
+        return self.requests, self._published(result, ran, resets=0)
 
     def _configured(self, restart_timer: bool) -> None:
         self._command(restart_timer)
@@ -47,9 +47,9 @@ class LockstepArena(Arena):
     def _command(self, restart_timer: bool) -> Publication:
         game = self._game(1)
         vector = command(self.config, reset=True, restart_timer=restart_timer)
-        self._carry, answer = game.command(self._carry, self._inputs(), vector)
+        self._carry, result = game.command(self._carry, self._inputs(), vector)
         self._fresh, self._last_move = True, NO_MOVE
-        return self._published(answer, 1, resets=1)
+        return self._published(result, 1, resets=1)
 
     def _game(self, frames: int) -> LockstepGame:
         self._carry, slots = self._with_room(self._carry, self._last, frames)
@@ -64,8 +64,8 @@ class LockstepArena(Arena):
         moves = {"last_move": last_move, "move": move, "fresh": fresh}
         return STEP.pack_numpy({"seed": self.seed, "number": self.requests, **moves})
 
-    def _published(self, answer, frames: int, resets: int) -> Publication:
-        publication = Publication(self.frames + frames, self.config, np.asarray(answer), self._slots)
+    def _published(self, result, frames: int, resets: int) -> Publication:
+        publication = Publication(self.frames + frames, self.config, np.asarray(result), self._slots)
         self._count(publication, frames, resets)
         self._last = publication
         return publication

@@ -1,4 +1,4 @@
-"""The log of answers: one JSON line for every answered reset and step, the ground truth of what was sent."""
+"""The response log: one JSON line per reset and step response, the ground truth of what was sent."""
 
 import hashlib
 import os
@@ -8,32 +8,32 @@ from typing import Any
 import numpy as np
 import orjson
 
-from jaxdodge.server.arena import Publication
+from jaxdodge.server.served_env import Publication
 
 
-class AnswerLog:
-    """Appends to a file; every line is one write, so several processes may share it. Raises OSError."""
+class ResponseLog:
+    """Appends to a file, one write per line, so that processes can share it. Raises OSError."""
 
     def __init__(self, path: Path):
         self._file = path.open("ab", buffering=0)
 
     def write(
-        self, arena: int, request: int, kind: str, action: np.ndarray | None, publication: Publication
+        self, env: int, request: int, kind: str, action: np.ndarray | None, publication: Publication
     ) -> None:
-        """Log an answer.
+        """Log a response.
 
         Args:
-            arena: its number in this process.
-            request: number of the request in this arena since the start; configures and levels have one too.
+            env: number of the environment in this process.
+            request: number of the request to this environment; configure and set_level count too.
             kind: reset or step.
-            action: as checked; None for a reset.
-            publication: what is answered. Of an image its SHA-256 is logged, as `observation`.
+            action: checked action; None for a reset.
+            publication: what was sent. For an image, `observation` is its SHA-256.
         """
         observation: Any = publication.observation
         if publication.image is not None:
             observation = hashlib.sha256(publication.image).hexdigest()
         row = {
-            "arena": arena,
+            "arena": env,
             "request": request,
             "kind": kind,
             "action": None if action is None else action.tolist(),

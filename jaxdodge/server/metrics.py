@@ -6,26 +6,26 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from jaxdodge.server.arena import Arena
+from jaxdodge.server.served_env import ServedEnv
 
 LATENCY_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # s
 
 
 class Metrics:
-    """Counters of requests, and at every scrape those of the arenas.
+    """Counters of requests, and at every scrape those of the environments.
 
-    Outcomes of a request: ok, refused (its content), failed (its form: no such route, too large, too slow).
+    Outcomes of a request: ok; refused (invalid content); failed (no such route, too large, too slow).
     """
 
-    def __init__(self, arenas: Sequence[Arena]):
+    def __init__(self, envs: Sequence[ServedEnv]):
         self.registry = CollectorRegistry()
-        self._arenas = arenas
+        self._envs = envs
         self._requests = Counter(
             "jaxdodge_requests", "Answered requests.", ("arena", "route", "outcome"), registry=self.registry
         )
         self._latency = Histogram(
             "jaxdodge_request_seconds",
-            "From a request's arrival to its answer.",
+            "From a request's arrival to its response.",
             ("route",),
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
@@ -33,9 +33,9 @@ class Metrics:
         self._children: dict[tuple[int, str, str], tuple[Any, Any]] = {}
         self.registry.register(self)
 
-    def answered(self, arena: int, route: str, outcome: str, seconds: float) -> None:
-        """Count a request."""
-        key = (arena, route, outcome)
+    def count(self, env: int, route: str, outcome: str, seconds: float) -> None:
+        """Count a request and its latency."""
+        key = (env, route, outcome)
         if key not in self._children:
             self._children[key] = (self._requests.labels(*key), self._latency.labels(route))
         requests, latency = self._children[key]
@@ -43,24 +43,24 @@ class Metrics:
         latency.observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """What the arenas have counted, as Prometheus wants it."""
+        """The counters of the environments; Prometheus calls this at every scrape."""
         for name, text in (
             ("frames", "Frames run."),
-            ("late_frames", "Frames that were due before the one before them had ended."),
-            ("episodes", "Resets, those of a configure included."),
-            ("collisions", "Games that a projectile ended."),
+            ("late_frames", "Frames due before the frame before them had ended."),
+            ("episodes", "Resets, including those of a configure."),
+            ("collisions", "Episodes that a projectile ended."),
         ):
             family = CounterMetricFamily(f"jaxdodge_{name}", text, labels=("arena",))
-            for arena in self._arenas:
-                family.add_metric([str(arena.number)], getattr(arena, name))
+            for env in self._envs:
+                family.add_metric([str(env.number)], getattr(env, name))
             yield family
 
 
-def health(arenas: Sequence[Arena], mode: str) -> dict[str, Any]:
-    """The answer to `/health`: sums over the arenas."""
+def health(envs: Sequence[ServedEnv], mode: str) -> dict[str, Any]:
+    """The response of `/health`: sums over the environments."""
     return {
         "status": "ok",
         "mode": mode,
-        "frames": sum(arena.frames for arena in arenas),
-        "late_frames": sum(arena.late_frames for arena in arenas),
+        "frames": sum(env.frames for env in envs),
+        "late_frames": sum(env.late_frames for env in envs),
     }

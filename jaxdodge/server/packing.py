@@ -1,4 +1,4 @@
-"""Trees of arrays as one vector, bit for bit: the cost of a small compiled call is its arguments'."""
+"""Pytrees of arrays as one int32 vector, bit for bit: a small call's overhead grows with its arguments."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Packing:
-    """An int32 vector for every tree of the structure and shapes of `like`; leaves float32, int32, bool."""
+    """Packs pytrees with the structure and shapes of `like`; leaves are float32, int32 or bool."""
 
     def __init__(self, like: Any):
         leaves, self._structure = jax.tree.flatten(like)
@@ -24,7 +24,7 @@ class Packing:
         self.size = stops[-1]
 
     def pack(self, tree: Any) -> jax.Array:
-        """The tree as int32 (size,), in compiled code."""
+        """Pack a tree into int32 (size,), under jit."""
 
         def as_int32(leaf: jax.Array) -> jax.Array:
             if leaf.dtype == jnp.bool_:
@@ -34,11 +34,11 @@ class Packing:
         return jnp.concatenate([as_int32(jnp.asarray(leaf)).reshape(-1) for leaf in jax.tree.leaves(tree)])
 
     def unpack(self, vector: jax.Array) -> Any:
-        """The tree of a vector, in compiled code."""
+        """Unpack a vector, under jit."""
         return self._unpacked(vector, jax.lax.bitcast_convert_type)
 
     def pack_numpy(self, tree: Any) -> np.ndarray:
-        """The tree as int32 (size,), of NumPy; leaves may be whatever NumPy takes for an array."""
+        """Pack a tree of array-likes into int32 (size,), with NumPy."""
         parts = []
         leaves = self._structure.flatten_up_to(tree)  # type: ignore[attr-defined]
         for leaf, (_, _, dtype) in zip(leaves, self._leaves, strict=True):
@@ -47,7 +47,7 @@ class Packing:
         return np.concatenate(parts)
 
     def unpack_numpy(self, vector: np.ndarray) -> Any:
-        """The tree of a vector, of NumPy; where the type allows it, views."""
+        """Unpack a vector with NumPy; leaves are views where the dtype allows."""
         return self._unpacked(vector, lambda array, dtype: array.view(dtype))
 
     def _unpacked(self, vector: Any, as_type: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Realtime: the wall clock moves the game, whether a client asks or not."""
+"""Realtime: the wall clock advances the game, with or without requests."""
 
 import asyncio
 import collections
@@ -10,24 +10,24 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.server.arena import Arena, Publication, Transport
 from jaxdodge.server.game import COMMANDS_PER_FRAME, Slots, command, realtime_game, vectors
+from jaxdodge.server.served_env import Publication, ServedEnv, Transport
 from jaxdodge.sim.order import SIMULATOR as SIMULATOR_ORDER
 from jaxdodge.sim.order import as_indices, checked_order, draw_order
 from jaxdodge.sim.params import frame_seconds
 
 LONGEST_FRAME = 250_000_000  # ns
 
-# How long a response waits; gRPC's Step waits for the next publication, so long at most.
-HTTP_RESET, HTTP_STEP, GRPC_RESET, GRPC_STEP_AT_MOST = 0.1, 0.016, 0.02, 0.1  # s
+# Delay of a response, s. A gRPC step waits for the next publication instead, for at most this long.
+HTTP_RESET, HTTP_STEP, GRPC_RESET, GRPC_STEP_AT_MOST = 0.1, 0.016, 0.02, 0.1
 
 
 class Orders:
-    """The order of every frame's systems, as `--order` asks for it; as indices into SYSTEMS.
+    """The order of systems in every frame, by option `--order`; as indices into SYSTEMS.
 
     Args:
-        choice: simulator, start, frame, or systems separated by commas.
-        seed: of what is drawn.
+        choice: simulator, start, frame, or names of systems separated by commas.
+        seed: seed of drawn orders.
     """
 
     def __init__(self, choice: str, seed: int):
@@ -38,7 +38,7 @@ class Orders:
         elif choice != "simulator":
             order = checked_order(choice.split(","))
         self.schedule = as_indices(order)
-        """The order in which deferred changes are applied, the same in all frames."""
+        """Order in which deferred changes are applied; the same in all frames."""
         self._generator = generator if choice == "frame" else None
 
     def next(self) -> list[int]:
@@ -46,8 +46,8 @@ class Orders:
         return as_indices(draw_order(self._generator)) if self._generator else self.schedule
 
 
-class RealtimeArena(Arena):
-    """A frame every 1/fps seconds in a thread of its own; a frame that comes late is not caught up by two."""
+class RealtimeEnv(ServedEnv):
+    """Runs a frame every 1/fps seconds in its own thread; late frames are not made up for."""
 
     def __init__(self, number: int, config: GameConfig, seed: int, order: str, failed: Callable[[], None]):
         super().__init__(number, config, seed)
@@ -59,7 +59,7 @@ class RealtimeArena(Arena):
         self._published: Publication | None = None
         self._waiting: list[tuple[int, asyncio.Future[Publication]]] = []
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"arena {number}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"env {number}", daemon=True)
 
     def start(self) -> None:
         self._prepare(self._slots, self.config)
@@ -107,8 +107,8 @@ class RealtimeArena(Arena):
             self._waiting = [entry for entry in self._waiting if entry[1] is not future]
 
     def _wake(self, publication: Publication) -> None:
-        for seen, future in self._waiting:
-            if publication.frame > seen and not future.done():
+        for last_frame, future in self._waiting:
+            if publication.frame > last_frame and not future.done():
                 future.set_result(publication)
 
     def _run(self) -> None:
@@ -155,10 +155,10 @@ class RealtimeArena(Arena):
                 "commands": commands,
             }
         )
-        self._carry, answer = game.frame(carry, inputs)
+        self._carry, result = game.frame(carry, inputs)
         configured = order.index(HANDLE_COMMANDS) < order.index(PUBLISH_STATE)
         config = self._handled if configured else before
-        publication = Publication(self.frames + 1, config, np.asarray(answer), slots)
+        publication = Publication(self.frames + 1, config, np.asarray(result), slots)
         self._count(publication, 1, resets)
         self._published = publication
         if self._waiting:

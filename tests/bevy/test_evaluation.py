@@ -81,7 +81,7 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     returns = [part.sum() for part in np.split(rewards, ends + 1)[:-1]]
     assert lines[3].startswith(f"    server, 3 episodes  {np.mean(returns):6.1f} ± {np.std(returns):5.1f}  ")
     assert lines[4].startswith("simulator, 16 episodes  ")
-    assert lines[5].startswith("the simulator's at the measured timing: frames_per_step ")
+    assert lines[5].startswith("the simulator ran at the measured timing: frames_per_step ")
     assert all("overlap" in line for line in lines[6:])
     assert len(lines) > 6
 
@@ -138,11 +138,11 @@ def test_intervals_that_do_not_overlap_are_a_mismatch(real, simulated, apart):
 
 REFUSED = {
     "url": (("--server", "localhost"), "server: invalid value 'localhost'; expected http://HOST:PORT"),
-    "grid": (("--grid", "fps=1,2"), "grid: refused together with --server"),
-    "robustness": (("--robustness",), "robustness: refused together with --server"),
-    "sampled": (("--sampled",), "sampled: refused together with --server"),
-    "csv": (("--csv", "x.csv"), "csv: refused together with --server"),
-    "timing": (("--frames-per-step", "1"), "frames_per_step: refused together with --server"),
+    "grid": (("--grid", "fps=1,2"), "grid: invalid together with --server"),
+    "robustness": (("--robustness",), "robustness: invalid together with --server"),
+    "sampled": (("--sampled",), "sampled: invalid together with --server"),
+    "csv": (("--csv", "x.csv"), "csv: invalid together with --server"),
+    "timing": (("--frames-per-step", "1"), "frames_per_step: invalid together with --server"),
     "shape": (
         ("--observation-mode", "topdown"),
         "observation_mode: invalid value 'topdown'; expected 'standard'",

@@ -24,7 +24,7 @@ from jaxdodge.sim.gym import DodgeVectorEnv
 # Throws come often enough to end episodes within a second.
 DENSE = {"level": 2, "spawn_angle_degrees": 30.0, "projectile_spawn_interval": 0.1}
 GAME = GameConfig(action_space_type="basic_3d", **DENSE)
-DEADLINE = 3.0
+TIMEOUT = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def served(tmp_path_factory):
 @pytest.fixture(scope="module")
 def proxy(served):
     """In front of the first game."""
-    proxy = FaultProxy(int(served.http.rsplit(":", 1)[1]), seconds=DEADLINE + 0.5)
+    proxy = FaultProxy(int(served.http.rsplit(":", 1)[1]), seconds=TIMEOUT + 0.5)
     yield proxy
     proxy.close()
 
 
 def fleet_on(urls, game=GAME, **arguments):
-    return contextlib.closing(Fleet(game, urls=urls, **{"deadline": DEADLINE, **arguments}))
+    return contextlib.closing(Fleet(game, urls=urls, **{"timeout": TIMEOUT, **arguments}))
 
 
 @pytest.mark.parametrize("kind", ["http", "unix"])
@@ -95,9 +95,9 @@ FAULTS = {
     "reset": "unreachable",
     "close": "unreachable",
     "cut": "unreachable",
-    "silence": "deadline",
-    "delay": "deadline",
-    "drip": "deadline",
+    "silence": "timeout",
+    "delay": "timeout",
+    "drip": "timeout",
     "garbage": "bad_response",
     "garbage_body": "bad_response",
     "no_server": "bad_response",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from players import Player
-from small_fleets import DEADLINE, GAME, SERVER, fleet_of
+from small_fleets import GAME, SERVER, TIMEOUT, fleet_of
 
 from jaxdodge.bevy.fleet import Fleet, FleetError
 from jaxdodge.config import GameConfig
@@ -21,7 +21,7 @@ from jaxdodge.fields import ConfigError
 
 # Checked after every test.
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-FAULTS = {signal.SIGKILL: "exited", signal.SIGSTOP: "deadline", signal.SIGTERM: "exited"}
+FAULTS = {signal.SIGKILL: "exited", signal.SIGSTOP: "timeout", signal.SIGTERM: "exited"}
 
 
 @pytest.mark.parametrize("number", FAULTS)
@@ -95,7 +95,7 @@ def test_a_server_that_somebody_else_restarts_is_configured_again():
     """Which the small server needs before it answers anything else."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with contextlib.closing(Fleet(GAME, urls=[f"http://127.0.0.1:{port}"], deadline=DEADLINE)) as fleet:
+    with contextlib.closing(Fleet(GAME, urls=[f"http://127.0.0.1:{port}"], timeout=TIMEOUT)) as fleet:
         with small_server(port):
             player = Player(fleet)
             player.step()
@@ -112,13 +112,13 @@ def test_a_server_that_somebody_else_restarts_is_configured_again():
 STOPS = {
     "exits": ("--exit-after 3", {}, "max_restarts of 2 within 600 s.*status 3.*out of patience"),
     "does not start": ("--fail-to-start", {}, "max_restarts of 2 within 600 s.*status 1.*no display found"),
-    "never listens": ("--never-listen", {"start_deadline": 0.5}, "max_restarts.*given up after 0.5 s"),
+    "never listens": ("--never-listen", {"start_timeout": 0.5}, "max_restarts.*given up after 0.5 s"),
     "never answers": (
         "--never-answer",
-        {"start_deadline": 0.5, "deadline": 0.3},
+        {"start_timeout": 0.5, "timeout": 0.3},
         "max_.*given up after 0.5 s",
     ),
-    "refuses the game": ("--refuse", {"max_restarts": 50}, "does not play this game.*level: invalid value 2"),
+    "refuses the game": ("--refuse", {"max_restarts": 50}, "cannot play this game.*level: invalid value 2"),
     "no restart allowed": ("--exit-after 3", {"max_restarts": 0}, "max_restarts of 0.*out of patience"),
 }
 
@@ -151,7 +151,7 @@ def test_restarts_outside_of_the_window_do_not_count():
 
 
 REFUSED = {
-    "neither": ({}, "urls, server_command: one of them is needed"),
+    "neither": ({}, "urls, server_command: missing; expected one of them"),
     "both": ({"urls": ["http://a:1"], "server_command": SERVER}, "urls: invalid value .*"),
     "one URL": ({"urls": "http://127.0.0.1:1"}, "urls: invalid value .*; expected a list"),
     "no URL": ({"urls": []}, "urls: invalid value .*"),
@@ -165,7 +165,7 @@ REFUSED = {
     "no placeholder": ({"server_command": "server --port 8000", "num_envs": 1}, "expected a command with"),
     "open quote": ({"server_command": "server 'a {port}", "num_envs": 1}, "No closing quotation"),
     "server URL": ({"server_command": SERVER, "num_envs": 1, "server_url": "x"}, "server: invalid value 'x'"),
-    "deadline": ({"urls": ["http://127.0.0.1:1"], "deadline": 0}, "deadline: invalid value 0"),
+    "timeout": ({"urls": ["http://127.0.0.1:1"], "timeout": 0}, "timeout: invalid value 0"),
     "budget": ({"urls": ["http://127.0.0.1:1"], "max_restarts": -1}, "max_restarts: invalid value -1"),
     "log folder": (
         {"server_command": SERVER, "num_envs": 1, "log_folder": "/dev/null/x"},

@@ -14,14 +14,8 @@ from fake_servers import drip
 
 from jaxdodge.bevy import connect
 from jaxdodge.bevy import rl_env_pb2 as messages
-from jaxdodge.bevy.client import (
-    ActionSpace,
-    BadResponseError,
-    DeadlineError,
-    ObservationSpace,
-    RefusedError,
-    UnreachableError,
-)
+from jaxdodge.bevy.client import BadResponseError, RefusedError, ServerTimeoutError, UnreachableError
+from jaxdodge.bevy.responses import ActionSpace, ObservationSpace
 from jaxdodge.bevy.rl_env_pb2_grpc import RlEnvironmentServicer, add_RlEnvironmentServicer_to_server
 from jaxdodge.fields import ConfigError
 
@@ -149,8 +143,8 @@ def test_an_authority_that_strict_servers_accept_is_sent_to_a_unix_socket(tmp_pa
 
         thread = threading.Thread(target=accept)
         thread.start()
-        client = connect(f"unix://{path}", deadline=0.5)
-        with pytest.raises(DeadlineError):
+        client = connect(f"unix://{path}", timeout=0.5)
+        with pytest.raises(ServerTimeoutError):
             client.reset()
         thread.join(10)
     sent = b"".join(received)
@@ -180,7 +174,7 @@ ERRORS = {
     "unavailable": (abort(grpc.StatusCode.UNAVAILABLE, "away"), UnreachableError, "UNAVAILABLE: away"),
     "internal": (abort(grpc.StatusCode.INTERNAL, "oh no"), BadResponseError, "INTERNAL: oh no"),
     "not there": (abort(grpc.StatusCode.UNIMPLEMENTED, ""), BadResponseError, "UNIMPLEMENTED"),
-    "late": (sleep, DeadlineError, r"step: no answer in 0\.3 s"),
+    "late": (sleep, ServerTimeoutError, r"step: no response in 0\.3 s"),
     "64 numbers": (step(observation=[0] * 64), BadResponseError, "64 numbers"),
     "NaN": (step(observation=[float("nan")] * 65), BadResponseError, r"observation\[0\] is nan"),
     "reward infinite": (step(reward=float("inf")), BadResponseError, "reward is inf"),
@@ -195,20 +189,20 @@ ERRORS = {
 @pytest.mark.parametrize(("answer", "error", "reason"), ERRORS.values(), ids=ERRORS)
 def test_errors_have_a_type_and_a_line_and_the_next_call_is_answered(answer, error, reason):
     with grpc_server(Step=answer) as (servicer, url):
-        client = connect(url, deadline=10)
+        client = connect(url, timeout=10)
         client.reset()
-        client.deadline = 0.3 if error is DeadlineError else 10
+        client.timeout = 0.3 if error is ServerTimeoutError else 10
         with pytest.raises(error, match=reason) as caught:
             client.step(0)
         assert str(caught.value).startswith(url)
         assert "\n" not in str(caught.value)
-        client.deadline = 10
+        client.timeout = 10
         assert client.reset().episode_steps == 7
         client.close()
     assert [name for name, _ in servicer.requests].count("Step") == 1
 
 
-def test_the_deadline_bounds_reset_with_its_question_for_the_space():
+def test_the_timeout_bounds_reset_with_its_question_for_the_space():
     def slowly(request, context):
         time.sleep(0.2)
         return GOOD["Reset"]
@@ -218,14 +212,14 @@ def test_the_deadline_bounds_reset_with_its_question_for_the_space():
         return GOOD["GetObservationSpace"]
 
     with grpc_server(Reset=slowly, GetObservationSpace=slowly_space) as (_, url):
-        with pytest.raises(DeadlineError):
-            connect(url, deadline=0.3).reset()
-        assert connect(url, deadline=3).reset().episode_steps == 7
+        with pytest.raises(ServerTimeoutError):
+            connect(url, timeout=0.3).reset()
+        assert connect(url, timeout=3).reset().episode_steps == 7
 
 
 def test_a_server_that_goes_is_unreachable_and_one_that_returns_is_found(tmp_path):
     path = tmp_path / "rl.sock"
-    client = connect(f"unix://{path}", deadline=2.0)
+    client = connect(f"unix://{path}", timeout=2.0)
     with pytest.raises(UnreachableError):
         client.reset()
     for _ in range(2):
@@ -241,8 +235,8 @@ def test_what_is_no_grpc_server_is_an_error_in_time(data):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=lambda: drip(listener.accept()[0], data, 0), daemon=True).start()
         start = time.monotonic()
-        with pytest.raises((UnreachableError, DeadlineError)):
-            connect(f"grpc://127.0.0.1:{listener.getsockname()[1]}", deadline=0.5).reset()
+        with pytest.raises((UnreachableError, ServerTimeoutError)):
+            connect(f"grpc://127.0.0.1:{listener.getsockname()[1]}", timeout=0.5).reset()
         assert time.monotonic() - start < 3
 
 

@@ -11,14 +11,8 @@ import pytest
 from fake_servers import INFO, RESET, STEP, VECTOR_SPACE, answer, drip, http_server
 
 from jaxdodge.bevy import connect
-from jaxdodge.bevy.client import (
-    ActionSpace,
-    BadResponseError,
-    DeadlineError,
-    ObservationSpace,
-    RefusedError,
-    UnreachableError,
-)
+from jaxdodge.bevy.client import BadResponseError, RefusedError, ServerTimeoutError, UnreachableError
+from jaxdodge.bevy.responses import ActionSpace, ObservationSpace
 
 IMAGE_SPACE = {"shape": [32, 40, 3], "dtype": "uint8", "low": 0.0, "high": 255.0}
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
@@ -197,13 +191,13 @@ SLOW = {
 
 
 @pytest.mark.parametrize("step", SLOW.values(), ids=SLOW)
-def test_the_deadline_bounds_the_whole_call(step):
+def test_the_timeout_bounds_the_whole_call(step):
     with http_server(step=step) as server:
-        client = connect(server.url, deadline=10)
+        client = connect(server.url, timeout=10)
         client.reset()
-        client.deadline = 0.3
+        client.timeout = 0.3
         start = time.monotonic()
-        with pytest.raises(DeadlineError, match=r"step: no answer in 0\.3 s"):
+        with pytest.raises(ServerTimeoutError, match=r"step: no response in 0\.3 s"):
             client.step(0)
         assert 0.29 < time.monotonic() - start < 1.5
         client.close()
@@ -215,11 +209,11 @@ def test_a_late_answer_is_never_taken_for_the_next_one():
         connection.sendall(answer(STEP | {"info": INFO | {"episode_steps": 999}}))
 
     with http_server(step=late) as server:
-        client = connect(server.url, deadline=0.2)
-        with pytest.raises(DeadlineError):
+        client = connect(server.url, timeout=0.2)
+        with pytest.raises(ServerTimeoutError):
             client.step(0)
         time.sleep(0.4)
-        client.deadline = 10
+        client.timeout = 10
         assert client.reset().episode_steps == 7
 
 
@@ -234,7 +228,7 @@ def test_an_answer_that_nobody_asked_for_is_never_taken_for_one():
         client = connect(server.url)
         client.observation_space()
         time.sleep(0.3)
-        with pytest.raises(BadResponseError, match="not asked for"):
+        with pytest.raises(BadResponseError, match="not requested"):
             client.step(0)
     assert [operation for operation, _ in server.requests] == ["observation_space"]
 

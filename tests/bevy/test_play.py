@@ -7,8 +7,9 @@ import pytest
 from served import running
 
 from jaxdodge.bevy import play
-from jaxdodge.bevy.client import BadResponseError, Response
+from jaxdodge.bevy.client import BadResponseError
 from jaxdodge.bevy.policies import ScriptedPolicy
+from jaxdodge.bevy.responses import Response
 from jaxdodge.config import GameConfig
 
 STALE = Response(np.zeros(65, np.float32), None, episode_steps=5, projectile_count=1)
@@ -16,14 +17,14 @@ STALE = Response(np.zeros(65, np.float32), None, episode_steps=5, projectile_cou
 
 def test_an_episode_begins_with_the_first_answer_that_shows_it():
     answers = [STALE, STALE, dataclasses.replace(STALE, episode_steps=0)]
-    assert play.begin(lambda: answers.pop(0), "http://a:1").episode_steps == 0
+    assert play.begin_episode(lambda: answers.pop(0), "http://a:1").episode_steps == 0
     assert answers == []
 
 
 def test_a_server_that_never_resets_is_named(monkeypatch):
     monkeypatch.setattr(play, "RESET_SECONDS", 0.05)
-    with pytest.raises(BadResponseError, match=r"^http://a:1: reset for 0\.05 s, it is in step 5"):
-        play.begin(lambda: STALE, "http://a:1")
+    with pytest.raises(BadResponseError, match=r"^http://a:1: in step 5 of an episode after 0\.05 s"):
+        play.begin_episode(lambda: STALE, "http://a:1")
 
 
 def test_no_episode_is_seen_to_end_twice_where_a_reset_is_shown_late(tmp_path):

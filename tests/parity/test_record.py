@@ -163,9 +163,9 @@ def test_a_signal_ends_with_a_whole_file(number, status, server, tmp_path):
 
 
 def _wait_until(holds, process=None, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+    expires = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < expires
         assert process is None or process.poll() is None
         time.sleep(0.02)
 
@@ -217,7 +217,7 @@ BAD_INPUT = {
     "steps": (("--steps", "0"), "steps: invalid value 0"),
     "seconds": (("--seconds", "0"), "seconds: invalid value 0.0"),
     "thinking": (("--think-seconds", "-1"), "think_seconds: invalid value -1.0"),
-    "deadline": (("--deadline", "0"), "deadline: invalid value 0.0"),
+    "timeout": (("--timeout", "0"), "timeout: invalid value 0.0"),
     "folder": (("--out", "/nowhere/session.npz"), "/nowhere/session.npz: cannot be written"),
     "not a file": (("--out", "/dev/null"), "/dev/null: cannot be written (not a regular file)"),
     "not a run": (("--policy", "/"), "/: not a run folder"),

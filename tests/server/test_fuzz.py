@@ -19,7 +19,7 @@ from served import SECONDS, SEED
 
 from jaxdodge.config import GameConfig
 from jaxdodge.server.game import move_of
-from jaxdodge.server.lockstep import LockstepArena
+from jaxdodge.server.lockstep import LockstepEnv
 
 COUNT = int(os.environ.get("JAXDODGE_FUZZ", "400"))
 STILL = [0.0, 0.0, 0.0, 0.0, 0.0]
@@ -142,7 +142,7 @@ def lockstep(serve, folder):
 def test_malformed_requests_change_nothing(lockstep):
     """Beside a twin of the arena that is never asked nonsense: both play on, bit for bit."""
     generator, session = random.Random(1), requests.Session()
-    twin = LockstepArena(0, GameConfig(), SEED)
+    twin = LockstepEnv(0, GameConfig(), SEED)
     twin.start()
     session.post(f"{lockstep.http}/reset", timeout=SECONDS)
     twin.requests = lockstep.requests()

@@ -98,5 +98,5 @@ def test_what_is_no_request_is_refused(channel, stub, method, sent, code):
         channel.unary_unary(f"/rl_env.RlEnvironment/{method}")(sent, timeout=SECONDS)
     assert refusal.value.code() == code
     if code == grpc.StatusCode.INVALID_ARGUMENT:
-        assert f"{len(sent)} bytes that are no {method}Request" in refusal.value.details()
+        assert f"{len(sent)} bytes; expected a {method}Request message" in refusal.value.details()
     assert stub.Step(moving(0, 0, 0, 0, 0)).info["episode_steps"] == "1"

@@ -16,7 +16,7 @@ from jaxdodge.bevy import rl_env_pb2 as messages
 from jaxdodge.bevy.rl_env_pb2_grpc import RlEnvironmentStub
 from jaxdodge.config import GameConfig
 from jaxdodge.server.game import NO_MOVE, Slots, move_of, vectors
-from jaxdodge.server.lockstep import LockstepArena
+from jaxdodge.server.lockstep import LockstepEnv
 from jaxdodge.sim.draws import draw_uniform
 from jaxdodge.sim.env import DodgeEnv, EnvState
 from jaxdodge.sim.frame import frame
@@ -95,7 +95,7 @@ class InProcess:
     """An arena without a transport."""
 
     def __init__(self, timing):
-        self.arena = LockstepArena(0, GameConfig(**timing), SEED)
+        self.arena = LockstepEnv(0, GameConfig(**timing), SEED)
 
     def configure(self, **fields):
         asyncio.run(self.arena.configure(fields))
@@ -240,7 +240,7 @@ def test_indicators_of_an_earlier_mode_become_projectiles(lockstep):
 
 def test_a_table_that_fills_up_is_enlarged_in_time():
     """A throw every frame, more than the slots were sized for."""
-    arena = LockstepArena(0, GameConfig(), SEED)
+    arena = LockstepEnv(0, GameConfig(), SEED)
     arena.start()
     arena.config = arena.config.configure(level=2, projectile_spawn_interval=1e-6)
     arena._configured(restart_timer=True)

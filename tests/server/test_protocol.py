@@ -25,9 +25,9 @@ def connections(server) -> list:
 
 
 def eventually(holds) -> None:
-    deadline = time.monotonic() + 20
+    expires = time.monotonic() + 20
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < expires
         time.sleep(0.05)
 
 

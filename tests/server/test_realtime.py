@@ -14,7 +14,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.server import realtime
 from jaxdodge.server.game import move_of
-from jaxdodge.server.realtime import RealtimeArena
+from jaxdodge.server.realtime import RealtimeEnv
 from jaxdodge.sim.actions import movement
 from jaxdodge.sim.draws import draw_uniform
 from jaxdodge.sim.order import ALWAYS, SIMULATOR, SYSTEMS, as_indices, checked_order, draw_order
@@ -29,7 +29,7 @@ FIRST_COMMANDS = ",".join(("handle_commands", *(name for name in SIMULATOR if na
 RIGHT = np.array([1, 0, 0, 0, 0], np.float32)
 
 
-class ByHand(RealtimeArena):
+class ByHand(RealtimeEnv):
     """An arena whose frames are run by the test, in a task of the same loop."""
 
     def __init__(self, order="simulator", config=CONFIG):

@@ -5,13 +5,14 @@ import pytest
 from fake_servers import INFO, RESET, STEP, VECTOR_SPACE
 
 from jaxdodge.bevy import connect
-from jaxdodge.bevy.answers import (
+from jaxdodge.bevy.client import UnreachableError
+from jaxdodge.bevy.responses import (
     MalformedError,
+    ObservationSpace,
     read_action_space,
     read_observation_space,
     read_response,
 )
-from jaxdodge.bevy.client import ObservationSpace, UnreachableError
 from jaxdodge.fields import ConfigError
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -166,11 +167,11 @@ def test_other_urls_are_refused(url):
     assert repr(url) in str(caught.value)
 
 
-@pytest.mark.parametrize("deadline", [0, -1, NAN, INFINITE, "soon"])
+@pytest.mark.parametrize("timeout", [0, -1, NAN, INFINITE, "soon"])
 @pytest.mark.parametrize("url", [NOBODY, "grpc://127.0.0.1:1"])
-def test_deadlines_without_an_end_are_refused(url, deadline):
-    with pytest.raises(ConfigError, match="deadline: "):
-        connect(url, deadline=deadline)
+def test_timeouts_without_an_end_are_refused(url, timeout):
+    with pytest.raises(ConfigError, match="timeout: "):
+        connect(url, timeout=timeout)
 
 
 def test_a_host_without_address_is_unreachable():

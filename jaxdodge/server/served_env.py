@@ -1,4 +1,4 @@
-"""The game of one server: its configuration, what it has published last, and what is counted of it."""
+"""One environment of a server: its configuration, its last publication and its counters."""
 
 import abc
 import asyncio
@@ -16,46 +16,47 @@ Transport = Literal["http", "grpc"]
 
 @dataclasses.dataclass(frozen=True)
 class Publication:
-    """What clients read of a frame."""
+    """What clients can read after a frame."""
 
     frame: int
-    """Frames since the server's start."""
+    """Frames since the server started."""
     config: GameConfig
-    """The configuration that held when it was published."""
-    answer: np.ndarray
+    """The configuration in effect when it was published."""
+    vector: np.ndarray
+    """Packed result of the frame, see `Vectors.result`."""
     slots: Slots
 
     @functools.cached_property
     def fields(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What was published by name, and the counts after the frame."""
-        return vectors(self.slots).answer.unpack_numpy(self.answer)
+        """Published values by name, and the counts after the frame."""
+        return vectors(self.slots).result.unpack_numpy(self.vector)
 
     @property
     def observation(self) -> np.ndarray:
-        """float32 (65,), (69,), or (0,) in the mode topdown."""
+        """float32 (65,) or (69,); (0,) in the mode topdown."""
         published, _ = self.fields
         return published["published_observation"][: int(published["published_observation_size"])]
 
     @functools.cached_property
     def image(self) -> bytes | None:
-        """The bytes of the image, row-major, in the mode topdown."""
+        """Row-major bytes of the image in the mode topdown, else None."""
         if self.config.observation_mode != "topdown":
             return None
-        return np.asarray(_drawer(self.slots, self.config)(self.answer)).tobytes()
+        return np.asarray(_drawer(self.slots, self.config)(self.vector)).tobytes()
 
     @property
     def reward(self) -> np.float32:
-        """Of the frame."""
+        """Reward of the frame."""
         return self.fields[0]["published_reward"][()]
 
     @property
     def done(self) -> bool:
-        """A projectile has hit the player."""
+        """Whether a projectile has hit the player."""
         return bool(self.fields[0]["published_done"])
 
     @property
     def truncated(self) -> bool:
-        """The episode has had its steps."""
+        """Whether the episode has reached its step limit."""
         return bool(self.fields[0]["published_truncated"])
 
     @property
@@ -69,33 +70,33 @@ def _drawer(slots: Slots, config: GameConfig) -> Any:
     return drawer(slots, config.image_obs_width, config.image_obs_height, config.image_grayscale)
 
 
-class Arena(abc.ABC):
-    """One game. Its methods are called in the event loop.
+class ServedEnv(abc.ABC):
+    """One environment. Its methods are called in the event loop.
 
     Args:
-        number: of the arena in this process, from 0.
-        config: level 1, and the timing that the command line asks for.
-        seed: of everything random in it.
+        number: index of the environment in this process.
+        config: level 1, with the timing from the command line.
+        seed: seed of all its randomness.
     """
 
     def __init__(self, number: int, config: GameConfig, seed: int):
         self.number, self.config, self.seed = number, config, seed
         self.requests = 0
-        """Resets, steps, configures and levels since the start."""
+        """Resets, steps, configures and set_levels so far."""
         self.frames = 0
         self.late_frames = 0
         self.episodes = 0
-        """Resets, those of a configure included."""
+        """Resets so far, including those of a configure."""
         self.collisions = 0
         self._game_over = False
         self._configuring = asyncio.Lock()
         self._slots = self._wanted = self._slots_of(config)
 
     async def configure(self, fields: dict[str, Any]) -> None:
-        """Set fields, all or, with ConfigError, none."""
+        """Set all fields, or raise ConfigError and set none."""
         async with self._configuring:
             config = self.config.configure(**fields)
-            # Compiling takes seconds, in which the other arenas go on.
+            # Compilation takes seconds. The other environments go on meanwhile.
             wanted = enough_slots(*map(max, self._wanted, self._slots_of(config)))
             await asyncio.to_thread(self._prepare, Slots(*wanted), config)
             self._wanted, self.config = Slots(*wanted), config
@@ -104,23 +105,23 @@ class Arena(abc.ABC):
 
     @abc.abstractmethod
     async def reset(self, transport: Transport) -> tuple[int, Publication]:
-        """Begin an episode: the request's number, and the publication that answers it."""
+        """Begin an episode. Returns the request's number and the publication to respond with."""
 
     @abc.abstractmethod
     async def step(self, move: np.ndarray, transport: Transport) -> tuple[int, Publication]:
-        """Apply an action (`move_of`): the request's number, and the publication that answers it."""
+        """Apply an action from `move_of`. Returns the request's number and the publication."""
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Compile, then let time pass."""
+        """Compile, then start the clock if there is one."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Let no more time pass."""
+        """Stop the clock."""
 
     @abc.abstractmethod
     def _configured(self, restart_timer: bool) -> None:
-        """`self.config` is a new one."""
+        """Apply a new `self.config`."""
 
     @abc.abstractmethod
     def _compile(self, slots: Slots) -> Any:
@@ -136,7 +137,7 @@ class Arena(abc.ABC):
         return enough_slots(config.projectile_slots, config.thrower_slots)
 
     def _with_room(self, carry: Any, publication: Publication | None, frames: int) -> tuple[Any, Slots]:
-        """The carry with room for all that can appear in so many frames; the real server never caps."""
+        """The carry, enlarged if `frames` more frames could overflow it; the original never caps."""
         projectiles, throwers = map(max, self._wanted, self._slots)
         if publication is not None:
             counts = publication.fields[1]
