@@ -194,6 +194,7 @@ def test_observations_are_stacked_as_in_the_simulator(served, fields):
         np.testing.assert_array_equal(observation[0], np.concatenate([*entries, action]).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_a_started_grpc_server_is_restarted_and_leaves_no_socket(served, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(served.log.parent))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

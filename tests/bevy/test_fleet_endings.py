@@ -93,7 +93,17 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize(("ending", "status"), ENDINGS.values(), ids=ENDINGS)
+# Each starts a Python process that imports JAX.
+OFTEN = ("end of the program", "SIGTERM", "SIGKILL")
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        pytest.param(*ending, id=name, marks=[] if name in OFTEN else pytest.mark.slow)
+        for name, ending in ENDINGS.items()
+    ],
+)
 def test_a_program_that_ends_takes_its_servers_along(tmp_path, ending, status):
     program = textwrap.dedent(f"""
         import signal, sys, os, psutil

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_fleet_goes_on_under_random_faults_and_stores_only_what_is_true(tmp_path):
     out = tmp_path / "figures.json"
     server = f"{{python}} {ROOT / 'tests/small_server.py'} {{server_port}} --log {{log}}"

@@ -27,6 +27,7 @@ def test_a_server_that_never_resets_is_named(monkeypatch):
         play.begin_episode(lambda: STALE, "http://a:1")
 
 
+@pytest.mark.slow
 def test_no_episode_is_seen_to_end_twice_where_a_reset_is_shown_late(tmp_path):
     """At 20 fps a reset over gRPC is answered before the frame that handles it."""
     game = GameConfig(level=2, action_space_type="basic_3d", spawn_angle_degrees=5.0, fps=20)

@@ -31,6 +31,15 @@ def lockstep(folder):
         yield server
 
 
+@pytest.fixture(scope="session")
+def arenas(folder):
+    """Two realtime environments at 60 fps with a log, and their metrics on a port of their own."""
+    ports = ("--headless", "--http", "--port", 0, "--grpc-port", 0, "--metrics-port", 0)
+    log = ("--log", folder / "arenas.log")
+    with running(folder, *ports, "--arenas", 2, "--order", "frame", *log) as server:
+        yield server
+
+
 @pytest.fixture
 def refused():
     """The one line with which the command refuses these flags, with status 2."""

@@ -139,7 +139,6 @@ def test_a_client_with_grpcio(lockstep, tmp_path):
     play_grpc(lockstep.addresses("unix")[0].replace("unix://", "unix:"), tmp_path)
 
 
-def test_both_against_the_wall_clock(serve, tmp_path):
-    server = serve("--headless", "--http", "--port", 0, "--grpc-port", 0, "--order", "frame")
-    play_http(server.http)
-    play_grpc(server.addresses("grpc")[0].removeprefix("grpc://"), tmp_path)
+def test_both_against_the_wall_clock(arenas, tmp_path):
+    play_http(arenas.http)
+    play_grpc(arenas.addresses("grpc")[0].removeprefix("grpc://"), tmp_path)

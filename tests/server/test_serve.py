@@ -9,7 +9,7 @@ import stat
 
 import pytest
 import requests
-from served import SECONDS, running
+from served import SECONDS
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,9 @@ def test_a_socket_path_that_is_taken_is_refused(refused, tmp_path):
         assert path.exists()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_and_removes_its_sockets(serve, tmp_path, number, status):
     path = tmp_path / "game.sock"
     with socket.socket(socket.AF_UNIX) as left_behind:  # by a server that was killed
@@ -83,14 +85,6 @@ def test_a_signal_ends_it_and_removes_its_sockets(serve, tmp_path, number, statu
         assert server.end(number) == status
     assert server.errors == ""
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def arenas(folder):
-    """Two arenas at 60 fps with a log, and their metrics on a port of their own."""
-    ports = ("--http", "--port", 0, "--grpc-port", 0, "--metrics-port", 0)
-    with running(folder, *ports, "--arenas", 2, "--log", folder / "arenas.log") as server:
-        yield server
 
 
 @pytest.fixture
@@ -108,7 +102,7 @@ def ask(url, route, body=None):
 def test_arenas_are_games_of_their_own(arenas):
     one, other = arenas.addresses("http")
     assert len(set(arenas.addresses("http") + arenas.addresses("grpc"))) == 4
-    ask(one, "configure", {"action_space_type": "discrete"})
+    ask(one, "configure", {"level": 1, "action_space_type": "discrete"})
     ask(one, "reset")
     ask(other, "reset")
     while ask(one, "step", {"action": 4})["observation"][0] == 0:
