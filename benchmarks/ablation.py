@@ -146,7 +146,7 @@ for number, cell in enumerate(study.cells):
     run.prepare(game, train)
     training.learn(run, lambda: None)
     sac = training.sac
-    for seed, part in enumerate(run.parts(train)):
+    for seed, part in enumerate(run.seed_runs(train)):
         policy = jax.tree.map(jnp.asarray, part.load_policy("final", sac.policy_shapes()))
         key = jax.random.key(seed)
         episodes = evaluate(sac.env, sac.policy, policy, training.params, key, study.episodes)

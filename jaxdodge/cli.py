@@ -1,4 +1,4 @@
-"""What the commands share: parsing with refusals of one line, exit status 2 for a user's mistake, Ctrl-C."""
+"""Shared by the commands: parsing, errors in one line with exit status 2, Ctrl-C and SIGTERM."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ Options = TypeVar("Options")
 
 
 def parse(parser: Callable[[], Options]) -> Options:
-    """Run a tyro parser; its boxed refusals become one line on standard error, with exit status 2."""
+    """Run a tyro parser; its boxed errors become one line on standard error, with exit status 2."""
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
@@ -30,12 +30,16 @@ def parse(parser: Callable[[], Options]) -> Options:
 
 def _unboxed(boxed: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    # The box's title says what its first line says again.
+    # The title of the box repeats its first line.
     return one_line(re.sub(r"╭[^╮]*╮|[╭╮╰╯│─]+", " ", plain))
 
 
 def guarded(command: Callable[..., int], *arguments: Any) -> int:
-    """Run a command; a refusal or an unusable file is one line on standard error and status 2, Ctrl-C 130."""
+    """Run a command and return its exit status.
+
+    Bad input or an unusable file prints one line on standard error and returns 2; Ctrl-C returns
+    130.
+    """
     try:
         return command(*arguments)
     except ConfigError as error:
@@ -49,9 +53,9 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
 
 
 class Interrupt:
-    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends at once.
+    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends the process at once.
 
-    As a context: until its end; afterwards a signal does what it did before.
+    As a context manager, it restores the former signal handlers at its end.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -68,7 +72,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def reason(self) -> str | None:
-        """What asked for the end, if anything did."""
+        """The signal that asked for the end, by name; None if there was none."""
         if self.signal is None:
             return None
         return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
@@ -77,7 +81,7 @@ class Interrupt:
         self.signal = signal.Signals(number)
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        # A terminal shows ^C where the line would begin.
+        # A terminal shows ^C at the start of the line.
         start = "\n" if sys.stderr.isatty() else ""
         print(f"{start}{self.reason()}: saving and stopping", file=sys.stderr, flush=True)
 
@@ -86,7 +90,8 @@ def run_command(commands: dict[str, tuple[Callable[..., Any], Callable[[Any], in
     """Parse `program COMMAND options` and run the command.
 
     Args:
-        commands: by name, the dataclass of options and the function that takes one and returns a status.
+        commands: by name, the dataclass of options and the function that runs with one and returns
+            an exit status.
         program: module name for the usage line.
     """
     choices = {name: options for name, (options, _) in commands.items()}

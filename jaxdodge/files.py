@@ -13,8 +13,8 @@ from typing import IO, Any, Literal
 def atomic_open(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """Open a file that takes its name when the block ends; after an error nothing has changed.
 
-    The content goes to a new file with a random name in the same folder, which is synced to disk and
-    then renamed. A reader sees the old file or the new one, also after a crash.
+    The content goes to a new file with a random name in the same folder, which is synced to disk
+    and then renamed. A reader sees the old file or the new one, also after a crash.
 
     Args:
         path: the file, replaced if it exists. A symbolic link is replaced, not followed.
@@ -57,5 +57,5 @@ def one_line(text: object, longest: int | None = None) -> str:
 
 
 def error_line(error: BaseException, longest: int | None = None) -> str:
-    """Why an operation failed, in one line: what the system says, else the error's text or its type."""
+    """Why an operation failed, in one line: the system's message, else the error's text or type."""
     return one_line(getattr(error, "strerror", None) or error, longest) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Folders that only one process at a time writes into."""
+"""Locks on folders that only one process at a time may write to."""
 
 import contextlib
 import fcntl
@@ -11,15 +11,15 @@ from jaxdodge.files import error_line
 
 @contextlib.contextmanager
 def locked(folder: Path, refusal: str, shared: bool = False) -> Iterator[None]:
-    """Keep a folder to one process at a time; the lock ends with the process, however that ends.
+    """Lock a folder; the lock ends with the block, and with the process however that ends.
 
     Args:
-        folder: made if it is missing; in it, the lock is on the file `lock`.
-        refusal: what is said, after the folder, where another process has it.
-        shared: keep it only from those that do not share it.
+        folder: created if it is missing; the lock is on the file `lock` in it.
+        refusal: the message, after the folder's name, if another process has locked it.
+        shared: take a shared lock, which only excludes exclusive ones.
 
     Raises:
-        ConfigError: another process has it, or the folder cannot be made.
+        ConfigError: another process has locked it, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,21 +24,23 @@ def preset(name: str | Path, folder: str = "") -> Path:
     """The file of a preset, or the user's own file.
 
     Args:
-        name: a path, or the name of a preset as in `presets`. A file of that name wins.
+        name: a path, or the name of a preset as in `presets`. A file of that name wins. Training
+            presets include those of the original project, as `original/NAME`.
         folder: as for `presets`.
 
     Raises:
         ConfigError: a name, without folder and suffix, of neither a file nor a preset.
     """
-    path = Path(name)
+    path, known = Path(name), presets(folder)
+    if not folder:
+        known += [f"original/{each}" for each in presets("original")]
+    if f"{name}" in known and not path.is_file():
+        return _configs() / folder / f"{name}.yaml"
     if path.is_file() or path.suffix or len(path.parts) > 1:
         return path
-    known = presets(folder)
-    if path.name in known:
-        return _configs() / folder / f"{name}.yaml"
     near = difflib.get_close_matches(path.name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"expected a YAML file or one of {', '.join(known)}"
-    raise ConfigError(f"{name}: no such file or preset; {hint}")
+    hint = f"did you mean {near[0]}? (presets: " if near else "expected a YAML file or one of "
+    raise ConfigError(f"{name}: no such file or preset; {hint}{', '.join(known)}{')' if near else ''}")
 
 
 def recordings() -> Path:

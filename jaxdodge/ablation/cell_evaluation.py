@@ -32,7 +32,7 @@ def evaluate_conditions(task: Task, run: Run) -> dict[str, list[dict[str, float]
     """
     # The program of the training, so tasks that share it also share the compiled evaluation.
     sac = shared_program(task.game, task.train, steps_of_an_epoch(task.train)).sac
-    policies = [part.load_policy("final", sac.policy_shapes()) for part in run.parts(task.train)]
+    policies = [part.load_policy("final", sac.policy_shapes()) for part in run.seed_runs(task.train)]
     weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
     keys = jnp.stack([jax.random.key(seed) for seed in task.seeds])
     found = {}

@@ -128,7 +128,7 @@ def compute(
             "seeds": list(task.seeds),
             "configuration": configuration(task.game, task.train),
             "evaluations": evaluations,
-            "curves": [_curve(part) for part in run.parts(task.train)],
+            "curves": [_curve(part) for part in run.seed_runs(task.train)],
             "sample_frame": sample_frame(task.game),
             "cost": {
                 "training_seconds": summary["wall_seconds"],

@@ -1,4 +1,4 @@
-"""Evaluation: many episodes at once, and what they say of a policy."""
+"""Evaluation: many episodes at once, and statistics of a policy from them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,15 +19,16 @@ class Episodes:
     returns: Any
     """float32: sum of rewards."""
     lengths: Any
-    """int32: responses."""
+    """int32: number of responses."""
     survived: Any
     """bool: truncated, not terminated."""
 
     def summary(self) -> dict[str, float]:
-        """Figures of the episodes; `_low` and `_high` are the ends of 95 % intervals.
+        """Statistics of the episodes; `_low` and `_high` are the ends of 95 % intervals.
 
-        Of the returns `mean`, `std`, `median`, `iqm` (the interquartile mean) with `iqm_low` and `iqm_high`;
-        `survival`, the share that survived, with `survival_low` and `survival_high`; `length`, its mean.
+        `mean`, `std`, `median` and `iqm` (interquartile mean, with `iqm_low` and `iqm_high`) of the
+        returns; `survival`, the survival rate, with `survival_low` and `survival_high`; and
+        `length`, the mean episode length.
         """
         returns, survived = np.asarray(self.returns, np.float64), np.asarray(self.survived)
         iqm_low, iqm_high = bootstrap_interval(returns, interquartile_mean)
@@ -57,17 +58,17 @@ def evaluate(
     sampled: bool = False,
     draw_params: Callable[[jax.Array, Any], Any] | None = None,
 ) -> Episodes:
-    """Play `episodes` episodes side by side, the first one of each arena, to its end.
+    """Play the first episode of each of `episodes` environments to its end, all in parallel.
 
     Args:
-        env: gymnax 1.0 contract.
+        env: an environment with gymnax 1.0's interface.
         policy: from `weights` and observations (episodes, ...), and a key if `sampled`, to actions.
-        weights: of the policy.
-        params: of the environment.
+        weights: parameters of the policy.
+        params: parameters of the environment.
         key: random key.
-        episodes: how many.
-        sampled: whether the policy draws its actions, and so takes a key.
-        draw_params: from a key and `params` to those of one episode; None if all have `params`.
+        episodes: number of episodes.
+        sampled: whether the policy samples its actions, and so takes a key.
+        draw_params: from a key and `params` to the parameters of one episode; None to use `params`.
     """
     key, key_reset = jax.random.split(key)
     keys, axis = jax.random.split(key_reset, episodes), None

@@ -1,26 +1,30 @@
-"""Figures of many episodes, and how sure they are. NumPy only.
+"""Statistics of episodes and runs, with their confidence intervals. NumPy only.
 
-Source of the interquartile mean and its bootstrap interval: Agarwal et al. 2021, "Deep Reinforcement Learning
-at the Edge of the Statistical Precipice" (arXiv 2108.13264).
+Source of the interquartile mean (IQM) and its bootstrap interval: Agarwal et al. 2021, "Deep
+Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264).
+
+`scipy.stats` has both too, and the tests compare with it. It is not used here: importing it takes
+longer than a short evaluation, its bootstrap takes no single value, and its percentiles differ from
+ours in the last bit, which would change figures that are already published.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 CONFIDENCE = 0.95
-# Values of one block of resamples: 8 MB.
+TAILS = [(1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2]
+# Values in one block of resamples: 8 MB.
 BLOCK_VALUES = 2**20
 
 
 def interquartile_mean(values: Any, axis: int = -1) -> Any:
     """Mean of the middle half: the lowest and the highest quarter, both rounded down, are left out.
 
-    It moves less with a few outliers than the mean, and needs fewer episodes than the median. The same as
-    `scipy.stats.trim_mean(values, 0.25)`, which the paper's own code uses.
+    Outliers move it less than the mean, and it needs fewer episodes than the median.
 
     Args:
         values: numbers, at least one along `axis`.
@@ -34,30 +38,34 @@ def interquartile_mean(values: Any, axis: int = -1) -> Any:
 def bootstrap_interval(
     values: Any, statistic: Callable[..., Any] = np.mean, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of a statistic: the percentiles of what it is on resamples of the values.
+    """95 % interval of a statistic by the percentile bootstrap (Efron 1979; section 4.1 there).
 
-    Each resample draws as many values as there are, with replacement (Efron 1979; the percentile bootstrap
-    of the paper's section 4.1). With few values, such as the seeds of a run, it is too narrow.
+    With few values, such as the seeds of a run, it is too narrow.
 
     Args:
         values: (n,), n >= 1.
         statistic: from (resamples, n) and `axis=-1` to (resamples,).
-        resamples: how many.
-        seed: of the draws; the same seed gives the same interval.
+        resamples: number of resamples.
+        seed: of the resampling; the same seed gives the same interval.
 
     Returns:
         Its low and its high end.
     """
     values = np.asarray(values, np.float64)
-    generator = np.random.default_rng(seed)
-    block = max(1, BLOCK_VALUES // values.size)
     results = [
-        statistic(values[generator.integers(values.size, size=(rows, values.size))], axis=-1)
-        for rows in np.diff([*range(0, resamples, block), resamples])
+        statistic(values[indices], axis=-1)
+        for indices in _resampled_indices(values.size, values.shape, resamples, seed)
     ]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(results), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(results), TAILS)
     return float(low), float(high)
+
+
+def _resampled_indices(high: int, shape: tuple[int, ...], resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Random indices below `high` in blocks of (up to BLOCK_VALUES values, *shape)."""
+    generator = np.random.default_rng(seed)
+    block = max(1, BLOCK_VALUES // math.prod(shape))
+    for start in range(0, resamples, block):
+        yield generator.integers(high, size=(min(block, resamples - start), *shape))
 
 
 def mean_and_interval(values: Any) -> dict[str, float]:
@@ -69,7 +77,7 @@ def mean_and_interval(values: Any) -> dict[str, float]:
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """95 % interval of a binomial's rate: Wilson's score interval, without continuity correction.
 
-    Wilson 1927, as recommended by Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial
+    Source: Wilson 1927; Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial
     Proportion", equation 4. It stays within [0, 1], and has a width at 0 and 1 too.
 
     Args:
@@ -79,7 +87,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     Returns:
         Its low and its high end.
     """
-    # One formula for both ends, so that a rate of exactly 0 or 1 lies inside in spite of rounding.
+    # The same formula for both ends, so that rounding cannot exclude a rate of exactly 0 or 1.
     return _wilson_low(successes, trials), 1 - _wilson_low(trials - successes, trials)
 
 
@@ -94,8 +102,8 @@ def histogram(values: Any, bins: int = 10, width: int = 40) -> list[str]:
 
     Args:
         values: (n,), n >= 1.
-        bins: equal ones from the lowest to the highest value; a single one if all values are equal.
-        width: characters of the longest bar; a bin that is not empty has at least one.
+        bins: number of bins of equal width; one bin if all values are equal.
+        width: characters of the longest bar; every bin with values has at least one.
     """
     values = np.asarray(values, np.float64)
     low, high = values.min(), values.max()
@@ -113,29 +121,26 @@ def histogram(values: Any, bins: int = 10, width: int = 40) -> list[str]:
 def stratified_interval(
     scores: Any, statistic: Callable[[np.ndarray], Any], resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a statistic over runs of several tasks: percentiles of the stratified bootstrap.
+    """95 % interval of a statistic over runs of several tasks, by the stratified bootstrap.
 
-    Source: Agarwal et al. 2021, section 4.1: the runs of each task are drawn with replacement, apart from
-    those of the others. With few runs it is too narrow, and of a single one it has no width.
+    The runs of each task are resampled separately (Agarwal et al. 2021, section 4.1). With
+    few runs it is too narrow; with one it has no width.
 
     Args:
         scores: (runs, tasks).
         statistic: from (resamples, runs, tasks) to (resamples, ...).
-        resamples: how many.
-        seed: of the draws; the same seed gives the same interval.
+        resamples: number of resamples.
+        seed: of the resampling; the same seed gives the same interval.
 
     Returns:
         Low and high ends, of the statistic's shape.
     """
     scores = np.asarray(scores, np.float64)
-    generator = np.random.default_rng(seed)
-    block = max(1, BLOCK_VALUES // scores.size)
-    results = []
-    for rows in np.diff([*range(0, resamples, block), resamples]):
-        drawn = generator.integers(scores.shape[0], size=(rows, *scores.shape))
-        results.append(statistic(np.take_along_axis(scores[None], drawn, axis=1)))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(results), [tail, 1 - tail], axis=0)
+    results = [
+        statistic(np.take_along_axis(scores[None], indices, axis=1))
+        for indices in _resampled_indices(len(scores), scores.shape, resamples, seed)
+    ]
+    low, high = np.quantile(np.concatenate(results), TAILS, axis=0)
     return low, high
 
 
@@ -145,7 +150,7 @@ def interquartile_mean_of_all(scores: np.ndarray) -> np.ndarray:
 
 
 def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How likely a run of ours is better than one of theirs, on average over tasks; draws count half.
+    """Probability that a run of ours beats one of theirs, averaged over tasks; ties count half.
 
     Source: Agarwal et al. 2021, section 4.3.
 
@@ -163,7 +168,7 @@ def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarr
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Share of runs and tasks whose score is above each threshold.
 
-    Source: Agarwal et al. 2021, section 4.2, equation 3 (the distribution of run scores).
+    Source: Agarwal et al. 2021, section 4.2, equation 3 (run-score distribution).
 
     Args:
         scores: (..., runs, tasks).

@@ -1,4 +1,8 @@
-"""What evaluations print: a line of figures each, and matrices."""
+"""What evaluations print: a row of figures each, and matrices.
+
+Rows are printed one by one as soon as they are played. rich's tables need all rows for their
+layout, so they are not used.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +15,13 @@ FIGURES = f"{'return ± std':>14}  {'IQM [95% interval]':>23}  survival [95% int
 
 
 def line(cells: dict[str, Any], widths: dict[str, int], figures: str) -> str:
-    """A line of the table: the cells that have a column, then the figures."""
+    """A row of the table: the cells that have a column, then the figures."""
     return "  ".join([*(str(cells[name]).rjust(width) for name, width in widths.items()), figures])
+
+
+def column_widths(columns: list[str], rows: list[dict[str, Any]]) -> dict[str, int]:
+    """The width of each column: that of its longest cell, or of its name."""
+    return {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in columns}
 
 
 def figures(summary: dict[str, float]) -> str:
@@ -38,7 +47,7 @@ def over_seeds(summaries: list[dict[str, float]]) -> str:
 
 
 def matrix(title: str, axes: dict[str, list[Any]], cells: list[str]) -> Iterator[str]:
-    """Lines of a table with the first axis down and the second across; `cells` row by row."""
+    """Lines of a table, the first axis down and the second across; `cells` in row-major order."""
     (down, rows), (across, columns) = ((name, list(map(str, values))) for name, values in axes.items())
     left = max(map(len, rows))
     width = max(map(len, [*columns, *cells])) + 2
@@ -50,7 +59,7 @@ def matrix(title: str, axes: dict[str, list[Any]], cells: list[str]) -> Iterator
 
 
 def seconds_text(seconds: float) -> str:
-    """A time as a reader takes it in at once: 4.2 s, 3 min 20 s, 2 h 05 min."""
+    """A duration for people: 4.2 s, 3 min 20 s, 2 h 05 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

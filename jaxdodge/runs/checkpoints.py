@@ -1,11 +1,12 @@
-"""Checkpoints of a run: `models/checkpoints/<environment steps, 12 digits>/`, all it takes to go on training.
+"""Checkpoints of a run, to resume training: `models/checkpoints/<environment steps, 12 digits>/`.
 
 arrays/       the leaves of the training state (Orbax)
 record.json   the score, the caller's record, and name, dtype and shape of every leaf
 checksums     SHA-256 of each file above, in the format of `sha256sum --check`
 
-A folder with such a name is whole: it is written under another name and renamed when all of it is on disk.
-`.partial` and `.removed` are what a killed process may leave behind; they count for nothing.
+A checkpoint is written under a temporary name and renamed once all of it is on disk. A killed
+process may leave folders named `.partial` or `.removed`; they are ignored, and deleted by the next
+save.
 """
 
 import hashlib
@@ -27,12 +28,15 @@ import orbax.checkpoint as ocp
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line
 
-# The newest could be damaged by what killed the run.
-NEWEST = 2
-# Orbax adds about a kilobyte for each leaf.
+# Orbax's CheckpointManager is not used: it restores a file with a flipped bit without notice, and a
+# run that resumes from an older checkpoint could not save the steps that it reaches again.
+
+# The newest alone is not enough: whatever killed the run may have damaged it.
+KEEP_NEWEST = 2
+# Orbax adds about a kilobyte per leaf.
 SPARE_BYTES = 1_000_000
 
-WHOLE = re.compile(r"\d{12}")
+COMPLETE = re.compile(r"\d{12}")
 LEFTOVER = re.compile(r"\d{12}\.(partial|removed)")
 
 
@@ -44,26 +48,26 @@ class Checkpoints:
     """The checkpoints in one folder, written by one process at a time.
 
     Args:
-        folder: made by the first save.
+        folder: created by the first save.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def steps(self) -> list[int]:
-        """Environment steps of the whole checkpoints, oldest first; a later damage shows in `restore`."""
+        """Environment steps of the complete checkpoints, oldest first; `restore` finds damage."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if WHOLE.fullmatch(path.name))
+        return sorted(int(path.name) for path in self.folder.iterdir() if COMPLETE.fullmatch(path.name))
 
     def save(self, step: int, state: Any, record: dict[str, Any], score: float) -> None:
         """Add a checkpoint, then delete those that are no longer needed.
 
-        Kept are the newest two, and the one with the highest score (of equal scores the newer; NaN is no
-        score). Those of later steps are deleted: saving behind them means that the run has gone back.
+        The newest two are kept, and the one with the highest score (of equal scores the newer; NaN
+        is no score). Checkpoints of later steps are deleted: the run has gone back behind them.
 
-        A checkpoint of the same step is replaced, because a resumed run arrives at it again. Killed between
-        the two renames that this takes, the run has neither, and the ones before.
+        A checkpoint of the same step is replaced, because a resumed run reaches it again. This
+        takes two renames; a process killed between them leaves neither, and the older checkpoints.
 
         `state` can be donated afterwards, also after an error.
 
@@ -74,7 +78,7 @@ class Checkpoints:
             score: of the policy in `state`; higher is better.
 
         Raises:
-            OSError: one line that says why it could not be written. All other checkpoints are as before.
+            OSError: why it could not be written, in one line. All other checkpoints are as before.
         """
         leaves = _named_leaves(state)
         arrays = {name: _to_host(leaf) for name, leaf in leaves.items() if leaf.size}
@@ -90,7 +94,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._delete_leftovers()
-            self._refuse_full_disk(sum(array.nbytes for array in arrays.values()))
+            self._check_free_space(sum(array.nbytes for array in arrays.values()))
             _write(partial, arrays, text)
             if path.exists():
                 self._remove(step)
@@ -105,18 +109,19 @@ class Checkpoints:
     def restore(
         self, template: Any, step: int | None = None, warn: Callable[[str], None] = _print_to_stderr
     ) -> tuple[int, Any, dict[str, Any]]:
-        """Read the newest usable checkpoint, or that of `step`. Nothing is ever deleted.
+        """Read the newest undamaged checkpoint, or that of `step`. Nothing is deleted.
 
         Args:
-            template: the saved pytree with arrays or `jax.ShapeDtypeStruct`s in it.
+            template: a pytree like the saved one, of arrays or `jax.ShapeDtypeStruct`s.
             step: one of `steps`.
-            warn: called with one line for each damaged checkpoint that was passed over.
+            warn: called with one line for each damaged checkpoint that is skipped.
 
         Returns:
             Its step, the state with the bits that were saved, and the record.
 
         Raises:
-            ConfigError: there is no usable one, or its state is not like `template`.
+            ConfigError: there is no usable checkpoint, or its leaves differ from those of
+                `template`.
         """
         steps = self.steps()
         if step is not None and step not in steps:
@@ -128,7 +133,7 @@ class Checkpoints:
                 arrays, content = _read(path, wanted)
             except ConfigError:
                 raise
-            except Exception as error:  # of what a damage causes, Orbax raises many kinds
+            except Exception as error:  # Orbax raises many kinds for damaged files
                 line = f"{path}: damaged ({error_line(error)})"
                 if step is not None:
                     raise ConfigError(line) from None
@@ -138,7 +143,7 @@ class Checkpoints:
         raise ConfigError(f"{self.folder}: no usable checkpoint in it")
 
     def delete(self) -> None:
-        """Delete all of them: the run will not go on."""
+        """Delete all of them; the run can then not be resumed."""
         for step in self.steps():
             self._remove(step)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -146,14 +151,14 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:012d}"
 
-    def _refuse_full_disk(self, needed: int) -> None:
-        """Orbax would fill the disk, then print hundreds of lines from threads that outlive its error."""
+    def _check_free_space(self, needed: int) -> None:
+        """Raises OSError; Orbax would fill the disk and print hundreds of lines from threads."""
         free = shutil.disk_usage(self.folder).free
         if free < needed + SPARE_BYTES:
             raise OSError(f"{free / 1e6:.0f} MB free, {(needed + SPARE_BYTES) / 1e6:.0f} MB needed")
 
     def _remove(self, step: int) -> None:
-        """Make it count no longer, at once; deleting takes a while, in which the process can be killed."""
+        """Rename a checkpoint, which is atomic; the process could be killed during the deletion."""
         path = self._path(step)
         path.rename(path.with_suffix(".removed"))
 
@@ -167,7 +172,7 @@ class Checkpoints:
         past = [step for step in steps if step <= newest]
         scores = {step: self._score(step) for step in past}
         rated = [(score, step) for step, score in scores.items() if not math.isnan(score)]
-        needed = past[-NEWEST:] + [step for _, step in sorted(rated)[-1:]]
+        needed = past[-KEEP_NEWEST:] + [step for _, step in sorted(rated)[-1:]]
         for step in set(steps) - set(needed):
             self._remove(step)
         self._delete_leftovers()
@@ -192,12 +197,12 @@ def _description(leaf: Any) -> list[Any]:
 
 
 def _to_host(leaf: Any) -> np.ndarray:
-    """A copy: on CPU Orbax would read the buffers themselves, after an error even while they are donated."""
+    """A copy: on CPU, Orbax reads the device buffers, after an error also donated ones."""
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def _like(template: Any, arrays: dict[str, np.ndarray], keys: dict[str, str]) -> Any:
-    """The state of `template`'s structure; Orbax holds no empty arrays."""
+    """The state, with the structure of `template`. Orbax does not store empty arrays."""
     leaves: list[Any] = []
     for name, leaf in _named_leaves(template).items():
         if name not in arrays:
@@ -210,7 +215,7 @@ def _like(template: Any, arrays: dict[str, np.ndarray], keys: dict[str, str]) ->
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    # Each process for itself: what is saved, one has whole.
+    # Without other processes: the process that saves has the complete state.
     own = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
@@ -233,14 +238,14 @@ def _read(folder: Path, wanted: dict[str, Any]) -> tuple[dict[str, np.ndarray], 
         ConfigError: the saved leaves are not the wanted ones.
         Exception: of any kind if a file is damaged.
     """
-    # Of a flipped bit in an array Orbax notices nothing.
+    # Orbax does not notice a flipped bit in an array.
     _check(folder)
     content = json.loads((folder / "record.json").read_text())
     saved = content["leaves"]
     for name in wanted | saved:
         if saved.get(name) != wanted.get(name):
             raise ConfigError(
-                f"{folder}: of another configuration; {name} is {_readable(saved.get(name))}, "
+                f"{folder}: of another configuration: {name} is {_readable(saved.get(name))}, "
                 f"not {_readable(wanted.get(name))}"
             )
     names = [name for name, (_, shape) in wanted.items() if math.prod(shape)]
@@ -256,7 +261,7 @@ def _readable(description: list[Any] | None) -> str:
 
 
 def _checksums(folder: Path) -> str:
-    """What belongs into `checksums`, for the files that are there now."""
+    """The content of `checksums` for the files that are present now."""
     lines = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "checksums":
@@ -267,14 +272,14 @@ def _checksums(folder: Path) -> str:
 
 
 def _check(folder: Path) -> None:
-    """Raises ValueError or OSError if any file is not as it was saved, is missing or has come."""
+    """Raises ValueError or OSError if any file was changed, removed or added."""
     if not (folder / "checksums").is_file():
-        raise ValueError("no file checksums in it")
+        raise ValueError("the file checksums is missing")
     saved, present = (folder / "checksums").read_bytes().decode(errors="replace"), _checksums(folder)
     if saved != present:
         differing = set(saved.splitlines()) ^ set(present.splitlines())
         names = sorted(line.partition("  ")[2] for line in differing)
-        raise ValueError(f"not as it was saved: {(names or ['checksums'])[0]}")
+        raise ValueError(f"changed since it was saved: {(names or ['checksums'])[0]}")
 
 
 def _sync(path: Path) -> None:

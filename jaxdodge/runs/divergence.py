@@ -1,4 +1,4 @@
-"""What is no longer finite in a training."""
+"""Detects quantities of a training that are no longer finite."""
 
 import dataclasses
 import functools
@@ -15,11 +15,11 @@ class DivergedError(Exception):
 
 
 def first_not_finite(metrics: dict[str, np.ndarray], learner: Learner) -> tuple[int, str, int] | None:
-    """Step, name and seed of what is first not finite, if anything is.
+    """Step, name and seed of the first quantity that is not finite; None if all are.
 
     Args:
         metrics: of an epoch, each (seeds, steps).
-        learner: what the epoch has left behind.
+        learner: the state after the epoch.
     """
     wrong = [
         (int(step), name, int(seed))
@@ -27,7 +27,7 @@ def first_not_finite(metrics: dict[str, np.ndarray], learner: Learner) -> tuple[
         for seed, step in np.argwhere(~np.isfinite(values))
     ]
     seeds, steps = next(iter(metrics.values())).shape
-    # The losses of the last update do not tell what it has made of the networks.
+    # The losses of the last update are computed before it changes the networks.
     wrong += [
         (steps - 1, name, int(seed))
         for name, finite in _all_finite(learner, seeds).items()
@@ -38,7 +38,7 @@ def first_not_finite(metrics: dict[str, np.ndarray], learner: Learner) -> tuple[
 
 @functools.partial(jax.jit, static_argnames="seeds")
 def _all_finite(learner: Learner, seeds: int) -> dict[str, jax.Array]:
-    """Of each part of a learner, bool (seeds,)."""
+    """Whether each field of a learner is finite, bool (seeds,) by name."""
 
     def finite(leaf: jax.Array) -> jax.Array:
         return jnp.isfinite(leaf.reshape(seeds, -1)).all(axis=1)

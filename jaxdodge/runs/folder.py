@@ -1,13 +1,13 @@
-"""A run on disk: `results/<config name>/<YYYYMMDD_HHMMSS>/`, all it takes to play its policy or to go on.
+"""A run on disk: `results/<config name>/<YYYYMMDD_HHMMSS>/`, to play its policy or to resume it.
 
 config.yaml                 the full configuration of game and training
-models/best, models/final   the averaged policy (flax msgpack)
-models/checkpoints/         the whole training state, see checkpoints.py
+models/best, models/final   the EMA policy (flax msgpack)
+models/checkpoints/         the training state, see checkpoints.py
 logs/                       TensorBoard, and metrics.jsonl with the same figures
 plots/learning_curves.png
-lock                        held by the process that trains in it
+lock                        locked by the process that trains in the folder
 summary.json                hardware, versions, times, counts, best and final evaluation
-seed_0/ seed_1/ ...         with several seeds: a folder like this one each, without checkpoints of its own
+seed_0/ seed_1/ ...         with several seeds: a folder like this one each, without checkpoints
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from jaxdodge.locks import locked
 # Parameters, logs and plot of a run take a few megabytes.
 NEEDED_BYTES = 50_000_000
 POLICIES = ("best", "final")
-# In what the summary of a diverged run says.
+# Part of what the summary of a diverged run says.
 NOT_FINITE = "is not finite"
-TRAINED = "another process trains in it; expected a run that has stopped"
-# What gives actions and observations their shapes.
-SEEN = (
+LOCKED = "another process trains in it; expected a run that has stopped"
+# The fields that decide the shapes of actions and observations.
+SHAPE_FIELDS = (
     "action_space_type",
     "observation_mode",
     "frame_stack",
@@ -57,20 +57,24 @@ def split(values: dict[str, Any]) -> tuple[GameConfig, TrainConfig]:
 
 
 def changed_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
-    """The game of a training with other settings, with what follows from those derived anew.
+    """The game of a training with other settings; what depends on them is derived again.
+
+    Args:
+        trained: the game of the training.
+        setting: fields to change. A `response_frame` of "full" is the last frame of a step.
 
     Raises:
-        ConfigError: the policy could not play it.
+        ConfigError: the policy could not play this game.
     """
     derived = {"projectile_slots", *(LEVELS[1] if "level" in setting else ())}
     if "frames_per_step" in setting and trained.response_frame == trained.frames_per_step:
-        # The last frame stays the last.
+        # The last frame of a step remains the last one.
         derived.add("response_frame")
     kept = {name: value for name, value in dataclasses.asdict(trained).items() if name not in derived}
     if setting.get("response_frame") == "full":
         setting = setting | {"response_frame": None}
     game = GameConfig(**kept | setting)
-    for name in SEEN:
+    for name in SHAPE_FIELDS:
         if getattr(game, name) != getattr(trained, name):
             raise ConfigError(
                 f"{name}: invalid value {getattr(game, name)!r}; expected {getattr(trained, name)!r}, "
@@ -79,10 +83,10 @@ def changed_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
     return game
 
 
-def check_place(results: Path, name: str) -> None:
-    """Refuse where no new run could be written; raises ConfigError."""
+def check_results_folder(results: Path, name: str) -> None:
+    """Raises ConfigError if no new run could be written to `results/name`."""
     folder = results / name
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         raise ConfigError(f"{folder}: cannot be written")
     free = shutil.disk_usage(existing).free
@@ -98,37 +102,37 @@ class Run:
 
     @classmethod
     def create(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run":
-        """A new folder `results/name/<now>` with the configuration in it, and one in it for each seed.
+        """Create the folder `results/name/<now>`, one for each seed in it, and the configurations.
 
         Raises:
             ConfigError: no run can be written there.
         """
-        check_place(results, name)
+        check_results_folder(results, name)
         (results / name).mkdir(parents=True, exist_ok=True)
         run = cls(_new_folder(results / name))
         run.prepare(game, train)
         return run
 
     def prepare(self, game: GameConfig, train: TrainConfig) -> None:
-        """Make its folders, where they are missing, and write its configuration."""
-        for part in self.parts(train):
+        """Create its folders if they are missing, and write its configuration."""
+        for part in self.seed_runs(train):
             for folder in ("models", "logs", "plots"):
                 (part.folder / folder).mkdir(parents=True, exist_ok=True)
         (self.folder / "plots").mkdir(exist_ok=True)
-        for index, part in enumerate(self.parts(train)):
+        for index, part in enumerate(self.seed_runs(train)):
             part._write_config(game, dataclasses.replace(train, seed=train.seed + index, seeds=1))
-        # Last, because with it the folder counts as a run.
+        # Written last, because it makes the folder a run.
         self._write_config(game, train)
 
-    def parts(self, train: TrainConfig) -> list["Run"]:
-        """The runs of the seeds: their folders, or only this run itself."""
+    def seed_runs(self, train: TrainConfig) -> list["Run"]:
+        """A run for each seed: the folders `seed_0`, `seed_1` ..., or this run for one seed."""
         if train.seeds == 1:
             return [self]
         return [Run(self.folder / f"seed_{index}") for index in range(train.seeds)]
 
     def copy_logs(self, source: "Run", train: TrainConfig) -> None:
-        """Take over what another run has logged, from which this one branches off."""
-        for part, other in zip(self.parts(train), source.parts(train), strict=True):
+        """Copy the logs of the run that this one branches off from."""
+        for part, other in zip(self.seed_runs(train), source.seed_runs(train), strict=True):
             shutil.copytree(other.folder / "logs", part.folder / "logs", dirs_exist_ok=True)
 
     def _write_config(self, game: GameConfig, train: TrainConfig) -> None:
@@ -144,31 +148,45 @@ class Run:
         return cls(folder)
 
     @classmethod
-    def newest(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run | None":
-        """The newest run of a configuration that can go on, if there is one.
+    def open_seeds(cls, folder: Path) -> list["Run"]:
+        """The run in a folder, or those of its seeds in the order of their numbers.
 
-        Not one that is finished or has diverged, nor one that is being trained.
+        Raises:
+            ConfigError: there is none.
+        """
+        if not (folder / "seed_0" / "config.yaml").is_file():
+            return [cls.open(folder)]
+        numbers = [path.name.removeprefix("seed_") for path in folder.glob("seed_*")]
+        return [
+            cls.open(folder / f"seed_{number}") for number in sorted(filter(str.isdecimal, numbers), key=int)
+        ]
+
+    @classmethod
+    def newest(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run | None":
+        """The newest run of a configuration that can be resumed, if there is one.
+
+        It is neither finished nor diverged, and no process trains in it.
         """
         for folder in sorted((results / name).glob("*/"), reverse=True):
             try:
                 run = cls.open(folder)
                 if run.config() == (game, train) and not run.finished() and not run.diverged():
-                    run.refuse_locked()
+                    run.check_unlocked()
                     return run
             except ConfigError:  # not a run, of another version, or locked
                 pass
         return None
 
     def finished(self) -> bool:
-        """Whether it has come to its end."""
-        return self._stopped() is None
+        """Whether it was trained to its end."""
+        return self._stop_reason() is None
 
     def diverged(self) -> bool:
-        """Whether it stopped because something was not finite; going on, it would come to the same."""
-        return NOT_FINITE in (self._stopped() or "")
+        """Whether it stopped because a quantity was not finite; resumed, it would diverge again."""
+        return NOT_FINITE in (self._stop_reason() or "")
 
-    def _stopped(self) -> str | None:
-        """What its summary says of why it stopped before its end; nothing without a summary."""
+    def _stop_reason(self) -> str | None:
+        """Why it stopped early: None if it finished, an empty text if there is no summary."""
         try:
             summary = json.loads((self.folder / "summary.json").read_text())
         except (OSError, ValueError):
@@ -177,13 +195,13 @@ class Run:
         return None if stopped is None else str(stopped)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep it to this process; raises ConfigError where another one trains in it."""
-        return locked(self.folder, TRAINED)
+        """Lock it for this process; raises ConfigError if another process trains in it."""
+        return locked(self.folder, LOCKED)
 
-    def refuse_locked(self) -> None:
-        """Raises ConfigError where another process trains in it."""
-        # Shared, as all processes of one run ask at the same time.
-        with locked(self.folder, TRAINED, shared=True):
+    def check_unlocked(self) -> None:
+        """Raises ConfigError if another process trains in it."""
+        # Shared, because all processes of one run check at the same time.
+        with locked(self.folder, LOCKED, shared=True):
             pass
 
     @property
@@ -202,10 +220,10 @@ class Run:
         atomic_write(self.folder / "models" / name, serialization.to_bytes(weights))
 
     def policy_path(self, name: str) -> Path:
-        """Where a saved policy lies; raises ConfigError if there is none."""
+        """The file of a saved policy; raises ConfigError if there is none."""
         path = self.folder / "models" / name
         if not path.is_file():
-            raise ConfigError(f"{path}: no such file; the run has not come to its first evaluation")
+            raise ConfigError(f"{path}: no such file; the run has not reached its first evaluation")
         return path
 
     def load_policy(self, name: str, shapes: Any) -> Any:
@@ -222,7 +240,7 @@ class Run:
         try:
             weights = serialization.from_bytes(shapes, path.read_bytes())
             fits = jax.tree.all(jax.tree.map(lambda new, old: new.shape == old.shape, weights, shapes))
-        except Exception as error:  # on a damaged file msgpack and flax raise many kinds
+        except Exception as error:  # msgpack and flax raise many kinds for damaged files
             raise ConfigError(f"{path}: damaged ({type(error).__name__})") from None
         if not fits:
             raise ConfigError(f"{path}: its networks are not those of config.yaml")
@@ -233,8 +251,18 @@ class Run:
         atomic_write(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
+def common_config(runs: list[Run]) -> tuple[GameConfig, TrainConfig]:
+    """The first run's configuration; raises ConfigError if others differ in more than the seed."""
+    game, config = runs[0].config()
+    for run in runs[1:]:
+        other_game, other = run.config()
+        if (other_game, dataclasses.replace(other, seed=config.seed)) != (game, config):
+            raise ConfigError(f"{run.folder}: differs from {runs[0].folder} in more than the seed")
+    return game, config
+
+
 def _new_folder(parent: Path) -> Path:
-    """A new folder named by the time; waits for the next second if that is taken."""
+    """Create a folder named by the time; waits for the next second if that name is taken."""
     while True:
         folder = parent / time.strftime("%Y%m%d_%H%M%S")
         try:

@@ -15,11 +15,11 @@ from jaxdodge.runs.folder import Run
 
 
 class Events:
-    """A TensorBoard file, written at once: tensorboardX's own writer never returns once its thread has died.
+    """A TensorBoard file, written synchronously: tensorboardX's writer hangs if its thread dies.
 
     Args:
-        folder: that TensorBoard reads.
-        start: environment steps from which on TensorBoard is to forget what files before say.
+        folder: where TensorBoard looks for files.
+        start: environment steps from which on TensorBoard discards the figures of older files.
     """
 
     def __init__(self, folder: Path, start: int):
@@ -36,7 +36,7 @@ class Events:
         self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
 
     def write(self, timesteps: int, figures: dict[str, float]) -> None:
-        """Add figures, by the names under which TensorBoard shows them."""
+        """Add figures, by the names that TensorBoard shows."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
@@ -49,15 +49,15 @@ class Events:
 
 
 class Log:
-    """What a run writes down at its evaluations.
+    """The logs of a run, written at each evaluation.
 
     Args:
-        run: of one seed.
-        timesteps: environment steps where the run goes on; what was logged of later ones will come again, and
-            is taken back.
+        run: a run of one seed.
+        timesteps: environment steps at which the run starts or resumes. Figures of later steps are
+            removed, because they will be logged again.
 
     Raises:
-        OSError: also from its methods; what could not be written is tried again the next time.
+        OSError: also from its methods. Figures that could not be written are written the next time.
     """
 
     def __init__(self, run: Run, timesteps: int = 0):
@@ -69,7 +69,7 @@ class Log:
         self._events = Events(run.folder / "logs", timesteps + 1)
 
     def write(self, evaluation: dict[str, float], figures: dict[str, float]) -> None:
-        """Add an evaluation, with the environment steps before it as `timesteps`, and other figures."""
+        """Add an evaluation, with its environment steps as `timesteps`, and other figures."""
         named = {f"evaluation/{name}": value for name, value in evaluation.items() if name != "timesteps"}
         self._file.write(json.dumps({"timesteps": evaluation["timesteps"]} | named | figures) + "\n")
         try:
@@ -87,8 +87,8 @@ class Log:
 def plot(runs: list[Run], target: Run) -> None:
     """Draw the mean return over the environment steps into `target`.
 
-    Of one run with the standard deviation over episodes; of several with each, their mean, and its 95 %
-    interval over the runs.
+    For one run, with the standard deviation over episodes; for several, each run, their mean, and
+    the 95 % interval of the mean.
     """
     curves = [list(_lines(run.folder / "logs" / "metrics.jsonl")) for run in runs]
     if not min(len(curve) for curve in curves):
@@ -122,7 +122,7 @@ def plot(runs: list[Run], target: Run) -> None:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSON-lines file; a line that a killed process left unfinished is left out."""
+    """The lines of a JSON-lines file, except those that a killed process left incomplete."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():

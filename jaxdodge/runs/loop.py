@@ -129,9 +129,9 @@ class Training:
             NotSavedError: where it stopped or ended, not all could be written.
         """
         interrupted = agreed(interrupted)
-        self.run, self.parts = run, run.parts(self.config)
+        self.run, self.seed_runs = run, run.seed_runs(self.config)
         self.checkpoints = Checkpoints(run.checkpoints)
-        logs = [Log(part, self.timesteps) for part in self.parts]
+        logs = [Log(part, self.timesteps) for part in self.seed_runs]
         self._unwritten, stopped = False, None
         with show(self.total, self.timesteps, lambda: self.seconds) as progress:
             self._say = progress.say
@@ -226,7 +226,7 @@ class Training:
         return [jax.tree.map(lambda leaf: leaf[seed], policy) for seed in range(self.config.seeds)]  # noqa: B023
 
     def _save_policies(self, name: str, policies: list[Policy], then: str = "; training goes on") -> None:
-        for part, policy in zip(self.parts, policies, strict=True):
+        for part, policy in zip(self.seed_runs, policies, strict=True):
             with self._noting(part.folder / "models" / name, then):
                 part.save_policy(name, policy)
 
@@ -253,8 +253,8 @@ class Training:
             if first or latest["mean"] > self.best[seed]["mean"]:
                 self.best[seed:] = [latest, *self.best[seed + 1 :]]
                 self.best_policies[seed] = policies[seed]
-                with self._noting(self.parts[seed].folder / "models" / "best"):
-                    self.parts[seed].save_policy("best", policies[seed])
+                with self._noting(self.seed_runs[seed].folder / "models" / "best"):
+                    self.seed_runs[seed].save_policy("best", policies[seed])
 
     def _save(self, then: str) -> None:
         """Save a checkpoint; `then` ends the line that says that it could not be."""
@@ -282,7 +282,7 @@ class Training:
             "stopped": stopped,
         }
         updates = np.atleast_1d(np.asarray(self.state.learner.updates))
-        for seed, part in enumerate(self.parts):
+        for seed, part in enumerate(self.seed_runs):
             own = {
                 "updates": int(updates[seed]),
                 "best_evaluation": self.best[seed] if self.best else None,
@@ -292,7 +292,7 @@ class Training:
                 part.save_summary(common | own)
         if self.config.seeds > 1:
             with self._noting(self.run.folder / "plots", ""):
-                plot(self.parts, self.run)
+                plot(self.seed_runs, self.run)
             finals = [latest["mean"] for latest in self.latest]
             over_seeds = {"means": finals, **mean_and_interval(finals)} if finals else None
             common |= {"updates": int(updates.sum()), "final_evaluation": over_seeds}

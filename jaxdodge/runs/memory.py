@@ -1,4 +1,4 @@
-"""How much memory a run takes, known before any of it is taken."""
+"""How much memory a run needs, estimated before it is allocated."""
 
 import dataclasses
 import os
@@ -14,28 +14,28 @@ from jaxdodge.agents.train_config import TrainConfig, rows_needed
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
-# A cgroup without a limit says a number near 2**63.
+# A cgroup without a limit reports a number near 2**63.
 NO_LIMIT = 2**60
-# Our own, and two of Orbax; measured.
+# Copies of the state while a checkpoint is written: ours and two of Orbax (measured).
 CHECKPOINT_COPIES = 3
 LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes that a run takes at its peak, on the device that trains."""
+    """Peak memory of a run in bytes, on the device that trains."""
 
     process: int
-    """What the process has taken before, compiler and libraries; 0 on a GPU."""
+    """Used by the process before the run, for compiler and libraries; 0 on a GPU."""
     replay: int
     other_state: int
-    """Networks, optimisers, arenas."""
+    """Networks, optimizers and environments."""
     epoch: int
-    """What an epoch needs besides."""
+    """Temporary memory of an epoch."""
     copies: int
-    """Of the state, while a checkpoint is written; none on a GPU, because they are made on the host."""
+    """Copies of the state while a checkpoint is written; 0 on a GPU: they are on the host."""
     available: int
-    """On the device, with what the process has taken already."""
+    """Available on the device, including what the process already uses."""
 
     @property
     def working(self) -> int:
@@ -47,28 +47,28 @@ class Memory:
 
     @property
     def largest_replay(self) -> int:
-        """The largest replay with which everything else fits too; negative if there is none."""
+        """The largest replay that fits together with everything else; negative if none does."""
         room = self.available - self.process
         return min(room - self.epoch, room // (1 + self.copies)) - self.other_state
 
     def __str__(self) -> str:
         return (
             f"memory: {_megabytes(self.total)} of {_megabytes(self.available)} available (replay "
-            f"{_megabytes(self.replay)}, networks and arenas {_megabytes(self.other_state)}, "
+            f"{_megabytes(self.replay)}, networks and environments {_megabytes(self.other_state)}, "
             f"work {_megabytes(self.working)}, process {_megabytes(self.process)})"
         )
 
 
 def estimate(state: TrainState, epoch: Any = None, devices: int = 1) -> Memory:
-    """What a run will take, of one accelerator, or of the host if it has none.
+    """The memory that a run needs, on one accelerator, or on the host if there is none.
 
     Args:
-        state: its shapes and dtypes.
-        epoch: compiled; without it, what an epoch needs besides is left out.
-        devices: that share the state.
+        state: shapes and dtypes of the training state.
+        epoch: the compiled epoch; without it, its temporary memory is not counted.
+        devices: number of devices that share the state.
     """
     on_host = jax.default_backend() == "cpu"
-    # The devices of a host without accelerators have its memory in common.
+    # Virtual CPU devices share the memory of the host.
     sharing = len(jax.local_devices()) if on_host and devices > 1 else 1
     replay = _bytes(state.replay) * sharing // devices
     arenas = _bytes([state.env_state, state.params, state.ended]) * sharing // devices
@@ -89,7 +89,7 @@ class TooLargeError(ConfigError):
 
 
 def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> None:
-    """Refuse a run that does not fit, with what would; raises TooLargeError."""
+    """Raises TooLargeError if a run does not fit, with a buffer size that would."""
     if memory.total <= memory.available:
         return
     rows = config.buffer_size // config.num_envs
@@ -100,7 +100,7 @@ def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> N
 
 
 def _bytes(tree: Any) -> int:
-    """Of arrays or their shapes; typed keys count what they are made of."""
+    """Bytes of arrays or of their shapes; a typed key counts 8 bytes."""
     leaves = jax.tree.leaves(tree)
     keys = [leaf for leaf in leaves if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
     numbers = [leaf for leaf in leaves if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
@@ -110,7 +110,7 @@ def _bytes(tree: Any) -> int:
 
 
 def _available() -> int:
-    """Bytes of host memory that can still be taken, also under a container's limit."""
+    """Bytes of host memory that are still free, also within a container's limit."""
     available = psutil.virtual_memory().available
     for path in LIMITS:
         text = path.read_text().strip() if path.is_file() and os.access(path, os.R_OK) else "max"

@@ -1,7 +1,8 @@
 """Command-line options for the fields of configurations: one option per field, by its own name.
 
-A configuration's field of None means "derived", and a file's value stands unless the command line gives
-another. So options are text, None if absent, and the configuration's own rules read and refuse them.
+A field of None means "derived", and the value of a file holds unless the command line gives
+another. So options are text, None if absent, and the configuration's own rules convert and check
+them.
 """
 
 import ast
@@ -17,8 +18,8 @@ import yaml
 from jaxdodge.cli import parse
 from jaxdodge.fields import ConfigError, Flag, Number, Sizes
 
-# The timing that the original project really trained with: an action every 7 frames, and the answer to one
-# shows the arena just before it is applied.
+# The timing that the original project trained with: an action every 7 frames, and the response to
+# an action shows the game just before it is applied.
 DEFAULTS = {
     "level": 2,
     "spawn_angle_degrees": 30.0,
@@ -35,13 +36,13 @@ def parse_options(
 
     Args:
         command: dataclass of the command's own options.
-        configs: configurations, made of `checked` fields, whose fields are options.
+        configs: configurations of `checked` fields; each field becomes an option.
         program: module name for the usage line.
         arguments: the command line without the program.
-        defaults: values of the command that differ from the configurations' defaults, for the help.
+        defaults: the command's own defaults, for the help.
 
     Returns:
-        `command` as given, and the given fields of `configs` by name, neither checked nor converted.
+        `command` as given, and the given fields of `configs` by name, not yet checked or converted.
     """
     fields = [field for config in configs for field in field_options(config, defaults)]
     parser = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True)
@@ -68,7 +69,7 @@ def _unknown(option: str, known: list[str]) -> str:
 
 
 def field_options(config: type, defaults: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, type and default of each field of a configuration, as `make_dataclass` takes them.
+    """Name, type and default of each field of a configuration, for `dataclasses.make_dataclass`.
 
     Their values are text, for `read_text`.
     """
@@ -97,7 +98,7 @@ def _metavar(rule: Any) -> str:
 
 
 def _descriptions(config: type) -> dict[str, Any]:
-    """The docstring line below each field of a dataclass; Python keeps it in the source only."""
+    """The docstring below each field of a dataclass, read from the source code."""
     classes = [base for base in reversed(config.__mro__) if dataclasses.is_dataclass(base)]
     definitions: Any = [ast.parse(inspect.getsource(each)).body[0] for each in classes]
     return {
@@ -110,7 +111,7 @@ def _descriptions(config: type) -> dict[str, Any]:
 
 
 def read_text(value: Any) -> Any:
-    """A value as YAML reads it, so that a command line and a file mean the same."""
+    """A value as YAML reads it, so that it means the same on the command line and in a file."""
     if isinstance(value, tuple):
         return [read_text(part) for part in value]
     try:

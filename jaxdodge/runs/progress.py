@@ -1,4 +1,4 @@
-"""What a training run shows: a progress bar on a terminal, and a line per evaluation everywhere."""
+"""What a training run prints: a line per evaluation, and a progress bar on a terminal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 class TrainingProgress:
-    """Context manager; the bar shows steps/s, updates/s, the latest evaluation and the time left."""
+    """A context manager; the bar shows steps/s, updates/s, the latest evaluation and the time left.
+
+    Args:
+        total: environment steps of the run.
+        done: environment steps so far.
+        seconds: returns how long the run has taken.
+    """
 
     def __init__(self, total: int, done: int, seconds: Callable[[], float]):
-        """total: environment steps of the run; done: those so far; seconds: tells how long it has run."""
-        # Without a terminal there is nothing to fit a line into; it must not be broken.
+        # Without a terminal, lines must not be wrapped.
         self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
@@ -40,12 +45,12 @@ class TrainingProgress:
         self._console.print(line)
 
     def advance(self, steps: int, rates: dict[str, float]) -> None:
-        """Show that environment steps were done, and the present rates per second."""
+        """Advance the bar by environment steps, and show the current rates per second."""
         text = f"{rates['steps_per_second']:,.0f} steps/s  {rates['updates_per_second']:,.0f} updates/s"
         self._bar.update(self._task, advance=steps, rates=text)
 
     def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
-        """Print the evaluations of all seeds, with the environment steps before them as `timesteps`."""
+        """Print the evaluations of all seeds, with their environment steps as `timesteps`."""
         mean, std, survival = (
             float(np.mean([evaluation[name] for evaluation in evaluations]))
             for name in ("mean", "std", "survival")

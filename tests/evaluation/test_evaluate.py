@@ -18,6 +18,7 @@ from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation import episodes as evaluation
 from jaxdodge.evaluation.episodes import Episodes
+from jaxdodge.runs import conditions
 from jaxdodge.runs.folder import Run
 
 GAME = GameConfig(
@@ -130,12 +131,12 @@ def test_a_grid_of_two_gives_a_line_each_and_two_tables(seeds, tmp_path, capsys,
 
 def test_robustness_plays_other_numbers_in_every_episode(seeds, tmp_path, capsys, monkeypatch):
     # Each is compiled for itself; what the others vary, the last one varies too.
-    some = {name: evaluate.ROBUSTNESS[name] for name in ("nothing", "frame time 15 %", "all of these")}
-    monkeypatch.setattr(evaluate, "ROBUSTNESS", some)
+    some = {name: conditions.ROBUSTNESS[name] for name in ("nothing", "frame time 15 %", "all of these")}
+    monkeypatch.setattr(conditions, "ROBUSTNESS", some)
     path = tmp_path / "episodes.csv"
     assert _evaluate(seeds / "seed_1", "--episodes", 3, "--robustness", "--csv", path) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
-    varied = list(evaluate.ROBUSTNESS)
+    varied = list(conditions.ROBUSTNESS)
     width = max(map(len, varied))
     assert [line[:width].strip() for line in lines] == varied
     assert [row["varied"] for row in _table(path)] == [name for name in varied for _ in range(3)]

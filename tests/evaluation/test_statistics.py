@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import trim_mean
+from scipy.stats import bootstrap, trim_mean
 
 from jaxdodge.evaluation.statistics import (
     bootstrap_interval,
@@ -66,6 +66,14 @@ def test_bootstrap_of_the_mean_agrees_with_the_normal_distribution():
     error = values.std() / np.sqrt(values.size)
     expected = values.mean() + 1.96 * error * np.array([-1, 1])
     np.testing.assert_allclose(bootstrap_interval(values), expected, atol=0.1 * error)
+
+
+@given(st.lists(st.floats(-1000, 1000, width=32), min_size=2, max_size=40), st.integers(0, 9))
+def test_bootstrap_interval_is_that_of_scipy(values, seed):
+    values, rng = np.float64(values), np.random.default_rng(seed)
+    expected = bootstrap((values,), np.mean, n_resamples=500, method="percentile", rng=rng)
+    interval = bootstrap_interval(values, resamples=500, seed=seed)
+    assert interval == pytest.approx(expected.confidence_interval, rel=1e-12, abs=1e-9)
 
 
 def test_bootstrap_of_two_values_is_their_range():

@@ -11,7 +11,7 @@ from jaxdodge.agents.setup import make_sac
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
-from jaxdodge.runs.folder import Run, changed_game, check_place, split
+from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
 
 GAME = GameConfig(level=2, action_space_type="basic_3d", frames_per_step=7, response_frame=0, fps=58.8)
 TRAIN = TrainConfig(seed=5, net_arch=(8, 9), learning_rate=2e-4, ent_coef="auto_0.1", target_entropy=-2)
@@ -35,8 +35,8 @@ def test_of_several_seeds_each_has_a_run_of_its_own(tmp_path):
     config = dataclasses.replace(TRAIN, seeds=3)
     run = Run.create(tmp_path, "name", GAME, config)
     assert run.config() == (GAME, config)
-    assert [part.folder.name for part in run.parts(config)] == ["seed_0", "seed_1", "seed_2"]
-    for index, part in enumerate(run.parts(config)):
+    assert [part.folder.name for part in run.seed_runs(config)] == ["seed_0", "seed_1", "seed_2"]
+    for index, part in enumerate(run.seed_runs(config)):
         assert Run.open(part.folder).config() == (GAME, dataclasses.replace(TRAIN, seed=5 + index))
 
 
@@ -111,7 +111,7 @@ def test_the_newest_unfinished_run_of_the_same_configuration_is_found(tmp_path):
 def test_a_full_disk_is_refused(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    for refused in (check_place, lambda *place: Run.create(*place, GAME, TRAIN)):
+    for refused in (check_results_folder, lambda *place: Run.create(*place, GAME, TRAIN)):
         with pytest.raises(ConfigError, match="1 MB free; a run needs 50 MB"):
             refused(tmp_path, "name")
     assert list(tmp_path.iterdir()) == []

@@ -114,7 +114,7 @@ def test_a_run_that_branches_off_has_the_log_up_to_there(run, tmp_path):
 def test_curves_are_drawn_of_one_run_and_of_several(tmp_path):
     config = TrainConfig(seeds=3)
     run = Run.create(tmp_path, "name", GAME, config)
-    parts = run.parts(config)
+    parts = run.seed_runs(config)
     for part, steps in zip(parts, ([100, 200, 300], [100, 200], [100, 200]), strict=True):
         write(part, steps)
     plot(parts, run)

@@ -61,7 +61,7 @@ def test_everything_is_counted(machine):
     assert (found.working, found.total) == (102 * MB, 156 * MB)
     assert str(found) == (
         "memory: 156 MB of 120 MB available "
-        "(replay 30 MB, networks and arenas 4 MB, work 102 MB, process 20 MB)"
+        "(replay 30 MB, networks and environments 4 MB, work 102 MB, process 20 MB)"
     )
     assert estimate(state(), compiled(110 * MB)).total == 164 * MB
     assert estimate(state()).total == 156 * MB

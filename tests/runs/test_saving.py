@@ -93,11 +93,11 @@ def test_a_run_that_a_process_trains_in_is_refused_and_not_taken_by_auto(command
 
     def look(*_: object) -> str:
         with pytest.raises(ConfigError, match="another process trains in it"):
-            run.refuse_locked()
+            run.check_unlocked()
         return "looked"
 
     # While it trains, the command itself has the lock.
     monkeypatch.setattr(train.Interrupt, "reason", look)
     assert command("--resume", "auto") == 143
     assert _summary(run.folder)["stopped"] == "looked"
-    run.refuse_locked()
+    run.check_unlocked()

@@ -25,6 +25,7 @@ from jaxdodge.runs import loop as training
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.folder import Run, split
 from jaxdodge.runs.loop import DivergedError, Training
+from jaxdodge.runs.start import New, read_start
 
 ORIGINAL = Path(__file__).parents[2] / "configs" / "original" / "sac_level1_vector.yaml"
 
@@ -237,6 +238,8 @@ REFUSED = [
     (["--critic-observation", "state"], "(state is for observation_mode topdown)"),
     (["--response-frame", "8"], "response_frame: invalid value 8"),
     (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
+    (["--config", "angle6"], "angle6: no such file or preset; did you mean angle60? (presets: angle180, "),
+    (["--config", "original/sac"], "original/sac: cannot be read"),
     (["--config", "list.yaml"], "list.yaml: must be a YAML mapping"),
     (["--config", "broken.yaml"], "broken.yaml: not valid YAML"),
     (["--config", "unknown.yaml"], "gama: no such field of the game or the training; did you mean gamma?"),
@@ -329,6 +332,16 @@ def test_a_measured_timing_wins_over_the_file_and_loses_to_the_command_line(comm
     (game, config) = seen[1]
     assert (game.frames_per_step, game.response_frame, game.fps) == (2, 2, 10)
     assert config.frame_time_jitter == 0
+
+
+@pytest.mark.parametrize("name", ["angle60", "original/sac_level2_vector_angle60"])
+def test_a_preset_is_found_by_its_name_from_any_folder(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    start = read_start(Path("results"), name, None, None, {"seed": 3})
+    assert isinstance(start, New)
+    assert (start.name, start.game.spawn_angle_degrees, start.config.seed) == (Path(name).name, 60, 3)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,204 @@
+"""How a training starts: as a new run, by resuming a run, or as a branch from a checkpoint."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxdodge import resources
+from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError, check_names, read_yaml
+from jaxdodge.runs.folder import Run, check_results_folder, split
+from jaxdodge.runs.options import DEFAULTS
+from jaxdodge.runs.original import ignored_line, is_original, translate
+
+if TYPE_CHECKING:
+    from jaxdodge.runs.loop import Training
+
+# Fields that a file of a measured timing may set.
+TIMING_FIELDS = (
+    "frames_per_step",
+    "response_frame",
+    "fps",
+    "frame_time_jitter",
+    "frames_per_step_jitter",
+    "response_frame_jitter",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class New:
+    """A new run in `results/name/<time>/`."""
+
+    results: Path
+    name: str
+    game: GameConfig
+    config: TrainConfig
+
+    def check(self) -> None:
+        """Raises ConfigError if no run can be written there."""
+        check_results_folder(self.results, self.name)
+
+    def load(self, training: "Training") -> None:
+        """Put a training into its first state."""
+        training.start()
+
+    @contextlib.contextmanager
+    def begin(self, devices: int) -> Iterator[tuple["Training", Run]]:
+        """The training and its run, whose folder is locked until the block ends.
+
+        The folder is created last, so that a training that does not fit into memory leaves nothing.
+
+        Args:
+            devices: number of devices to train on.
+
+        Raises:
+            ConfigError: it does not fit into memory, or cannot be written.
+        """
+        training = _training(self, devices)
+        run = Run.create(self.results, self.name, self.game, self.config)
+        with run.locked():
+            yield training, run
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Continue a run in its own folder, from its newest usable checkpoint or from the beginning."""
+
+    run: Run
+    name: str
+    game: GameConfig
+    config: TrainConfig
+
+    def check(self) -> None:
+        """Raises ConfigError if another process trains in the folder."""
+        self.run.check_unlocked()
+
+    def load(self, training: "Training") -> None:
+        """Put a training into the state of the newest usable checkpoint."""
+        from jaxdodge.runs.checkpoints import Checkpoints
+
+        if Checkpoints(self.run.checkpoints).steps():
+            training.resume(self.run)
+        else:
+            training.start()
+
+    @contextlib.contextmanager
+    def begin(self, devices: int) -> Iterator[tuple["Training", Run]]:
+        """As `New.begin`, but the folder is locked before its checkpoints are read."""
+        with self.run.locked():
+            yield _training(self, devices), self.run
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch(New):
+    """A new run that continues another one from one of its checkpoints."""
+
+    source: Run
+    timesteps: int
+    """Environment steps of the checkpoint."""
+
+    def load(self, training: "Training") -> None:
+        """Put a training into the state of the checkpoint."""
+        training.resume(self.source, self.timesteps)
+
+    @contextlib.contextmanager
+    def begin(self, devices: int) -> Iterator[tuple["Training", Run]]:
+        """As `New.begin`; the new run also gets the source's logs."""
+        with super().begin(devices) as (training, run):
+            run.copy_logs(self.source, self.config)
+            yield training, run
+
+
+Start = New | Resume | Branch
+
+
+def read_start(
+    results: Path, config: str | None, timing: Path | None, resume: str | None, given: dict[str, Any]
+) -> Start:
+    """How the command line says that a training starts. Nothing is written.
+
+    Prints the names in a training file of the original project that have no effect.
+
+    Args:
+        results: folder for the folders of runs.
+        config: a YAML file, or the name of a preset.
+        timing: a YAML file with a measured timing.
+        resume: a run's folder, the folder of one of its checkpoints, or "auto".
+        given: fields of game and training from the command line, unchecked.
+
+    Raises:
+        ConfigError: bad input, in one line.
+    """
+    if resume is None or resume == "auto":
+        name, game, train = _read_config(config, timing, given)
+        run = Run.newest(results, name, game, train) if resume else None
+        return Resume(run, name, game, train) if run else New(results, name, game, train)
+    if given or config or timing:
+        raise ConfigError("resume: a run goes on with its own configuration; expected no other options")
+    run, timesteps = _run_and_checkpoint(Path(resume))
+    name, (game, train) = run.folder.resolve().parent.name, run.config()
+    if timesteps is None:
+        return Resume(run, name, game, train)
+    return Branch(results, name, game, train, run, timesteps)
+
+
+@contextlib.contextmanager
+def follow(start: Start, devices: int) -> Iterator[tuple["Training", Run]]:
+    """The same training in a process other than process 0, which alone prints and writes results.
+
+    It prints nothing and writes to a temporary folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="jaxdodge-") as folder, contextlib.redirect_stdout(None):
+        training = _training(start, devices)
+        yield training, Run.create(Path(folder), start.name, start.game, start.config)
+
+
+def _training(start: Start, devices: int) -> "Training":
+    """A training in its first state. JAX is imported here, after the processes have met."""
+    from jaxdodge.runs.loop import Training
+
+    training = Training(start.game, start.config, devices)
+    start.load(training)
+    return training
+
+
+def _read_config(
+    config: str | None, timing: Path | None, given: dict[str, Any]
+) -> tuple[str, GameConfig, TrainConfig]:
+    """Name and configuration of a new run; raises ConfigError."""
+    file = resources.preset(config) if config is not None else None
+    values = read_yaml(file) if file else {}
+    ignored: list[str] = []
+    if is_original(values):
+        values, ignored = translate(values)
+    measured = _read_timing(timing) if timing else {}
+    game, train = split({**DEFAULTS, **values, **measured, **given})
+    if ignored:
+        print(ignored_line(ignored))
+    return file.stem if file else "default", game, train
+
+
+def _read_timing(path: Path) -> dict[str, Any]:
+    """The fields of a measured timing; raises ConfigError."""
+    values = read_yaml(path)
+    check_names(values, dict.fromkeys(TIMING_FIELDS, ""), f"a timing ({path})")
+    if "frames_per_step" not in values:
+        raise ConfigError(f"{path}: frames_per_step is missing; expected what parity timing --out wrote")
+    # What was not measured has its neutral value, not that of the preset.
+    jitters = {name: 0 for name in TIMING_FIELDS if name.endswith("_jitter")}
+    return {"response_frame": None, **jitters, **values}
+
+
+def _run_and_checkpoint(path: Path) -> tuple[Run, int | None]:
+    """The run of a folder; for a checkpoint's folder also the checkpoint's environment steps."""
+    absolute = path.resolve()
+    if absolute.parent.name == "checkpoints" and absolute.name.isdigit() and absolute.is_dir():
+        return Run.open(absolute.parents[2]), int(absolute.name)
+    run = Run.open(path)
+    if absolute.name.startswith("seed_") and (absolute.parent / "config.yaml").is_file():
+        raise ConfigError(f"{path}: one seed of a run; expected {path.parent}, to go on with all of them")
+    return run, None
