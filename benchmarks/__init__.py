@@ -1,1 +1,1 @@
-"""How fast everything is, beside what one would take instead, measured in turn in the same run."""
+"""Benchmarks of jaxdodge and of alternatives; run `python -m benchmarks --help` in a checkout."""

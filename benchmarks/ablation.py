@@ -1,19 +1,10 @@
-"""How much faster seeds train together, and what a study costs beside the same trainings by hand.
+"""`python -m benchmarks ablation`: seeds in one program beside single runs, and studies beside a script.
 
-    python benchmarks/ablation.py epochs runs study --out benchmarks/ablation.json
-
-Small vector networks, as in configs/studies; five seeds in one program, and five runs one after the other:
-
-    epochs  of training alone, compiled before
-    runs    the command `train`, from its start to its end; nothing is compiled before, and what one of the
-            five has compiled the next ones find, as for a user
-    study   the command `ablate` beside a script that does the same, both compiled before
-
-The two sides take turns. Beside the wall time is that of the processor, which other work on the machine
-disturbs less.
+All use small networks on vector observations, as in configs/studies. The two sides take turns. CPU time is
+reported too, because other work on the machine affects it less than wall time.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -23,9 +14,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import tyro
 import yaml
 
 from jaxdodge.hardware import hardware
@@ -46,17 +39,39 @@ BASE = {
 ANGLES = [15, 30, 60, 120, 180]
 EPISODES = 128
 TOGETHER, APART = "in one program", "one after the other"
+PARTS = ("epochs", "runs", "study")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare five seeds in one program with five runs, and a study with a script.
+
+    epochs: training epochs alone, compiled before. runs: the command `train` from start to end with an empty
+    compilation cache, which the five single runs share. study: the command `ablate`, and a script that
+    trains and evaluates the same cells, both compiled before.
+    """
+
+    parts: Annotated[tuple[Literal[PARTS], ...], tyro.conf.Positional] = PARTS  # type: ignore[valid-type]
+    """Parts to measure; default: all."""
+    repeats: int = 5
+    """Repeats of each side."""
+    updates: int = 12_000
+    """Updates of each seed, in runs and study."""
+    machine: str | None = None
+    """Name of the machine, for the file."""
+    out: Path | None = None
+    """JSON file; parts that are not measured keep their figures."""
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds by the clock, and of all processors together."""
+    """Wall and CPU seconds."""
     began, used = time.perf_counter(), time.process_time()
     function()
     return time.perf_counter() - began, time.process_time() - used
 
 
 def measure_epochs(repeats: int) -> dict[str, Any]:
-    """Epochs in one program, and one after the other."""
+    """Epochs of five seeds in one program, and one after the other."""
     import jax
     import jax.numpy as jnp
 
@@ -73,7 +88,7 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
         states[seeds] = programs[seeds].sac.init(keys if seeds > 1 else keys[0], programs[seeds].params)
 
     def epochs(seeds: int) -> None:
-        """One of every seed, all of it learning."""
+        """One epoch of each seed, with updates at every step."""
         for _ in range(SEEDS // seeds):
             states[seeds], _ = jax.block_until_ready(
                 programs[seeds].epoch(states[seeds], programs[seeds].params, jnp.int32(train.learning_starts))
@@ -84,7 +99,7 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
     times: dict[int, list[tuple[float, float]]] = {1: [], SEEDS: []}
     for _ in range(repeats):
         for seeds in (1, SEEDS):
-            times[seeds].append(timed(lambda seeds=seeds: epochs(seeds)))
+            times[seeds].append(timed(partial(epochs, seeds)))
     named = {TOGETHER: times[SEEDS], APART: times[1]}
     return compared(named, TOGETHER, APART) | {
         "updates": SEEDS * steps_of_an_epoch(train) // train.train_freq * train.gradient_steps
@@ -112,7 +127,7 @@ def measure_runs(repeats: int, updates: int) -> dict[str, Any]:
 
 
 def compared(times: dict[str, list[tuple[float, float]]], ours: str, theirs: str) -> dict[str, Any]:
-    """Both sides' seconds, and the median of the ratios of neighbours."""
+    """The seconds of both sides, and the median of the ratios of consecutive pairs."""
     found: dict[str, Any] = {}
     for place, what in enumerate(("wall", "processor")):
         pairs = [(mine[place], other[place]) for mine, other in zip(times[ours], times[theirs], strict=True)]
@@ -169,7 +184,7 @@ def measure_study(repeats: int, updates: int) -> dict[str, Any]:
         times: dict[str, list[tuple[float, float]]] = {"study": [], "by hand": []}
         for repeat in range(repeats + 1):
             for side in times:
-                # The first round compiles, of the same length, since the learning rate's is compiled in.
+                # The first round compiles; it has the same budget, which is part of the program.
                 shown = content if repeat else content | {"factors": {"spawn_angle_degrees": ANGLES[:1]}}
                 file.write_text(yaml.safe_dump(shown, sort_keys=False))
                 out = Path(folder) / f"{side}{repeat}"
@@ -186,11 +201,11 @@ def measure_study(repeats: int, updates: int) -> dict[str, Any]:
 
 
 def command(arguments: list[Any], compiled: Path) -> tuple[float, float]:
-    """Seconds by the clock and of all processors, of a Python process and those that it starts.
+    """Wall and CPU seconds of a Python process and its children.
 
     Args:
         arguments: of Python.
-        compiled: folder that keeps what is compiled.
+        compiled: folder for compiled programs.
     """
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": f"{compiled}",
@@ -206,14 +221,8 @@ def command(arguments: list[Any], compiled: Path) -> tuple[float, float]:
     return time.perf_counter() - began, used() - before
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=["epochs", "runs", "study"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--updates", type=int, default=12_000, help="of each seed, in runs and study")
-    parser.add_argument("--machine", help="its name, for the file")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+def run(options: Options) -> int:
+    """Measure, print and write; returns the exit status."""
     content = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     for part in options.parts:
         if part == "epochs":
@@ -226,7 +235,4 @@ def main() -> None:
         print(json.dumps(content[part], indent=1))
         if options.out:
             options.out.write_text(json.dumps(content, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

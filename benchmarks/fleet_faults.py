@@ -1,11 +1,9 @@
-"""A fleet under faults: does it go on, and is everything that it stores true?
+"""`python -m benchmarks fleet_faults`: a fleet whose servers fail plays on and stores no wrong transition.
 
-    python benchmarks/fleet_faults.py --out benchmarks/fleet_faults.json
-
-Servers of our own in lockstep, each behind a proxy that can spoil an answer. Faults come at random: the
-server or its parent, the proxy, is killed or stopped; an answer is delayed, reset, cut, garbage or of a
-wrong shape. In the end every stored transition is looked up in the servers' own logs, and the processes that
-are left are counted. Exit status: 1 if anything is not as it must be.
+Our servers run in lockstep, each behind a proxy that can spoil a response. Faults are random: the server or
+its parent, the proxy, is killed or stopped; a response is delayed, reset, truncated, garbage or of a wrong
+shape. At the end every stored transition is looked up in the logs of the servers, and remaining processes
+are counted.
 """
 
 import collections
@@ -21,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import tyro
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
@@ -37,7 +34,7 @@ from jaxdodge.hardware import hardware  # noqa: E402
 GAME = GameConfig(
     level=2, action_space_type="basic_3d", spawn_angle_degrees=30.0, projectile_spawn_interval=0.1
 )
-# What is done, and as what the fleet must count it.
+# Each fault, and the cause that the fleet must count.
 FAULTS = {
     "SIGKILL of the server": "unreachable",
     "SIGKILL of its parent": "exited",
@@ -55,22 +52,22 @@ SLACK = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Play under faults."""
+    """Play with a fleet whose servers fail; the exit status is 1 if a requirement is not met."""
 
     steps: int = 20_000
     """Steps of the whole fleet."""
     servers: int = 4
     """Servers in the fleet."""
     every: int = 500
-    """Steps per fault, on average."""
+    """Mean number of steps per fault."""
     timeout: float = 5.0
-    """Seconds to wait for a response."""
+    """Timeout of a response in seconds."""
     seed: int = 0
-    """Of actions and faults."""
+    """Seed of actions and faults."""
     server_command: str = "{python} -m jaxdodge.serve --mode lockstep --http --port {server_port} --log {log}"
-    """Starts a server that keeps such a log."""
+    """Starts a server that writes this log."""
     out: Path | None = None
-    """JSON file for the figures."""
+    """Write the figures as JSON to this file."""
 
 
 def inject(fault: str, folder: Path, process: int) -> None:
@@ -83,7 +80,7 @@ def inject(fault: str, folder: Path, process: int) -> None:
 
 
 def play(options: Options, folder: Path, log: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The figures, and the stored transitions."""
+    """Returns the figures and the stored transitions."""
     random = np.random.default_rng(options.seed)
     server = options.server_command.replace("{python}", sys.executable).replace("{log}", str(log))
     command = (
@@ -105,16 +102,16 @@ def play(options: Options, folder: Path, log: Path) -> tuple[dict[str, Any], lis
         transitions = Transitions(observations)
         ended = np.zeros(options.servers, bool)
         waiting: list[str] = []
-        begun = told = time.monotonic()
+        start = printed = time.monotonic()
         for step in range(options.steps):
             if random.random() < 1 / options.every:
-                # One that has just answered, and will be asked for a step next.
+                # A server that has just responded and receives the next step.
                 there = np.flatnonzero(info["_episode_steps"] & ~ended)
                 if len(there):
-                    # Every kind as often as the others.
+                    # All kinds equally often.
                     waiting = waiting or list(random.permutation(list(FAULTS)))
-                    fault, server = waiting.pop(), int(random.choice(there))
-                    inject(fault, folder, fleet.process_ids[server])
+                    fault, index = waiting.pop(), int(random.choice(there))
+                    inject(fault, folder, fleet.process_ids[index])
                     injected[fault] += 1
                     expected[FAULTS[fault]] += 1
             actions = random.uniform(-1, 1, (options.servers, 3)).astype(np.float32)
@@ -125,11 +122,11 @@ def play(options: Options, folder: Path, log: Path) -> tuple[dict[str, Any], lis
                 seconds.append(time.monotonic() - asked)
             away += int((~info["_episode_steps"]).sum())
             stored += transitions.add(actions, observations, rewards, terminations, truncations, info)
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                print(f"{step + 1:6d} steps, {told - begun:5.0f} s: {fleet.summary()}", flush=True)
+            if time.monotonic() - printed > 10:
+                printed = time.monotonic()
+                print(f"{step + 1:6d} steps, {printed - start:5.0f} s: {fleet.summary()}", flush=True)
         stored += transitions.rest()
-        wall = time.monotonic() - begun
+        wall = time.monotonic() - start
     finally:
         closing = time.monotonic()
         fleet.close()
@@ -148,18 +145,19 @@ def play(options: Options, folder: Path, log: Path) -> tuple[dict[str, Any], lis
         "rows_without_server": away,
         "seconds": round(wall, 1),
         "steps_per_second": round(options.steps / wall, 1),
-        # Of those steps at whose beginning at least one server was there.
+        # Of the steps that started with at least one server.
         "longest_step_seconds": round(max(seconds), 3),
         "median_step_seconds": round(float(np.median(seconds)), 5),
         "close_seconds": round(closed, 2),
     }, stored
 
 
-def main(options: Options) -> int:
+def run(options: Options) -> int:
+    """Play, check and print; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         folder = Path(name)
         log = folder / "log.jsonl"
-        # The restarts then load what the first start has compiled.
+        # Restarted servers load the programs that the first one compiled.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = name
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         figures, stored = play(options, folder, log)
@@ -187,9 +185,5 @@ def main(options: Options) -> int:
         and figures["restarts"] >= sum(figures["faults"].values())
         and answered.steps - len(stored) <= figures["dropped_transitions"]
     )
-    print("as it must be" if good else "NOT as it must be")
+    print("passed" if good else "FAILED")
     return 0 if good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, prog="benchmarks/fleet_faults.py")))

@@ -1,17 +1,60 @@
-"""Whether a ratio to a peer has fallen: ratios and not rates, since machines differ and are busy."""
+"""`python -m benchmarks check`: whether a ratio to a peer fell; rates depend on the machine."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import suite
 from jaxdodge.fields import ConfigError
 
-# The seeds of one peer's training take times that differ by a factor of seven; `scaling` has no peer.
+# Not `train`: training times of one peer vary by a factor of seven between seeds. `scaling` has no peer.
 GUARDED = ("env", "render", "sac")
+COMMITTED = Path(__file__).parent / "results" / "bench.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Fail (exit status 1, a line per ratio) if a ratio to a peer fell by more than a margin.
+
+    Rates are not compared, because machines differ.
+    """
+
+    result: Path | None = None
+    """File that `--out` wrote; default: measure env, render and sac now."""
+    against: Path = COMMITTED
+    """The committed result."""
+    margin: float = 0.25
+    """Share by which a ratio may fall; medians of repeated runs on a busy machine differ by up to a fifth."""
+
+
+def run(options: Options) -> int:
+    """Compare and print; returns the exit status."""
+    if not 0 <= options.margin < 1:
+        raise ConfigError(f"margin: invalid value {options.margin}; expected a share from 0, below 1")
+    committed = read(options.against)
+    if options.result is None:
+        # A missing peer would show as a fallen ratio, and only after minutes.
+        missing = [suite.PEERS[name] for name in sorted(suite.PEERS.keys() - suite.installed())]
+        if missing:
+            raise ConfigError(
+                f"{', '.join(missing)}: not installed, so there is no ratio; "
+                "expected pip install 'jaxdodge[bench]', or --result"
+            )
+        result = guarded_ratios(suite.measured(suite.Options(parts=GUARDED, compare="peers")))
+    else:
+        result = read(options.result)
+    lines = fallen(result, committed, options.margin)
+    for line in lines:
+        print(line)
+    compared = sum(name.split(":")[0] in result["parts"] for name in committed["medians"])
+    if not lines:
+        print(f"{compared} ratios, none fell by more than {options.margin:.0%}")
+    return 1 if lines else 0
 
 
 def guarded_ratios(document: dict[str, Any]) -> dict[str, Any]:
-    """Of a result, the parts that are guarded, and the medians of their ratios by name."""
+    """The guarded parts of a result, and the medians of their ratios by name."""
     return {
         "parts": [part for part in GUARDED if part in document["parts"]],
         "medians": {
@@ -23,13 +66,13 @@ def guarded_ratios(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The `guarded_ratios` of what `--out` wrote; raises ConfigError."""
+    """The `guarded_ratios` of a file that `--out` wrote; raises ConfigError."""
     try:
         result = guarded_ratios(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path}: not a result; expected what python -m benchmarks --out wrote") from None
+        raise ConfigError(f"{path}: not a result; expected a file of python -m benchmarks --out") from None
     if not result["medians"]:
         raise ConfigError(
             f"{path}: no ratios in it; expected a result of {', '.join(GUARDED)} with --compare peers"
@@ -38,7 +81,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def fallen(result: dict[str, Any], committed: dict[str, Any], margin: float) -> list[str]:
-    """A line for each ratio of the committed ones that fell by more than the share `margin`, or is gone.
+    """A line for each committed ratio that fell by more than the share `margin`, or is missing.
 
     Parts that were not measured are not compared.
     """

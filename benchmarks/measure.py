@@ -1,4 +1,4 @@
-"""Timing in turn, so that a busy machine is as busy for one as for another, and what a machine can do."""
+"""Timing of cases in turn, so that load on the machine affects all alike, and the machine's peak rates."""
 
 import dataclasses
 import statistics
@@ -7,48 +7,48 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Bytes of the arrays whose copying is timed: they fit the caches of one core, of all cores, or none.
+# Bytes of the copied arrays: they fit into the cache of one core, the cache of all cores, and no cache.
 COPIED_BYTES = (1 << 18, 1 << 23, 1 << 28)
 MATRIX_SIDE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What all parts need to know."""
+class Settings:
+    """The settings of all parts."""
 
     peers: frozenset[str] = frozenset()
-    """Names of the packages to compare with."""
+    """Packages to compare with."""
     num_envs: tuple[int, ...] = (1024, 4096, 16384)
     num_images: tuple[int, ...] = (64, 256, 1024)
     repeats: int = 5
     seconds: float = 1.0
-    """Of one repeat of a row, about."""
+    """Approximate time of a repeat."""
     train_limit: float = 900.0
-    """Seconds that a whole training may take."""
+    """Timeout of a training in seconds."""
     train_seeds: int = 1
-    """Trainings of each, with seeds from 0."""
+    """Trainings of each agent, with seeds from 0."""
     devices: int = 1
-    """That `scaling` goes up to."""
+    """Largest number of devices of `scaling`."""
     tiny: bool = False
-    """Everything as small as it can be: for tests of the benchmark itself."""
+    """Use the smallest sizes, to test the benchmark itself."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one unit, as XLA counts it: a loop inside a step once, every operand as if it came from memory."""
+    """Cost of a unit as XLA counts it: a loop body once, and every operand as a memory access."""
 
     bytes: float
     operations: float
     state_bytes: int = 0
-    """Of what is carried from step to step: says which memory it lies in."""
+    """Bytes carried from step to step; they decide which memory level holds them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Something compiled and ready to be timed."""
+    """A compiled case, ready to be timed."""
 
     run: Callable[[], None]
-    """Does `units` units, and returns when they are done."""
+    """Computes `units` units and waits for them."""
     units: int
     compile_seconds: float = 0.0
     cost: Cost | None = None
@@ -56,13 +56,13 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A row to be measured."""
+    """A row of the table, to be measured."""
 
     name: str
     size: int
-    """Environments, frames or transitions at once."""
+    """Batch size: environments, frames or transitions."""
     unit: str
-    """What is counted per second."""
+    """The unit of the rate."""
     prepare: Callable[[], Prepared]
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further fields of the row."""
@@ -72,14 +72,14 @@ Rows = list[dict[str, Any]]
 
 
 def say(text: str) -> None:
-    """Progress, on standard error: standard output holds the results."""
+    """Print progress to standard error; standard output has the results."""
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(part: str, cases: Sequence[Case], options: Options) -> Rows:
-    """Compile all, then time them in turn, each `repeats` times; a row per case.
+def measure(part: str, cases: Sequence[Case], settings: Settings) -> Rows:
+    """Compile all cases, then time them in turn, each `repeats` times; returns a row per case.
 
-    Rates are per second of the clock and, for busy machines, per second of a processor's time.
+    Rates are per second of wall time and, for busy machines, per second of CPU time.
     """
     prepared, calls = [], []
     for case in cases:
@@ -90,16 +90,16 @@ def measure(part: str, cases: Sequence[Case], options: Options) -> Rows:
         took = time.perf_counter() - start
         say(f"{part}: {case.name}, {case.size:,} at once: {one.units / took:,.0f} {case.unit}/s")
         prepared.append(one)
-        calls.append(max(1, round(options.seconds / took)))
+        calls.append(max(1, round(settings.seconds / took)))
     rates: list[list[float]] = [[] for _ in cases]
-    by_processor: list[list[float]] = [[] for _ in cases]
-    for _ in range(options.repeats):
-        for one, count, of, of_processor in zip(prepared, calls, rates, by_processor, strict=True):
-            start, start_processor = time.perf_counter(), time.process_time()
+    cpu_rates: list[list[float]] = [[] for _ in cases]
+    for _ in range(settings.repeats):
+        for one, count, of, of_cpu in zip(prepared, calls, rates, cpu_rates, strict=True):
+            start, start_cpu = time.perf_counter(), time.process_time()
             for _ in range(count):
                 one.run()
             of.append(count * one.units / (time.perf_counter() - start))
-            of_processor.append(count * one.units / (time.process_time() - start_processor))
+            of_cpu.append(count * one.units / (time.process_time() - start_cpu))
     return [
         {
             "part": part,
@@ -108,17 +108,17 @@ def measure(part: str, cases: Sequence[Case], options: Options) -> Rows:
             "unit": case.unit,
             **spread(of),
             "rates": of,
-            "rates_by_processor": of_processor,
+            "rates_by_processor": of_cpu,
             "compile_seconds": one.compile_seconds,
             **(_costs(one.cost)),
             **case.more,
         }
-        for case, one, of, of_processor in zip(cases, prepared, rates, by_processor, strict=True)
+        for case, one, of, of_cpu in zip(cases, prepared, rates, cpu_rates, strict=True)
     ]
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, lowest and highest."""
+    """Median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
@@ -131,14 +131,14 @@ def _costs(cost: Cost | None) -> dict[str, Any]:
 def compiled(
     step: Callable[[Any], Any], carry: Any, count: int, units: int, cost: Cost | None = None
 ) -> Prepared:
-    """A jitted scan.
+    """A compiled scan.
 
     Args:
-        step: from a carry to the next, whose arrays are donated, and so really written.
-        carry: the first.
+        step: from a carry to the next; the arrays are donated, so every step writes them.
+        carry: the initial one.
         count: steps of a scan.
         units: per step.
-        cost: of a unit; None asks XLA.
+        cost: of a unit; default: as XLA counts it.
     """
     import jax
 
@@ -159,7 +159,7 @@ def compiled(
 
 
 def counted(program: Any, carry: Any, units: int) -> Cost:
-    """What XLA counts in a compiled scan, whose body it counts once, of which a step does `units` units."""
+    """XLA's cost of a compiled scan with `units` units per step; XLA counts the body once."""
     import jax
 
     counts = program.cost_analysis() or {}
@@ -173,15 +173,15 @@ def _raw(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
-def machine(options: Options) -> dict[str, Any]:
-    """What this machine does at best: bytes copied (read and written) and float32 operations per second."""
+def machine(settings: Settings) -> dict[str, Any]:
+    """Peak rates of this machine: bytes copied (read and written) and float32 operations per second."""
     import jax.numpy as jnp
 
-    limit = 1 << 12 if options.tiny else max(COPIED_BYTES)
+    limit = 1 << 12 if settings.tiny else max(COPIED_BYTES)
     sizes = [min(size, limit) for size in COPIED_BYTES]
-    side = 64 if options.tiny else MATRIX_SIDE
+    side = 64 if settings.tiny else MATRIX_SIDE
     matrix = jnp.full((side, side), 1 / side, jnp.float32)
-    times = 2 if options.tiny else 10
+    times = 2 if settings.tiny else 10
     cases = [
         *(
             # Read, one operation, write.
@@ -197,7 +197,7 @@ def machine(options: Options) -> dict[str, Any]:
             ),
         ),
     ]
-    rows = measure("machine", cases, options)
+    rows = measure("machine", cases, settings)
     return {
         "bytes_per_second": [{"bytes": row["size"], **_only_spread(row)} for row in rows[:-1]],
         "operations_per_second": _only_spread(rows[-1]),
@@ -216,9 +216,9 @@ def _only_spread(row: dict[str, Any]) -> dict[str, float]:
 
 
 def add_roofline(rows: Rows, machine: dict[str, Any]) -> None:
-    """Add to each row the rate that memory or arithmetic allows, which of the two, and the share reached.
+    """Add the roofline to each row: the limiting resource, its rate, and the share reached.
 
-    The memory is the fastest one that holds the row's state.
+    The memory limit is that of the fastest memory level that holds the row's state.
     """
     levels = machine["bytes_per_second"]
     for row in rows:
@@ -241,12 +241,14 @@ def add_roofline(rows: Rows, machine: dict[str, Any]) -> None:
 
 
 def ratio(rows: Rows, ours: str, peer: str, factor: float = 1.0) -> dict[str, float] | None:
-    """Spread of ours over the peer's, repeat by repeat, each at its best size; None where one is missing.
+    """Spread of the ratio of our rate to the peer's, repeat by repeat; None if one is missing.
+
+    Each is taken at its best batch size.
 
     Args:
-        rows: of one part, in which every row has as many repeats.
-        ours, peer: names.
-        factor: units of the peer's in one of ours.
+        rows: of one part, all with the same number of repeats.
+        ours, peer: names of rows.
+        factor: peer units per unit of ours.
     """
 
     def best(name: str) -> dict[str, Any] | None:
@@ -259,5 +261,4 @@ def ratio(rows: Rows, ours: str, peer: str, factor: float = 1.0) -> dict[str, fl
     def ratios(rates: str) -> list[float]:
         return [factor * a / b for a, b in zip(mine[rates], other[rates], strict=True)]
 
-    by_processor = statistics.median(ratios("rates_by_processor"))
-    return {**spread(ratios("rates")), "by_processor": by_processor}
+    return {**spread(ratios("rates")), "by_processor": statistics.median(ratios("rates_by_processor"))}

@@ -1,11 +1,11 @@
-"""Frames per second: the rasterizer alone and in an environment, beside it in NumPy and compiled loops."""
+"""Frames per second: the rasterizer alone and in an environment, beside NumPy and numba versions."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from benchmarks.env import LEVEL_2, rollout
-from benchmarks.measure import Case, Cost, Options, Prepared, Rows, compiled, measure, ratio
+from benchmarks.measure import Case, Cost, Prepared, Rows, Settings, compiled, measure, ratio
 
 STEPS = 20
 PROJECTILES = 12
@@ -14,23 +14,23 @@ FRAMES = {"84x84x1": (84, 84, True), "64x64x3": (64, 64, False), "256x256x3": (2
 ENVIRONMENT = "jaxdodge level 2, 84x84x1"
 
 
-def bench_render(options: Options) -> tuple[Rows, dict[str, Any]]:
+def bench_render(settings: Settings) -> tuple[Rows, dict[str, Any]]:
     """Rows, and ratios to the peers."""
     rows: Rows = []
-    for size in options.num_images:
+    for size in settings.num_images:
         for name, (width, height, grayscale) in FRAMES.items():
             bytes_written = width * height * (1 if grayscale else 3)
             of = partial(Case, size=size, unit="frames", more={"frame_bytes": bytes_written})
             cases = [
-                of(f"frames {name}", prepare=partial(_ours, width, height, grayscale, size, options)),
-                of(f"memory written as {name}", prepare=partial(_memory, bytes_written, size, options)),
+                of(f"frames {name}", prepare=partial(_ours, width, height, grayscale, size, settings)),
+                of(f"memory written as {name}", prepare=partial(_memory, bytes_written, size, settings)),
             ]
             if name == "84x84x1":
-                cases.append(of(ENVIRONMENT, prepare=partial(rollout, _image_environment, size, options)))
-            for peer in sorted(options.peers & {"numpy", "numba"}):
+                cases.append(of(ENVIRONMENT, prepare=partial(rollout, _image_environment, size, settings)))
+            for peer in sorted(settings.peers & {"numpy", "numba"}):
                 prepare = partial(_peer, peer, width, height, grayscale, size)
                 cases.append(of(f"{peer} frames {name}", prepare=prepare))
-            rows += measure("render", cases, options)
+            rows += measure("render", cases, settings)
     ratios = {
         f"render: {name} over {peer}": ratio(rows, f"frames {name}", f"{peer} frames {name}")
         for name in FRAMES
@@ -68,27 +68,27 @@ def random_scenes(size: int) -> Any:
     )
 
 
-def _ours(width: int, height: int, grayscale: bool, size: int, options: Options) -> Prepared:
+def _ours(width: int, height: int, grayscale: bool, size: int, settings: Settings) -> Prepared:
     import jax.numpy as jnp
 
     from jaxdodge.render.topdown import draw
 
     def step(carry: Any) -> Any:
         scenes, _ = carry
-        # Every frame moves, so that no frame can be taken from an earlier one.
+        # The projectiles move, so XLA cannot reuse an earlier frame.
         scenes = scenes._replace(projectiles=-scenes.projectiles)
         return scenes, draw(scenes, width=width, height=height, grayscale=grayscale)
 
     channels = 1 if grayscale else 3
     images = jnp.zeros((size, height, width, channels), jnp.uint8)
     frame = width * height * channels
-    # Scattering is a loop, of which XLA counts one pixel; a frame must at least be written once.
+    # XLA counts one pixel of the scatter loop; the lower bound is one write of the frame.
     cost = Cost(frame, 0, size * frame)
-    return compiled(step, (random_scenes(size), images), 2 if options.tiny else STEPS, size, cost)
+    return compiled(step, (random_scenes(size), images), 2 if settings.tiny else STEPS, size, cost)
 
 
-def _memory(frame: int, size: int, options: Options) -> Prepared:
-    """Writing as many bytes, with a new value each time."""
+def _memory(frame: int, size: int, settings: Settings) -> Prepared:
+    """Writes of as many bytes, with a new value each time."""
     import jax.numpy as jnp
 
     def step(carry: Any) -> Any:
@@ -96,7 +96,7 @@ def _memory(frame: int, size: int, options: Options) -> Prepared:
         return value + jnp.uint8(1), jnp.broadcast_to(value, (size * frame,))
 
     carry = jnp.uint8(0), jnp.zeros(size * frame, jnp.uint8)
-    return compiled(step, carry, 2 if options.tiny else STEPS, size, Cost(frame, 0, size * frame))
+    return compiled(step, carry, 2 if settings.tiny else STEPS, size, Cost(frame, 0, size * frame))
 
 
 def _peer(name: str, width: int, height: int, grayscale: bool, size: int) -> Prepared:
@@ -105,9 +105,9 @@ def _peer(name: str, width: int, height: int, grayscale: bool, size: int) -> Pre
     import jax
     import numpy as np
 
-    from benchmarks import rasters
+    from benchmarks import peer_rasters
 
-    make: Callable[..., Any] = {"numpy": rasters.numpy_raster, "numba": rasters.numba_raster}[name]
+    make: Callable[..., Any] = {"numpy": peer_rasters.numpy_raster, "numba": peer_rasters.numba_raster}[name]
     scenes = jax.device_get(random_scenes(size))
     draw = make(width, height, grayscale)
     projectiles = [scenes.projectiles]

@@ -1,11 +1,11 @@
-"""What a benchmark leaves: a document for files, and the same as Markdown tables."""
+"""The result of the suite as Markdown tables."""
 
 from typing import Any
 
 from benchmarks.sac import EPOCH, IMAGE_EPOCH
 
 Document = dict[str, Any]
-# What the project aims at, on two cores.
+# Goals of the ratios, on two cores.
 GOALS = {
     "env: steps over CartPole-v1": 1.5,
     "env: frames at frames_per_step 7 over CartPole-v1": 3.0,
@@ -17,17 +17,17 @@ GOALS = {
     "train: time of sbx over ours": 5.0,
     "train: time of stable_baselines3 over ours": 5.0,
 }
-# By part and name of a row: seconds that compiling may take, and what is reached per second at the best size.
+# Goals by part and name of a row: compilation time in seconds, and rate at the best batch size.
 COMPILE_GOALS = {("sac", EPOCH): 15, ("sac", IMAGE_EPOCH): 30}
 RATE_GOALS = {("render", "frames 84x84x1"): 500_000}
 
 
 def markdown(document: Document) -> str:
-    """Tables of rows by part, of ratios, and what the machine was."""
+    """The machine, the rows, the goals and the ratios."""
     hardware, machine = document["hardware"], document["machine"]
     lines = [
         f"{hardware['cores_used']} of {hardware['cores']} cores of {hardware['cpu']}, {hardware['device']}; "
-        f"load {hardware['load_average']} when it began; "
+        f"load {hardware['load_average']} at the start; "
         + ", ".join(f"{name} {version}" for name, version in document["packages"].items()),
         "",
         "Machine: "
@@ -50,7 +50,7 @@ def markdown(document: Document) -> str:
     if trained:
         lines += [
             "",
-            "| training | seed | reached | seconds | processor seconds | steps | best return |",
+            "| training | seed | reached | seconds | CPU seconds | steps | best return |",
             "|---|--:|---|--:|--:|--:|--:|",
         ]
     for row in trained:
@@ -63,7 +63,7 @@ def markdown(document: Document) -> str:
     if document["ratios"]:
         lines += [
             "",
-            "| ratio | median | min | max | by processor time | goal | |",
+            "| ratio | median | min | max | by CPU time | goal | |",
             "|---|--:|--:|--:|--:|--:|---|",
         ]
     lines += [_ratio(name, spread) for name, spread in document["ratios"].items()]
@@ -75,7 +75,7 @@ def _row(row: dict[str, Any]) -> str:
     limit, share = (
         (f"{roofline['rate']:,.0f} ({roofline['limit']})", f"{roofline['share']:.0%}") if roofline else "  "
     )
-    # What was measured once has no spread.
+    # A single measurement has no spread.
     low, high = (f"{row[name]:,.0f}" if len(row["rates"]) > 1 else "" for name in ("min", "max"))
     return (
         f"| {row['part']} | {row['name']} | {row['size']:,} | {row['median']:,.0f} {row['unit']} "
@@ -84,7 +84,7 @@ def _row(row: dict[str, Any]) -> str:
 
 
 def _goals(rows: list[dict[str, Any]]) -> list[str]:
-    """A table of the goals on rows, those that were measured."""
+    """A table of the goals of measured rows."""
 
     def of(part: str, name: str) -> list[dict[str, Any]]:
         return [row for row in rows if (row["part"], row["name"]) == (part, name)]
@@ -94,7 +94,9 @@ def _goals(rows: list[dict[str, Any]]) -> list[str]:
         for row in of(part, name):
             seconds = row["compile_seconds"]
             verdict = _verdict(seconds < most)
-            lines.append(f"| {part}: {name}, seconds to compile | {seconds:.1f} | below {most} | {verdict} |")
+            lines.append(
+                f"| {part}: {name}, compilation seconds | {seconds:.1f} | below {most} | {verdict} |"
+            )
     for (part, name), least in RATE_GOALS.items():
         rates = [row["median"] for row in of(part, name)]
         if rates:

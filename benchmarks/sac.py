@@ -1,8 +1,9 @@
-"""Gradient steps per second of SAC, sampling from the replay included, beside sbx and Stable-Baselines3.
+"""SAC updates per second, replay sampling included, beside sbx and Stable-Baselines3.
 
-All have the same widths of networks, batch, inputs and actions, and do as many steps per call. Ours always
-has layer norm in the critics, and averages the policy; sbx can do the former, Stable-Baselines3 neither. Ours
-makes the networks' inputs from what the replay holds, the others hold them ready.
+All use the same network widths, batch size, inputs and actions, and the same number of updates per call.
+Ours always has layer norm in the critics and an EMA of the policy; sbx has only the former as an option,
+Stable-Baselines3 neither. Ours computes the networks' inputs from stored frames; the others store the
+inputs.
 """
 
 import dataclasses
@@ -11,15 +12,15 @@ from functools import partial
 from typing import Any
 
 from benchmarks.env import GAME, LEVEL_2
-from benchmarks.measure import Case, Options, Prepared, Rows, counted, measure, ratio
+from benchmarks.measure import Case, Prepared, Rows, Settings, counted, measure, ratio
 
 NET_ARCHS = {"2 x 128": (128, 128), "2 x 256": (256, 256)}
 BATCH = 256
 GRADIENT_STEPS = 16
 BUFFER = 102_400
-ARENAS = 1024
+NUM_ENVS = 1024
 EPOCH, IMAGE_EPOCH = "jaxdodge training epoch", "jaxdodge training epoch, images"
-# As configs/pixels_84.yaml, but small in all that the time of compiling does not depend on.
+# Like configs/pixels_84.yaml, but small in everything that does not affect the compilation time.
 IMAGE_GAME = GAME | {"observation_mode": "topdown", "image_grayscale": True, "frame_stack": 4}
 IMAGE_TRAINING: dict[str, Any] = {
     "critic_observation": "state",
@@ -32,18 +33,18 @@ IMAGE_TRAINING: dict[str, Any] = {
 }
 
 
-def bench_sac(options: Options) -> tuple[Rows, dict[str, Any]]:
+def bench_sac(settings: Settings) -> tuple[Rows, dict[str, Any]]:
     """Rows, and ratios to the peers."""
     rows: Rows = []
     ratios: dict[str, Any] = {}
-    widths = {"2 x 8": (8, 8)} if options.tiny else NET_ARCHS
+    widths = {"2 x 8": (8, 8)} if settings.tiny else NET_ARCHS
     for label, net_arch in widths.items():
         of = partial(Case, size=BATCH, unit="updates")
         cases = [
-            of(f"jaxdodge {label}", prepare=partial(_ours, net_arch, 1, options)),
-            of(f"jaxdodge {label}, policy_delay 2", prepare=partial(_ours, net_arch, 2, options)),
+            of(f"jaxdodge {label}", prepare=partial(_ours, net_arch, 1, settings)),
+            of(f"jaxdodge {label}, policy_delay 2", prepare=partial(_ours, net_arch, 2, settings)),
         ]
-        if "sbx" in options.peers:
+        if "sbx" in settings.peers:
             cases += [
                 of(f"sbx {label}", prepare=partial(_peer, "sbx", net_arch)),
                 of(f"sbx {label}, layer norm", prepare=partial(_peer, "sbx", net_arch, layer_norm=True)),
@@ -52,9 +53,9 @@ def bench_sac(options: Options) -> tuple[Rows, dict[str, Any]]:
                     prepare=partial(_peer, "sbx", net_arch, policy_delay=2, layer_norm=True),
                 ),
             ]
-        if "stable_baselines3" in options.peers:
+        if "stable_baselines3" in settings.peers:
             cases.append(of(f"sb3 {label}", prepare=partial(_peer, "stable_baselines3", net_arch)))
-        rows += measure("sac", cases, options)
+        rows += measure("sac", cases, settings)
         ratios |= {
             f"sac: updates over {peer}": ratio(rows, f"jaxdodge {label}{delay}", peer)
             for peer, delay in (
@@ -64,16 +65,16 @@ def bench_sac(options: Options) -> tuple[Rows, dict[str, Any]]:
                 (f"sb3 {label}", ""),
             )
         }
-    training = Case(EPOCH, 16 if options.tiny else ARENAS, "steps", partial(epoch, options))
-    images = Case(IMAGE_EPOCH, IMAGE_TRAINING["num_envs"], "steps", partial(epoch, options, images=True))
-    rows += measure("sac", [training], options)
-    # For its compilation; the networks of images are slow on a processor.
-    rows += measure("sac", [images], dataclasses.replace(options, repeats=1, seconds=1e-6))
+    training = Case(EPOCH, 16 if settings.tiny else NUM_ENVS, "steps", partial(epoch, settings))
+    images = Case(IMAGE_EPOCH, IMAGE_TRAINING["num_envs"], "steps", partial(epoch, settings, images=True))
+    rows += measure("sac", [training], settings)
+    # Only the compilation time matters here: image networks are slow on a CPU.
+    rows += measure("sac", [images], dataclasses.replace(settings, repeats=1, seconds=1e-6))
     return rows, ratios
 
 
-def _ours(net_arch: tuple[int, ...], policy_delay: int, options: Options) -> Prepared:
-    """Updates from a full replay of random transitions."""
+def _ours(net_arch: tuple[int, ...], policy_delay: int, settings: Settings) -> Prepared:
+    """Updates from a full replay buffer of random transitions."""
     import jax
     import jax.numpy as jnp
 
@@ -82,13 +83,13 @@ def _ours(net_arch: tuple[int, ...], policy_delay: int, options: Options) -> Pre
     from jaxdodge.config import GameConfig
     from jaxdodge.sim.params import game_params
 
-    arenas, buffer = (16, 1600) if options.tiny else (ARENAS, BUFFER)
+    num_envs, buffer = (16, 1600) if settings.tiny else (NUM_ENVS, BUFFER)
     config = TrainConfig(
         net_arch=net_arch,
         policy_delay=policy_delay,
         batch_size=BATCH,
         gradient_steps=GRADIENT_STEPS,
-        num_envs=arenas,
+        num_envs=num_envs,
         buffer_size=buffer,
     )
     game = GameConfig(**GAME)
@@ -104,7 +105,7 @@ def _ours(net_arch: tuple[int, ...], policy_delay: int, options: Options) -> Pre
 
     def learn(learner: Any, replay: Any, key: jax.Array) -> Any:
         key, key_learn = jax.random.split(key)
-        return sac.learn(learner, replay, jnp.int32(buffer // arenas), key_learn)[0], key
+        return sac.learn(learner, replay, jnp.int32(buffer // num_envs), key_learn)[0], key
 
     carry = [state.learner, jax.random.key(2)]
     start = time.perf_counter()
@@ -118,7 +119,7 @@ def _ours(net_arch: tuple[int, ...], policy_delay: int, options: Options) -> Pre
 
 
 def observation_size() -> int:
-    """Numbers that our networks see, which those of the peers see too."""
+    """Size of the networks' input, ours and the peers'."""
     import jax
 
     from jaxdodge.agents.setup import make_sac
@@ -134,7 +135,7 @@ def observation_size() -> int:
 
 
 def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None, **policy: Any) -> Prepared:
-    """Steps of `train` of sbx or Stable-Baselines3, from a full replay of random transitions."""
+    """Updates of sbx or Stable-Baselines3 from a full replay buffer of random transitions."""
     import importlib
 
     import gymnasium
@@ -146,7 +147,7 @@ def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None,
     env, params = jaxdodge.make(**LEVEL_2)
 
     class Spaces(gymnasium.Env):
-        """What the algorithms want to know of an environment; it is never played."""
+        """The spaces of our environment; it is never stepped."""
 
         observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observation_size(),), np.float32)
         action_space = gymnasium.spaces.Box(-1, 1, env.action_space(params).shape, np.float32)
@@ -172,10 +173,13 @@ def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None,
     return Prepared(lambda: model.train(GRADIENT_STEPS, BATCH), GRADIENT_STEPS, seconds)
 
 
-def epoch(options: Options, devices: int = 1, images: bool = False) -> Prepared:
-    """Steps of all arenas, each with its updates, as `python -m jaxdodge.train` does without arguments.
+def epoch(settings: Settings, devices: int = 1, images: bool = False) -> Prepared:
+    """Environment steps with their updates, as in `python -m jaxdodge.train` without arguments.
 
-    images: as it does from images, of 84 x 84 pixels, but with fewer arenas, updates and transitions.
+    Args:
+        settings: of the suite.
+        devices: that share the environments.
+        images: train from images of 84 x 84 pixels, with fewer environments, updates and transitions.
     """
     import jax
     import jax.numpy as jnp
@@ -187,16 +191,16 @@ def epoch(options: Options, devices: int = 1, images: bool = False) -> Prepared:
 
     small: dict[str, Any] = (
         {"num_envs": 16, "net_arch": (8, 8), "buffer_size": 1600, "learning_starts": 16}
-        if options.tiny
+        if settings.tiny
         else {}
     )
-    side = 32 if options.tiny else 84
+    side = 32 if settings.tiny else 84
     pixels = {"image_obs_width": side, "image_obs_height": side}
     config = TrainConfig(**(IMAGE_TRAINING if images else {}) | small)
     game = GameConfig(**(IMAGE_GAME | pixels if images else GAME))
     sac, params = make_sac(game, config, devices=devices), game_params(game)
     state, first = [sac.init(jax.random.key(0), params)], config.learning_starts // config.num_envs + 1
-    steps = 2 if options.tiny or images else 25
+    steps = 2 if settings.tiny or images else 25
     start = time.perf_counter()
     program = sac.epoch.lower(state[0], params, jnp.int32(first), steps=steps).compile()
     seconds = time.perf_counter() - start

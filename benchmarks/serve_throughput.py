@@ -1,9 +1,6 @@
-"""Steps per second of `python -m jaxdodge.serve` with one client, and how well many arenas keep their clock.
+"""`python -m benchmarks serve_throughput`: steps per second of the server, and late frames in real time."""
 
-Run: python benchmarks/serve_throughput.py [--seconds 5] [--out benchmarks/serve_throughput.json]
-"""
-
-import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -13,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from started import started
 
+from benchmarks.server_process import started
 from jaxdodge.bevy import connect
 from jaxdodge.bevy.client import Client
 from jaxdodge.hardware import hardware
@@ -30,8 +27,18 @@ OBSERVATIONS: dict[str, dict[str, Any]] = {
 ARENAS = (1, 8, 16)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Measure steps per second with one client, and how many frames of many arenas are late."""
+
+    seconds: float = 5.0
+    """Time per row."""
+    out: Path | None = None
+    """Write the figures as JSON to this file."""
+
+
 def steps_per_second(client: Client, seconds: float) -> float:
-    """Play for so long, with a reset after every end."""
+    """Play for so long, with a reset after every episode."""
     client.reset()
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -63,7 +70,7 @@ def measure_lockstep(seconds: float) -> list[dict[str, Any]]:
 
 
 def measure_realtime(seconds: float) -> list[dict[str, Any]]:
-    """Frames per second and late frames of so many arenas, each of them level 2, without clients."""
+    """Frames per second and late frames of arenas at level 2 without clients."""
     rows = []
     for arenas in ARENAS:
         flags = ("--http", "--port", "0", "--metrics-port", "0", "--arenas", str(arenas))
@@ -72,9 +79,9 @@ def measure_realtime(seconds: float) -> list[dict[str, Any]]:
                 connect(url).set_level(2)
             health = server.urls[-1].replace("/metrics", "/health")
             before, start = requests.get(health, timeout=60).json(), time.perf_counter()
-            used = _processor_seconds(server.process.pid)
+            used = _cpu_seconds(server.process.pid)
             time.sleep(seconds * 2)
-            used = _processor_seconds(server.process.pid) - used
+            used = _cpu_seconds(server.process.pid) - used
             after, elapsed = requests.get(health, timeout=60).json(), time.perf_counter() - start
             frames = after["frames"] - before["frames"]
             row = {
@@ -92,16 +99,13 @@ def measure_realtime(seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
-def _processor_seconds(process: int) -> float:
+def _cpu_seconds(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of every row")
-    parser.add_argument("--out", type=Path, help="write all figures as JSON to this file")
-    options = parser.parse_args()
+def run(options: Options) -> int:
+    """Measure, print and write; returns the exit status."""
     document = {
         "hardware": {**hardware(), "cores_used": len(os.sched_getaffinity(0))},
         "original_steps_per_second": ORIGINAL,
@@ -110,7 +114,4 @@ def main() -> None:
     }
     if options.out is not None:
         options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

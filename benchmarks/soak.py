@@ -1,35 +1,45 @@
-"""Very many image requests to one server: no reset that nobody asked for, no error, no growth of memory.
+"""`python -m benchmarks soak`: a million image requests to one server without error or memory growth."""
 
-Run: python benchmarks/soak.py [--requests 1000000] [--transport grpc] [--out benchmarks/soak.json]
-Ctrl-C ends it early; what was measured until then is kept.
-"""
-
-import argparse
+import dataclasses
 import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from started import started
-
+from benchmarks.server_process import started
 from jaxdodge.bevy import connect
 from jaxdodge.hardware import hardware
 
 FIELDS = {"level": 2, "action_space_type": "discrete", "observation_mode": "topdown"}
 LARGEST_GROWTH = 0.05
-# The first requests fill pools and caches.
+# Share of the requests that fill pools and caches before the memory is compared.
 WARM_UP = 0.02
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Send image requests to one server; fail on errors, unrequested resets and growing memory.
+
+    Ctrl-C ends it early and reports the requests so far.
+    """
+
+    requests: int = 1_000_000
+    """Steps with images of 256 x 256 x 3."""
+    transport: Literal["http", "grpc"] = "grpc"
+    """Of the requests."""
+    out: Path | None = None
+    """Write the figures as JSON to this file."""
+
+
 def resident_bytes(process: int) -> int:
-    """Memory of a process that is in use."""
+    """Resident memory of a process."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def soak(requests: int, transport: str) -> dict[str, Any]:
-    """Step so often; the counts, and the memory at every hundredth of it."""
+    """Step so often; returns the counts, and the memory after every hundredth of the requests."""
     flags = {"http": ("--http", "--port", "0"), "grpc": ("--grpc-port", "0")}[transport]
     result: dict[str, Any] = {"requests": 0, "resets": 0, "unasked_resets": 0}
     memory: list[tuple[int, int]] = []
@@ -71,24 +81,16 @@ def soak(requests: int, transport: str) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1_000_000, help="steps of 256 x 256 x 3 images")
-    parser.add_argument("--transport", choices=("http", "grpc"), default="grpc")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON to this file")
-    options = parser.parse_args()
+def run(options: Options) -> int:
+    """Measure, print and write; returns the exit status."""
     result = soak(options.requests, options.transport)
     passed = result["memory_growth"] <= LARGEST_GROWTH and not result["unasked_resets"]
     print(
         f"{result['requests']:,} requests over {options.transport}, {result['requests_per_second']:.0f}/s: "
-        f"memory {result['memory_growth']:+.2%}, {result['unasked_resets']} unasked resets, no error: "
+        f"memory {result['memory_growth']:+.2%}, {result['unasked_resets']} unrequested resets, no error: "
         f"{'passed' if passed else 'FAILED'}"
     )
     if options.out is not None:
         document = {"hardware": hardware(), "transport": options.transport, **result}
         options.out.write_text(json.dumps(document) + "\n", encoding="utf-8")
     return 0 if passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,9 @@
-"""Whole trainings: wall time to a mean return on level 2, angle 30, at the original's timing.
+"""Whole trainings: wall time until a mean return on level 2, angle 30, at the original's timing.
 
-Ours is what `python -m jaxdodge.train` does. sbx and Stable-Baselines3 train on our vector environment with
-the same arenas, updates per step, batch, widths, discount, learning rate, replay, reward scale and penalty;
-sbx also with our layer norm and policy_delay. Their evaluations do not count as their time; ours do.
-With several seeds they take turns, seed by seed.
+Ours is that of `python -m jaxdodge.train`. sbx and Stable-Baselines3 train on our vector environment with
+the same num_envs, updates per step, batch size, widths, discount, learning rate, replay size, reward scale
+and penalty; sbx also with our layer norm and policy_delay. Our evaluations count as training time, theirs do
+not. With several seeds the agents take turns, seed by seed.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.env import GAME
-from benchmarks.measure import Options, Rows, say, spread
+from benchmarks.measure import Rows, Settings, say, spread
 
 GOAL = 800.0
 EPISODES = 128
@@ -26,21 +26,21 @@ PEERS = ("sbx", "stable_baselines3")
 EVALUATED = 51_200
 
 
-def bench_train(options: Options) -> tuple[Rows, dict[str, Any]]:
+def bench_train(settings: Settings) -> tuple[Rows, dict[str, Any]]:
     """Rows, and ratios to the peers."""
-    goal = -1e9 if options.tiny else GOAL
-    peers = [name for name in PEERS if name in options.peers]
+    goal = -1e9 if settings.tiny else GOAL
+    peers = [name for name in PEERS if name in settings.peers]
     rows: Rows = []
-    for seed in range(options.train_seeds):
-        rows.append(_ours(goal, seed, options))
-        rows += [_peer(name, goal, seed, options) for name in peers]
+    for seed in range(settings.train_seeds):
+        rows.append(_ours(goal, seed, settings))
+        rows += [_peer(name, goal, seed, settings) for name in peers]
     return rows, {f"train: time of {name} over ours": ratio_over_seeds(rows, name) for name in peers}
 
 
 def ratio_over_seeds(rows: Rows, peer: str) -> dict[str, Any]:
-    """Time of the peer's nth training over that of our nth; one training alone has no spread.
+    """Ratio of the peer's training time to ours, seed by seed; a single seed has no spread.
 
-    Where ours did not get to its goal a ratio is 0; where the peer did not, all are lower bounds.
+    A ratio is 0 if ours did not reach the goal, and a lower bound if the peer did not.
     """
     ours, theirs = ([row for row in rows if row["name"] == name] for name in (OURS, peer))
     pairs = list(zip(ours, theirs, strict=True))
@@ -57,10 +57,10 @@ def ratio_over_seeds(rows: Rows, peer: str) -> dict[str, Any]:
 
 
 class _Clock:
-    """Wall and processor seconds of what is counted."""
+    """A stopwatch of wall and CPU time."""
 
     def __init__(self) -> None:
-        self.wall = self.processor = 0.0
+        self.wall = self.cpu = 0.0
         self.go_on()
 
     def go_on(self) -> None:
@@ -68,10 +68,10 @@ class _Clock:
 
     def pause(self) -> None:
         self.wall += time.perf_counter() - self._began[0]
-        self.processor += time.process_time() - self._began[1]
+        self.cpu += time.process_time() - self._began[1]
 
     def row(self, name: str, seed: int, goal: float, curve: list[tuple[float, int, float]]) -> dict[str, Any]:
-        """curve: seconds, environment steps and mean return of every evaluation."""
+        """The row of a training; `curve`: seconds, environment steps and mean return of evaluations."""
         best = max((mean for _, _, mean in curve), default=None)
         return {
             "part": "train",
@@ -80,7 +80,7 @@ class _Clock:
             "goal": goal,
             "reached": best is not None and best >= goal,
             "seconds": self.wall,
-            "processor_seconds": self.processor,
+            "processor_seconds": self.cpu,
             "timesteps": curve[-1][1] if curve else 0,
             "best_return": best,
             "curve": curve,
@@ -105,17 +105,17 @@ def _configuration(tiny: bool, seed: int) -> tuple[dict[str, Any], Any]:
     return GAME | {"max_episode_steps": 20}, TrainConfig(**fields, **small, total_timesteps=200)
 
 
-def _ours(goal: float, seed: int, options: Options) -> dict[str, Any]:
+def _ours(goal: float, seed: int, settings: Settings) -> dict[str, Any]:
     from jaxdodge.config import GameConfig
     from jaxdodge.runs.folder import Run
     from jaxdodge.runs.loop import Training
 
-    fields, config = _configuration(options.tiny, seed)
+    fields, config = _configuration(settings.tiny, seed)
     game = GameConfig(**fields)
     curve: list[tuple[float, int, float]] = []
 
     class Evaluations:
-        """In place of a progress bar."""
+        """In place of the progress bar: records the evaluations."""
 
         def __init__(self, *_: Any) -> None:
             pass
@@ -140,7 +140,7 @@ def _ours(goal: float, seed: int, options: Options) -> dict[str, Any]:
     def stop() -> str | None:
         if curve and curve[-1][2] >= goal:
             return "goal"
-        return "limit" if training.seconds > options.train_limit else None
+        return "limit" if training.seconds > settings.train_limit else None
 
     clock = _Clock()
     training = Training(game, config)
@@ -156,24 +156,24 @@ def _say(name: str, seconds: float, timesteps: int, mean: float) -> None:
     say(f"train: {name}, {seconds:.0f} s, {timesteps:,} steps: return {mean:.1f}")
 
 
-def _peer(name: str, goal: float, seed: int, options: Options) -> dict[str, Any]:
+def _peer(name: str, goal: float, seed: int, settings: Settings) -> dict[str, Any]:
     from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks.vec_env import Arenas
+    from benchmarks.sb3_vec_env import DodgeVecEnv
     from jaxdodge.config import GameConfig
     from jaxdodge.sim.gym import DodgeVectorEnv
 
-    fields, config = _configuration(options.tiny, seed)
+    fields, config = _configuration(settings.tiny, seed)
     penalty = GameConfig(**fields).collision_penalty * config.collision_penalty_factor
     clock = _Clock()
-    arenas = Arenas(
+    envs = DodgeVecEnv(
         DodgeVectorEnv(config.num_envs, **fields, collision_penalty=penalty), config.reward_scale, config.seed
     )
     evaluated = DodgeVectorEnv(config.n_eval_episodes, **fields)
     curve: list[tuple[float, int, float]] = []
 
     class Evaluations(BaseCallback):
-        """Evaluates every `eval_freq` steps, and stops at the goal or the limit."""
+        """Evaluates every `eval_freq` steps and stops at the goal or the timeout."""
 
         def _on_step(self) -> bool:
             before = self.num_timesteps - config.num_envs
@@ -184,13 +184,13 @@ def _peer(name: str, goal: float, seed: int, options: Options) -> dict[str, Any]
             curve.append(point)
             _say(name, *point)
             clock.go_on()
-            return point[2] < goal and clock.wall < options.train_limit
+            return point[2] < goal and clock.wall < settings.train_limit
 
     own = {"layer_norm": True} if name == "sbx" else {}
     delay = {"policy_delay": config.policy_delay} if name == "sbx" else {}
     model = importlib.import_module(name).SAC(
         "MlpPolicy",
-        arenas,
+        envs,
         learning_rate=config.learning_rate,
         buffer_size=config.buffer_size,
         learning_starts=config.learning_starts,
@@ -200,7 +200,7 @@ def _peer(name: str, goal: float, seed: int, options: Options) -> dict[str, Any]
         train_freq=config.train_freq,
         gradient_steps=config.gradient_steps,
         ent_coef=config.ent_coef,
-        target_entropy=config.target_entropy * arenas.action_space.shape[0],
+        target_entropy=config.target_entropy * envs.action_space.shape[0],
         policy_kwargs={"net_arch": list(config.net_arch), **own},
         seed=config.seed,
         **delay,
@@ -211,7 +211,7 @@ def _peer(name: str, goal: float, seed: int, options: Options) -> dict[str, Any]
 
 
 def mean_return(model: Any, env: Any) -> float:
-    """Of the first episode of every arena, without noise."""
+    """Mean return of the first episode of each environment, with deterministic actions."""
     observations, _ = env.reset(seed=1)
     returns, playing = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
     while playing.any():

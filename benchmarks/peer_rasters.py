@@ -1,7 +1,7 @@
-"""The rasterizer as one would write it without JAX: whole arrays in NumPy, plain compiled loops in numba.
+"""The rasterizer without JAX: array operations in NumPy, compiled loops in numba.
 
-Both take float32 players (frames, 2) and projectiles (frames, 2, slots), all in use and no thrower, and
-write uint8 (frames, height, width, channels), the very bytes that `jaxdodge.render.topdown.draw` returns.
+Both take float32 players (frames, 2) and projectiles (frames, 2, slots), all in use and without a thrower,
+and write uint8 (frames, height, width, channels), the same bytes as `jaxdodge.render.topdown.draw`.
 Source of the rules: docs/mechanics.md.
 """
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from jaxdodge.render import topdown
 
-# Players, projectiles, and the images to write.
+# Arguments: players, projectiles, and the images to write.
 Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
 
 def _layers(width: int, grayscale: bool) -> list[tuple[int, np.ndarray]]:
-    """Reach in pixels and value of projectiles, then of the player."""
+    """Radius in pixels and pixel value of the projectiles, then of the player."""
     return [
         (
             int(np.float32(radius) * (np.float32(width) / np.float32(topdown.ARENA_SIDE))),
@@ -31,7 +31,7 @@ def _layers(width: int, grayscale: bool) -> list[tuple[int, np.ndarray]]:
 
 
 def numpy_raster(width: int, height: int, grayscale: bool) -> Draw:
-    """A scatter of all pixels of a layer's discs into copies of the background."""
+    """Scatters all pixels of a layer's discs into copies of the background."""
     background = topdown._background(width, height, grayscale)
     side, half = np.float32(topdown.ARENA_SIDE), np.float32(topdown.ARENA_SIDE / 2)
     layers = []
@@ -54,7 +54,7 @@ def numpy_raster(width: int, height: int, grayscale: bool) -> Draw:
 
 
 def numba_raster(width: int, height: int, grayscale: bool) -> Draw:
-    """Loops over frames, discs and pixels, compiled."""
+    """Compiled loops over frames, discs and pixels."""
     import numba
 
     background = topdown._background(width, height, grayscale)
@@ -76,12 +76,12 @@ def numba_raster(width: int, height: int, grayscale: bool) -> Draw:
                     for channel in range(channels):
                         image[pixel + channel] = value[channel]
 
-    # On one core, as XLA draws too: threads that wait for each other suffer most on a busy machine.
+    # On one core, like XLA: threads that wait for each other suffer most on a busy machine.
     @numba.njit
     def paint(players: Any, projectiles: Any, images: Any) -> None:
         for frame in range(len(players)):
             image = images[frame]
-            # A loop over bytes in a row is what compilers turn into one copy.
+            # Compilers turn a loop over contiguous bytes into one copy.
             for pixel in range(len(ground)):
                 image[pixel] = ground[pixel]
             for slot in range(projectiles.shape[2]):

@@ -1,16 +1,16 @@
-"""How the benchmark times, compares, reports and guards, on made-up rows."""
+"""How the suite times, compares, reports and guards, with synthetic rows."""
 
 import json
 
 import pytest
 
 from benchmarks import guard, report, train
-from benchmarks.measure import Case, Options, Prepared, add_roofline, measure, ratio, spread
+from benchmarks.measure import Case, Prepared, Settings, add_roofline, measure, ratio, spread
 from benchmarks.sac import EPOCH, IMAGE_EPOCH
 from jaxdodge.fields import ConfigError
 
 
-def test_goals_on_rows_are_reached_or_not():
+def test_goals_of_rows():
     def timed(part, name, seconds, rate):
         return {"part": part, "name": name, "compile_seconds": seconds, "median": rate}
 
@@ -22,8 +22,8 @@ def test_goals_on_rows_are_reached_or_not():
         timed("scaling", EPOCH, 1.0, 1.0),
     ]
     assert report._goals(rows)[3:] == [
-        f"| sac: {EPOCH}, seconds to compile | 14.9 | below 15 | reached |",
-        f"| sac: {IMAGE_EPOCH}, seconds to compile | 30.0 | below 30 | not reached |",
+        f"| sac: {EPOCH}, compilation seconds | 14.9 | below 15 | reached |",
+        f"| sac: {IMAGE_EPOCH}, compilation seconds | 30.0 | below 30 | not reached |",
         "| render: frames 84x84x1, per second | 500,000 | 500,000 | reached |",
     ]
     assert report._goals(rows[-1:]) == []
@@ -48,12 +48,12 @@ def test_trainings_are_compared_seed_by_seed():
 
 
 @pytest.mark.parametrize(("rates", "columns"), [((4.0,), "|  |  |"), ((4.0, 4.0), "| 4 | 4 |")])
-def test_one_repeat_alone_pretends_no_spread(rates, columns):
+def test_a_single_repeat_has_no_spread(rates, columns):
     timed = {"part": "sac", "unit": "steps", "compile_seconds": 1.0, **row("ours", 1, *rates)}
     assert f"| 4 steps {columns} 1.0 |" in report._row(timed)
 
 
-def test_one_training_alone_pretends_no_spread():
+def test_a_single_training_has_no_spread():
     found = train.ratio_over_seeds([training("jaxdodge", 10), training("sbx", 20)], "sbx")
     assert found == {"median": 2, "by_processor": 2, "at_least": False}
     assert "| 2.00 |  |  | 2.00 |" in report._ratio("train: time of sbx over ours", found)
@@ -65,7 +65,7 @@ def test_cases_are_timed_in_turn():
         Case(name, 1, "steps", lambda name=name: Prepared(lambda: order.append(name), 1))
         for name in ("a", "b")
     ]
-    rows = measure("env", cases, Options(repeats=3, seconds=1e-9))
+    rows = measure("env", cases, Settings(repeats=3, seconds=1e-9))
     assert order == ["a", "a", "b", "b", *("a", "b") * 3]
     assert [len(row["rates"]) for row in rows] == [3, 3]
 
@@ -81,7 +81,7 @@ def row(name, size, *rates):
     }
 
 
-def test_each_is_taken_at_its_best_size_and_a_missing_peer_gives_no_ratio():
+def test_ratios_use_the_best_size_and_need_both_sides():
     rows = [
         row("ours", 1, 10, 20, 30),
         row("ours", 2, 40, 40, 20),
@@ -102,7 +102,7 @@ def test_each_is_taken_at_its_best_size_and_a_missing_peer_gives_no_ratio():
         ({"bytes": 0, "operations": 50, "state_bytes": 0}, "arithmetic", 10),
     ],
 )
-def test_the_roofline_is_the_nearer_limit(costs, limit, rate):
+def test_the_roofline_is_the_lower_limit(costs, limit, rate):
     machine = {
         "bytes_per_second": [{"bytes": 100, "median": 1000}, {"bytes": 200, "median": 200}],
         "operations_per_second": {"median": 500},
@@ -112,7 +112,7 @@ def test_the_roofline_is_the_nearer_limit(costs, limit, rate):
     assert rows[0]["roofline"] == {"limit": limit, "rate": rate, "share": 5 / rate}
 
 
-def test_the_luck_of_a_peers_trainings_is_not_guarded(tmp_path):
+def test_training_times_are_not_guarded(tmp_path):
     def result(name, **ratios):
         document = {"parts": ["env", "train"], "ratios": {name: {"median": m} for name, m in ratios.items()}}
         (tmp_path / name).write_text(json.dumps(document))

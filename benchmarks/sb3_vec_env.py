@@ -1,4 +1,4 @@
-"""Our Gymnasium vector environment as Stable-Baselines3 wants one, which sbx uses too."""
+"""Adapter from our Gymnasium vector environment to that of Stable-Baselines3, which sbx uses too."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +9,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from jaxdodge.sim.gym import DodgeVectorEnv
 
 
-class Arenas(VecEnv):
-    """All arenas of `env`, with rewards times `reward_scale`, begun with `first_seed`."""
+class DodgeVecEnv(VecEnv):
+    """The environments of `env`, seeded with `first_seed`; rewards are multiplied by `reward_scale`."""
 
     def __init__(self, env: DodgeVectorEnv, reward_scale: float, first_seed: int):
         self.env, self.reward_scale, self.first_seed = env, reward_scale, first_seed
@@ -27,9 +27,9 @@ class Arenas(VecEnv):
         observations, rewards, terminated, truncated, info = self.env.step(self.actions)
         ended = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for arena in np.flatnonzero(ended):
-            infos[arena]["terminal_observation"] = info["final_obs"][arena]
-            infos[arena]["TimeLimit.truncated"] = bool(truncated[arena] and not terminated[arena])
+        for index in np.flatnonzero(ended):
+            infos[index]["terminal_observation"] = info["final_obs"][index]
+            infos[index]["TimeLimit.truncated"] = bool(truncated[index] and not terminated[index])
         return observations, (rewards * self.reward_scale).astype(np.float32), ended, infos
 
     def close(self) -> None:

@@ -1,17 +1,16 @@
-"""The benchmark in its tiny mode, the guard of its ratios, and what the command answers without JAX."""
+"""The benchmark suite with its smallest sizes, the guard of its ratios, and the command line."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as command
-from benchmarks import rasters, render, train
-from benchmarks.measure import Options, spread
+from benchmarks import guard, peer_rasters, render, suite, train
+from benchmarks.__main__ import COMMANDS, main
+from benchmarks.measure import Settings, spread
 from benchmarks.report import markdown
 from benchmarks.sac import EPOCH, IMAGE_EPOCH
 from jaxdodge.cli import guarded
@@ -36,13 +35,25 @@ def run(*arguments, **options) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    out = tmp_path_factory.mktemp("bench") / "figures.json"
-    parts = ("env", "render", "sac")
-    done = run("-m", "benchmarks", *parts, "--compare", "peers", "--tiny", "--out", out)
+def measure(folder, *arguments):
+    """Output, document and file of a run of the suite."""
+    out = folder / "figures.json"
+    done = run("-m", "benchmarks", *arguments, "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(out.read_text()), out
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The environments and the rasterizer, beside their peers."""
+    return measure(tmp_path_factory.mktemp("bench"), "env", "render", "--compare", "peers")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Everything that compiles updates, without peers."""
+    options = "--devices", 2, "--train-seeds", 2
+    return measure(tmp_path_factory.mktemp("bench"), "sac", "train", "scaling", *options)
 
 
 def of_part(document, part):
@@ -53,20 +64,15 @@ def test_the_file_holds_a_row_per_environment_and_size(measured):
     _, document, _ = measured
     names = {"hardware", "packages", "parts", "machine", "rows", "ratios"}
     assert set(document) == names
-    assert document["parts"] == ["env", "render", "sac"]
+    assert document["parts"] == ["env", "render"]
     assert [(row["name"], row["size"]) for row in of_part(document, "env")] == [(name, 4) for name in VECTOR]
     render_rows = {row["name"]: row for row in of_part(document, "render")}
     assert {name: render_rows[f"frames {name}"]["frame_bytes"] for name in FRAMES} == FRAMES
     assert {f"numpy frames {name}" for name in FRAMES} <= set(render_rows)
-    assert [row["name"] for row in of_part(document, "sac")][:2] == [
-        "jaxdodge 2 x 8",
-        "jaxdodge 2 x 8, policy_delay 2",
-    ]
-    assert [row["name"] for row in of_part(document, "sac")][-2:] == [EPOCH, IMAGE_EPOCH]
 
 
-def test_every_row_has_its_spread_its_compilation_and_its_unit(measured):
-    for row in measured[1]["rows"]:
+def check_rows(rows):
+    for row in rows:
         assert len(row["rates"]) == (1 if row["name"] == IMAGE_EPOCH else 2)
         assert {row["min"], row["max"]} == set(row["rates"])
         assert 0 < row["min"] <= row["median"] <= row["max"]
@@ -74,7 +80,11 @@ def test_every_row_has_its_spread_its_compilation_and_its_unit(measured):
         assert row["compile_seconds"] > 0 or row["name"].startswith("numpy")
 
 
-def test_the_roofline_follows_from_what_the_machine_did_in_the_same_run(measured):
+def test_every_row_has_spread_compilation_time_and_unit(measured):
+    check_rows(measured[1]["rows"])
+
+
+def test_the_roofline_uses_the_peak_rates_of_the_same_run(measured):
     machine = measured[1]["machine"]
     for row in measured[1]["rows"]:
         if row["bytes"] is None:
@@ -90,7 +100,7 @@ def test_the_roofline_follows_from_what_the_machine_did_in_the_same_run(measured
         assert row["roofline"]["share"] == row["median"] / row["roofline"]["rate"]
 
 
-def test_the_file_names_the_hardware_and_what_was_compared_with(measured):
+def test_the_file_names_hardware_and_peers(measured):
     hardware, packages = measured[1]["hardware"], measured[1]["packages"]
     assert set(hardware) >= {"cpu", "cores", "cores_used", "load_average", "device", "jax", "python"}
     assert hardware["cores"] == os.cpu_count()
@@ -110,38 +120,33 @@ def test_ratios_are_medians_over_repeats_in_turn(measured):
 def test_the_table_has_a_line_per_row_and_per_ratio(measured):
     printed, document, _ = measured
     assert printed.rstrip("\n") == markdown(document)
-    assert sum(line.startswith(("| env |", "| render |", "| sac |")) for line in printed.splitlines()) == len(
-        document["rows"]
-    )
+    rows = [line for line in printed.splitlines() if line.startswith(("| env |", "| render |"))]
+    assert len(rows) == len(document["rows"])
     for name in document["ratios"]:
         assert f"| {name} | " in printed
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    out = tmp_path_factory.mktemp("bench") / "figures.json"
-    more = ("--devices", 2, "--train-seeds", 2)
-    done = run("-m", "benchmarks", "train", "scaling", *more, "--tiny", "--out", out)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(out.read_text())
-
-
-def test_without_peers_there_are_only_ours(alone):
-    printed, document = alone
+@pytest.mark.slow
+def test_updates_trainings_and_devices_without_peers(trained):
+    printed, document, _ = trained
     assert list(document["packages"]) == ["jax"]
     assert {name.split(":")[0] for name in document["ratios"]} == {"scaling"}
-    assert [(row["name"], row["seed"]) for row in of_part(document, "train")] == [
-        ("jaxdodge", 0),
-        ("jaxdodge", 1),
+    assert [row["name"] for row in of_part(document, "sac")] == [
+        *("jaxdodge 2 x 8", "jaxdodge 2 x 8, policy_delay 2"),
+        *(EPOCH, IMAGE_EPOCH),
     ]
-    assert "| jaxdodge | 1 | return " in printed
     scaling = [(row["size"], row["devices"]) for row in of_part(document, "scaling")]
     assert scaling == [(4, 1), *[(16, 1), (16, 2)] * 2]
-    assert "| scaling | jaxdodge level 2 | 4 |" in printed
+    check_rows(of_part(document, "sac") + of_part(document, "scaling"))
+    for row in (f"| sac | {EPOCH} | 16 |", "| scaling | jaxdodge level 2 | 4 |", "| jaxdodge | 1 | return "):
+        assert row in printed
 
 
-def test_trainings_tell_when_they_came_to_their_goal(alone):
-    for ours in of_part(alone[1], "train"):
+@pytest.mark.slow
+def test_trainings_report_when_they_reached_the_goal(trained):
+    trainings = of_part(trained[1], "train")
+    assert [(row["name"], row["seed"]) for row in trainings] == [("jaxdodge", 0), ("jaxdodge", 1)]
+    for ours in trainings:
         assert ours["reached"]
         assert ours["curve"][-1][1] == ours["timesteps"] > 0
         assert 0 < ours["compile_seconds"] < ours["seconds"]
@@ -150,32 +155,41 @@ def test_trainings_tell_when_they_came_to_their_goal(alone):
 
 @pytest.mark.parametrize(("width", "height", "grayscale"), render.FRAMES.values())
 @pytest.mark.parametrize("peer", ["numpy", "numba"])
-def test_the_peers_draw_the_very_bytes(peer, width, height, grayscale):
+def test_the_peers_draw_the_same_bytes(peer, width, height, grayscale):
     if peer == "numba":
         pytest.importorskip("numba")
     scenes = render.random_scenes(7)
     ours = np.asarray(draw(scenes, width=width, height=height, grayscale=grayscale))
     images = np.zeros_like(ours)
-    make = {"numpy": rasters.numpy_raster, "numba": rasters.numba_raster}[peer]
+    make = {"numpy": peer_rasters.numpy_raster, "numba": peer_rasters.numba_raster}[peer]
     make(width, height, grayscale)(np.asarray(scenes.player), np.asarray(scenes.projectiles), images)
     np.testing.assert_array_equal(images, ours)
 
 
-def doctored(path, tmp_path, name, median):
+def changed(path, tmp_path, name, factor):
+    """A copy of a result in which a ratio is multiplied by a factor, or missing."""
     document = json.loads(path.read_text())
-    if median is None:
+    if factor is None:
         del document["ratios"][name]
     else:
-        document["ratios"][name]["median"] *= median
-    (tmp_path / "doctored.json").write_text(json.dumps(document))
-    return tmp_path / "doctored.json"
+        document["ratios"][name]["median"] *= factor
+    (tmp_path / "changed.json").write_text(json.dumps(document))
+    return tmp_path / "changed.json"
+
+
+def command(*arguments) -> int:
+    """The exit status of the command, run in this process."""
+    try:
+        return main([*map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code
 
 
 NAME = "env: steps over CartPole-v1"
 
 
 @pytest.mark.parametrize(
-    ("median", "status", "said"),
+    ("factor", "status", "line"),
     [
         (1.0, 0, "none fell by more than 25%"),
         (0.76, 0, "none fell by more than 25%"),
@@ -185,33 +199,37 @@ NAME = "env: steps over CartPole-v1"
         (None, 1, "not measured now"),
     ],
 )
-def test_the_guard_fails_where_a_ratio_fell(measured, tmp_path, median, status, said):
+def test_the_guard_fails_if_a_ratio_fell(measured, tmp_path, capsys, factor, status, line):
     committed = measured[2]
-    result = doctored(committed, tmp_path, NAME, median)
-    done = run("-m", "benchmarks", "check", "--result", result, "--against", committed)
-    assert (done.returncode, done.stderr) == (status, "")
-    assert said in done.stdout
-    assert done.stdout.count("\n") == 1
+    result = changed(committed, tmp_path, NAME, factor)
+    assert command("check", "--result", result, "--against", committed) == status
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert line in printed.out
+    assert printed.out.count("\n") == 1
 
 
-def test_the_margin_can_be_stated_and_parts_not_measured_are_not_compared(measured, tmp_path):
+def test_the_margin_is_an_option_and_unmeasured_parts_are_not_compared(measured, tmp_path, capsys):
     committed = measured[2]
-    result = doctored(committed, tmp_path, NAME, 0.6)
-    check = ("-m", "benchmarks", "check", "--result", result, "--against", committed)
-    assert run(*check, "--margin", "0.5").returncode == 0
-    assert run(*check).returncode == 1
+    result = changed(committed, tmp_path, NAME, 0.6)
+    check = "check", "--result", result, "--against", committed
+    assert command(*check, "--margin", "0.5") == 0
+    assert command(*check) == 1
     document = json.loads(result.read_text())
     result.write_text(json.dumps(document | {"parts": ["render", "sac"]}))
-    done = run(*check)
-    assert done.returncode == 0, done.stdout
-    assert not re.match("^env", done.stdout)
+    capsys.readouterr()
+    assert command(*check) == 0
+    assert not capsys.readouterr().out.startswith("env")
 
 
-def test_without_the_peers_the_guard_refuses_to_measure(measured, monkeypatch, capsys):
-    monkeypatch.setattr(command, "installed", lambda: {"gymnax", "numpy", "numba"})
-    monkeypatch.setattr(command, "measured", None)
-    check = command.Check(against=measured[2])
-    assert guarded(command.check, check) == 2
+def test_the_committed_result_passes_its_own_check(capsys):
+    assert command("check", "--result", guard.COMMITTED) == 0
+
+
+def test_without_the_peers_the_guard_does_not_measure(measured, monkeypatch, capsys):
+    monkeypatch.setattr(suite, "installed", lambda: {"gymnax", "numpy", "numba"})
+    monkeypatch.setattr(suite, "measured", None)
+    assert guarded(guard.run, guard.Options(against=measured[2])) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()
@@ -232,6 +250,7 @@ def test_without_the_peers_the_guard_refuses_to_measure(measured, monkeypatch, c
         (("env", "--compare", "nobody"), "nobody"),
         (("env", "--out", "no/such/folder/file.json"), "no/such/folder/file.json: No such file or directory"),
         (("evn",), "evn"),
+        (("soak", "--transport", "udp"), "udp"),
         (("check", "--margin", "1.5"), "margin: invalid value 1.5"),
         (("check", "--against", "absent.json"), "absent.json: cannot be read"),
         (("check", "--against", "text.json"), "text.json: not a result"),
@@ -239,41 +258,57 @@ def test_without_the_peers_the_guard_refuses_to_measure(measured, monkeypatch, c
         (("check", "--against", "alone.json"), "alone.json: no ratios in it"),
     ],
 )
-def test_bad_options_are_refused_in_one_line(tmp_path, arguments, named):
+def test_an_invalid_option_is_one_line(tmp_path, monkeypatch, capsys, arguments, named):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text.json").write_text("nonsense")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "alone.json").write_text('{"parts": [], "ratios": {}}')
-    done = run("-m", "benchmarks", *arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert named in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert command(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert named in printed.err
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("peer", ["sbx", "stable_baselines3"])
 def test_peers_train_on_the_vector_environment(peer):
     pytest.importorskip(peer)
-    row = train._peer(peer, -1e9, 3, Options(tiny=True))
+    row = train._peer(peer, -1e9, 3, Settings(tiny=True))
     assert row["reached"]
     assert (row["seed"], row["timesteps"]) == (3, 80)
 
 
 WITHOUT_JAX = """
-import runpy, sys
-sys.argv = {argv}
-try:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=False)
-except SystemExit as stop:
-    assert stop.code == {status}, stop.code
-loaded = {{"jax", "gymnax", "flax"}} & set(sys.modules)
+import contextlib, io, runpy, sys
+
+for module in ("jaxdodge.parity", "benchmarks"):
+    for arguments, status in ((["--help"], 0), (["check", "--help"], 0), (["check", "--nonsense"], 2)):
+        sys.argv = [module, *arguments]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            try:
+                runpy.run_module(module, run_name="__main__", alter_sys=False)
+            except SystemExit as stop:
+                assert stop.code == status, stop.code
+        assert ("usage: " in output.getvalue()) == (status == 0)
+loaded = {"jax", "gymnax", "flax"} & set(sys.modules)
 assert not loaded, loaded
 """
 
 
-@pytest.mark.parametrize("module", ["jaxdodge.parity", "benchmarks"])
-@pytest.mark.parametrize(
-    ("arguments", "status"), [(["--help"], 0), (["check", "--help"], 0), (["check", "--nonsense"], 2)]
-)
-def test_help_and_refusals_do_not_import_jax(module, arguments, status):
-    done = run("-c", WITHOUT_JAX.format(argv=[module, *arguments], status=status))
+def test_help_and_errors_do_not_import_jax():
+    done = run("-c", WITHOUT_JAX)
     assert done.returncode == 0, done.stderr
-    assert ("usage: " in done.stdout) is (status == 0)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_benchmark_has_help(capsys, name):
+    assert command(name, "--help") == 0
+    assert f"usage: python -m benchmarks {name} " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_server_passes_a_short_soak(tmp_path):
+    out = tmp_path / "soak.json"
+    done = run("-m", "benchmarks", "soak", "--requests", "200", "--transport", "http", "--out", out)
+    figures = json.loads(out.read_text())
+    assert (figures["requests"], figures["unasked_resets"]) == (200, 0), done.stderr
