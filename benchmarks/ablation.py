@@ -75,7 +75,7 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxdodge.agents.programs import Program
+    from jaxdodge.agents.program import Program
     from jaxdodge.runs.folder import split
     from jaxdodge.runs.loop import steps_of_an_epoch
     from jaxdodge.runs.options import DEFAULTS
@@ -85,7 +85,7 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
         game, train = split({**DEFAULTS, **BASE, "seeds": seeds})
         programs[seeds] = Program(game, train, steps_of_an_epoch(train))
         keys = jax.random.split(jax.random.key(0), seeds)
-        states[seeds] = programs[seeds].sac.init(keys if seeds > 1 else keys[0], programs[seeds].params)
+        states[seeds] = programs[seeds].trainer.init(keys if seeds > 1 else keys[0], programs[seeds].params)
 
     def epochs(seeds: int) -> None:
         """One epoch of each seed, with updates at every step."""
@@ -160,11 +160,11 @@ for number, cell in enumerate(study.cells):
     run = Run(Path(sys.argv[2]) / str(number))
     run.prepare(game, train)
     training.learn(run, lambda: None)
-    sac = training.sac
+    trainer = training.trainer
     for seed, part in enumerate(run.seed_runs(train)):
-        policy = jax.tree.map(jnp.asarray, part.load_policy("final", sac.policy_shapes()))
+        policy = jax.tree.map(jnp.asarray, part.load_policy("final", trainer.policy_shapes()))
         key = jax.random.key(seed)
-        episodes = evaluate(sac.env, sac.policy, policy, training.params, key, study.episodes)
+        episodes = evaluate(trainer.env, trainer.policy, policy, training.params, key, study.episodes)
         print(cell.name, seed, episodes.summary()["mean"])
 """
 

@@ -78,7 +78,7 @@ def _ours(net_arch: tuple[int, ...], policy_delay: int, settings: Settings) -> P
     import jax
     import jax.numpy as jnp
 
-    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.agents.program import make_trainer
     from jaxdodge.agents.train_config import TrainConfig
     from jaxdodge.config import GameConfig
     from jaxdodge.sim.params import game_params
@@ -93,8 +93,8 @@ def _ours(net_arch: tuple[int, ...], policy_delay: int, settings: Settings) -> P
         buffer_size=buffer,
     )
     game = GameConfig(**GAME)
-    sac = make_sac(game, config)
-    state = sac.init(jax.random.key(0), game_params(game))
+    trainer = make_trainer(game, config)
+    state = trainer.init(jax.random.key(0), game_params(game))
 
     def random(leaf: jax.Array) -> jax.Array:
         if leaf.dtype != jnp.float32:
@@ -105,7 +105,7 @@ def _ours(net_arch: tuple[int, ...], policy_delay: int, settings: Settings) -> P
 
     def learn(learner: Any, replay: Any, key: jax.Array) -> Any:
         key, key_learn = jax.random.split(key)
-        return sac.learn(learner, replay, jnp.int32(buffer // num_envs), key_learn)[0], key
+        return trainer.learn(learner, replay, jnp.int32(buffer // num_envs), key_learn)[0], key
 
     carry = [state.learner, jax.random.key(2)]
     start = time.perf_counter()
@@ -122,14 +122,14 @@ def observation_size() -> int:
     """Size of the networks' input, ours and the peers'."""
     import jax
 
-    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.agents.program import make_trainer
     from jaxdodge.agents.train_config import TrainConfig
     from jaxdodge.config import GameConfig
 
-    sac = make_sac(GameConfig(**GAME), TrainConfig())
+    trainer = make_trainer(GameConfig(**GAME), TrainConfig())
 
     def inputs(key: jax.Array) -> Any:
-        return sac.view.features(sac.env.reset(key, sac.env.default_params)[0])
+        return trainer.observers.actor.features(trainer.env.reset(key, trainer.env.default_params)[0])
 
     return jax.eval_shape(inputs, jax.random.key(0)).shape[-1]
 
@@ -184,7 +184,7 @@ def epoch(settings: Settings, devices: int = 1, images: bool = False) -> Prepare
     import jax
     import jax.numpy as jnp
 
-    from jaxdodge.agents.setup import make_sac
+    from jaxdodge.agents.program import make_trainer
     from jaxdodge.agents.train_config import TrainConfig
     from jaxdodge.config import GameConfig
     from jaxdodge.sim.params import game_params
@@ -198,11 +198,11 @@ def epoch(settings: Settings, devices: int = 1, images: bool = False) -> Prepare
     pixels = {"image_obs_width": side, "image_obs_height": side}
     config = TrainConfig(**(IMAGE_TRAINING if images else {}) | small)
     game = GameConfig(**(IMAGE_GAME | pixels if images else GAME))
-    sac, params = make_sac(game, config, devices=devices), game_params(game)
-    state, first = [sac.init(jax.random.key(0), params)], config.learning_starts // config.num_envs + 1
+    trainer, params = make_trainer(game, config, devices=devices), game_params(game)
+    state, first = [trainer.init(jax.random.key(0), params)], config.learning_starts // config.num_envs + 1
     steps = 2 if settings.tiny or images else 25
     start = time.perf_counter()
-    program = sac.epoch.lower(state[0], params, jnp.int32(first), steps=steps).compile()
+    program = trainer.epoch.lower(state[0], params, jnp.int32(first), steps=steps).compile()
     seconds = time.perf_counter() - start
 
     def run() -> None:

@@ -66,7 +66,7 @@ def _on_devices(size: int, devices: int, settings: Settings) -> Prepared:
             key, *others = function((carry[0][0], *carry[1:]))
             return key[None], *others
 
-        return layout.arena_by_arena(local)
+        return layout.shard_map(local)
 
     keys = jax.random.split(jax.random.key(0), devices)
     carry = jax.jit(apart(lambda carry: begin(env, params, carry[0], size // devices)))((keys,))

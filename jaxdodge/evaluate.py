@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from jaxdodge.agents.train_config import Jitter, TrainConfig
+from jaxdodge.agents.train_config import DomainRandomization, TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episode_csv import episode_csv
@@ -134,19 +134,20 @@ def _play(
     """The episodes of each run, condition by condition; raises ConfigError before the first."""
     import jax
 
+    from jaxdodge.agents.program import make_trainer
     from jaxdodge.agents.randomization import draw_params, randomized_env
-    from jaxdodge.agents.setup import make_sac
     from jaxdodge.evaluation.episodes import evaluate as play
 
     # The networks observe the trained game, whichever game they play.
-    sac = make_sac(trained, config)
-    policy = sac.sampled_policy if options.sampled else sac.policy
-    policies = [run.load_policy(options.policy, sac.policy_shapes()) for run in runs]
+    trainer = make_trainer(trained, config)
+    policy = trainer.sampled_policy if options.sampled else trainer.policy
+    policies = [run.load_policy(options.policy, trainer.policy_shapes()) for run in runs]
     key, episodes = jax.random.key(options.seed), options.episodes or DEFAULT_EPISODES
     for condition in conditions:
-        jitter = condition.jitter
-        env = randomized_env(condition.game, jitter)
-        draw = None if jitter == Jitter() else partial(draw_params, jitter=jitter)
+        randomization = condition.randomization
+        env = randomized_env(condition.game, randomization)
+        fixed = randomization == DomainRandomization()
+        draw = None if fixed else partial(draw_params, randomization=randomization)
         params = env.default_params
         yield [
             play(env, policy, weights, params, key, episodes, options.sampled, draw) for weights in policies

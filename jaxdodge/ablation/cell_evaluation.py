@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.ablation.tasks import Task
-from jaxdodge.agents.programs import shared_program
+from jaxdodge.agents.program import shared_program
 from jaxdodge.config import TRACED_FIELDS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes, evaluate
 from jaxdodge.runs.folder import Run
@@ -31,14 +31,14 @@ def evaluate_conditions(task: Task, run: Run) -> dict[str, list[dict[str, float]
     All policies play all conditions in one batch. A seed uses the same random keys in each condition.
     """
     # The program of the training, so tasks that share it also share the compiled evaluation.
-    sac = shared_program(task.game, task.train, steps_of_an_epoch(task.train)).sac
-    policies = [part.load_policy("final", sac.policy_shapes()) for part in run.seed_runs(task.train)]
+    trainer = shared_program(task.game, task.train, steps_of_an_epoch(task.train)).trainer
+    policies = [part.load_policy("final", trainer.policy_shapes()) for part in run.seed_runs(task.train)]
     weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
     keys = jnp.stack([jax.random.key(seed) for seed in task.seeds])
     found = {}
     for condition_keys, games in _by_level(task.conditions):
         params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(game_params, games))
-        played = _play(_common_env(games), sac.policy, weights, params, keys, task.episodes)
+        played = _play(_common_env(games), trainer.policy, weights, params, keys, task.episodes)
         for column, key in enumerate(condition_keys):
             each = [jax.tree.map(lambda leaf: leaf[row, column], played) for row in range(len(keys))]  # noqa: B023
             found[key] = [episodes.summary() for episodes in each]

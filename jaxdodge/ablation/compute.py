@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdodge.ablation.cell_evaluation import evaluate_conditions, sample_frame
 from jaxdodge.ablation.tasks import Task, configuration, program_key, training_key
-from jaxdodge.agents.programs import forget_programs
+from jaxdodge.agents.program import forget_programs
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
@@ -187,8 +187,9 @@ def _train(
         run.prepare(task.game, task.train)
     if task.minutes is not None:
         # Compile the evaluation before the minutes start.
-        policy, count = training.best_policies[0], task.train.n_eval_episodes
-        evaluate(training.sac.env, training.sac.policy, policy, training.params, jax.random.key(0), count)
+        trainer, count = training.trainer, task.train.n_eval_episodes
+        policy = training.best_policies[0]
+        evaluate(trainer.env, trainer.policy, policy, training.params, jax.random.key(0), count)
     progress = BudgetProgress(report, task.minutes, before)
 
     def stop() -> str | None:

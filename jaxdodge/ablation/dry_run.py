@@ -99,7 +99,7 @@ def estimate_task(task: Task) -> dict[str, Any]:
     import numpy as np
 
     from jaxdodge.ablation.compute import fitting
-    from jaxdodge.agents.programs import shared_program
+    from jaxdodge.agents.program import shared_program
     from jaxdodge.agents.train_config import rows_needed
     from jaxdodge.evaluation.episodes import evaluate
 
@@ -116,9 +116,9 @@ def estimate_task(task: Task) -> dict[str, Any]:
     # The initial state, at a step that is late enough for updates.
     late = jnp.int32(task.train.learning_starts + rows_needed(task.game.frame_stack, task.train.n_step))
     epoch, _ = timed(program.epoch, training.state, training.params, late)
-    sac, count = training.sac, task.train.n_eval_episodes
+    trainer, count = training.trainer, task.train.n_eval_episodes
     policy = jax.tree.map(jnp.asarray, training.best_policies[0])
-    play = evaluate, sac.env, sac.policy, policy, training.params, jax.random.key(0), count
+    play = evaluate, trainer.env, trainer.policy, policy, training.params, jax.random.key(0), count
     first, _ = timed(*play)
     evaluation, episodes = timed(*play)
     # Episodes of an untrained policy are short; those of a trained one last until truncation.

@@ -1,8 +1,7 @@
-"""One run on several devices: each has its share of the arenas, of their replay, and of every batch.
+"""One run on several devices: each has its share of the environments, of their replay and of each batch.
 
-Networks and optimisers are the same on all of them. The program is that of one device; the compiler splits
-it and adds what has to be exchanged (`jax.sharding`): the parts of a batch that lie elsewhere, and the sums
-in means over a batch, gradients among them.
+The networks are replicated. The program is that of one device. The compiler splits it and adds the
+communication (`jax.sharding`): of parts of a batch, and of sums in means over a batch, such as gradients.
 """
 
 import dataclasses
@@ -19,9 +18,10 @@ from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line
 
-AXIS = "arenas"
-# Parts of a busy processor can be minutes apart, and XLA gives up after 40 s. A user's own flags come last.
-PATIENT = (
+AXIS = "envs"
+# Virtual CPU devices of a busy machine can be minutes apart, and XLA gives up after 40 s. A user's own
+# flags come last and win.
+COLLECTIVE_TIMEOUTS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
     " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
@@ -29,7 +29,7 @@ PATIENT = (
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The processes of one run, each with as many of its devices."""
+    """The processes of one run, each with the same number of devices."""
 
     devices: int = 1
     """Of all processes together."""
@@ -40,7 +40,7 @@ class Cluster:
     """HOST:PORT, an address of process 0 that the others reach."""
 
     def check(self, config: TrainConfig) -> None:
-        """Refuse what cannot be split evenly; raises ConfigError."""
+        """Raise ConfigError for what cannot be split evenly."""
         if self.devices < 1:
             raise ConfigError(f"devices: invalid value {self.devices}; expected at least 1")
         if self.processes < 1 or self.devices % self.processes:
@@ -59,14 +59,14 @@ class Cluster:
                 )
 
     def join(self) -> None:
-        """Make the devices available, before JAX is used; waits for the other processes.
+        """Set up the devices, before JAX is used, and wait for the other processes.
 
         Raises:
             ConfigError: there are too few devices, or the other processes do not come.
         """
         if self.devices > 1:
-            os.environ["XLA_FLAGS"] = f"{PATIENT} {os.environ.get('XLA_FLAGS', '')}".strip()
-            # Of a machine without accelerators; the others know how many devices they have.
+            os.environ["XLA_FLAGS"] = f"{COLLECTIVE_TIMEOUTS} {os.environ.get('XLA_FLAGS', '')}".strip()
+            # Without effect on a machine with accelerators.
             jax.config.update("jax_num_cpu_devices", self.devices // self.processes)
         if self.processes > 1:
             try:
@@ -75,81 +75,70 @@ class Cluster:
                 raise ConfigError(f"coordinator: {self.coordinator}: {error_line(error)}") from None
         present = len(jax.devices())
         if self.devices > present or (self.processes > 1 and self.devices != present):
-            accepted = f"1 to {present}" if self.processes == 1 else f"{present}, all that the processes have"
-            raise ConfigError(f"devices: invalid value {self.devices}; expected {accepted}")
+            expected = f"1 to {present}" if self.processes == 1 else f"{present}, all that the processes have"
+            raise ConfigError(f"devices: invalid value {self.devices}; expected {expected}")
 
 
 class Layout:
-    """Which device has which part of a training's state.
+    """How arrays are laid out over devices.
 
     Args:
         devices: how many; all that there are, if there are several processes.
-        seeds: whether there is a leading axis of independent runs, which all devices take part in.
+        seeds: whether arrays of a state have a leading axis of seeds, which is not split.
     """
 
     def __init__(self, devices: int, seeds: bool):
         self.mesh = Mesh(np.array(jax.devices()[:devices]), (AXIS,), axis_types=(AxisType.Auto,))
         self._seeds = seeds
-        self.whole = NamedSharding(self.mesh, PartitionSpec())
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
         """The same on every device."""
 
-    def state(self, kind: Any) -> Any:
-        """Of the parts of a `TrainState`, which is `kind`."""
-        arenas = self._split(0)
-        return kind(
-            learner=self.whole,
-            replay=self._split(1),
-            env_state=arenas,
-            params=arenas,
-            ended=arenas,
-            key=self.whole,
-        )
-
-    def _split(self, axis: int) -> NamedSharding:
+    def sharded(self, axis: int) -> NamedSharding:
+        """Split along an axis of environments, which is counted without that of seeds."""
         return NamedSharding(self.mesh, PartitionSpec(*[None] * (axis + self._seeds), AXIS))
 
-    def arena_by_arena(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of many arenas of which none depends on another: each device ends its own loops."""
-        arenas = PartitionSpec(AXIS)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=arenas, out_specs=arenas, check_vma=False)
+    def shard_map(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Map a function of independent environments: each device runs the loops of its own."""
+        envs = PartitionSpec(AXIS)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=envs, out_specs=envs, check_vma=False)
 
-    def everywhere(self, drawn: Any) -> Any:
-        """What was drawn from all arenas, on every device, so that places to draw from need not travel."""
-        return jax.lax.with_sharding_constraint(drawn, self.whole)
+    def replicate(self, sampled: Any) -> Any:
+        """Replicate what was sampled from all environments; the indices then need not be exchanged."""
+        return jax.lax.with_sharding_constraint(sampled, self.replicated)
 
-    def batch(self, batch: Any) -> Any:
-        """Split a batch."""
+    def shard_batch(self, batch: Any) -> Any:
+        """Split a batch along its leading axis."""
         return jax.lax.with_sharding_constraint(batch, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
 
-def gathered(tree: Any, layout: Layout) -> Any:
-    """The tree with all of it in every process; what one process has anyway stays as it is."""
+def gather(tree: Any, layout: Layout) -> Any:
+    """Replicate a tree over all processes; without effect on a single one."""
     if jax.process_count() == 1:
         return tree
-    return jax.jit(lambda tree: tree, out_shardings=layout.whole)(tree)
+    return jax.jit(lambda tree: tree, out_shardings=layout.replicated)(tree)
 
 
-def place(tree: Any, shardings: Any) -> Any:
-    """Put a tree of arrays, the same in every process, where it belongs.
+def device_put(tree: Any, shardings: Any) -> Any:
+    """Distribute a tree of arrays, of which every process holds all, also over several processes.
 
     Args:
-        tree: arrays that this process has whole.
+        tree: arrays, typed keys included.
         shardings: of the leaves.
     """
 
-    def one(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+    def put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(
-                one(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf)
+                put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf)
             )
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
-    return jax.tree.map(one, tree, shardings)
+    return jax.tree.map(put, tree, shardings)
 
 
-def agreed(interrupted: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Of several processes, all stop after the same epoch if any is asked to."""
+def shared_interrupt(interrupted: Callable[[], str | None]) -> Callable[[], str | None]:
+    """`interrupted` of all processes together: all stop after the same epoch if any is asked to."""
     if jax.process_count() == 1:
         return interrupted
 

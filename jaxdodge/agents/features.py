@@ -1,8 +1,8 @@
-"""What the networks see of an observation: fixed, without parameters.
+"""Features of an observation, without parameters: what the networks observe.
 
-A projectile flies by rules that are known, so the networks need not learn them: they see when it will be
-nearest to the player, and how far it will pass. Its place in the game's table is an accident that an agent
-must not learn: it sees the next few to come, in the order in which they come.
+Projectiles fly by known rules, which the networks therefore need not learn: the features say when each
+will be nearest to the player, and how far it will pass. The index of a projectile in the game's table
+means nothing, so the features hold the next few to come, in the order in which they come.
 """
 
 from typing import Any
@@ -21,54 +21,54 @@ from jaxdodge.sim.systems import (
     RESTITUTION,
 )
 
-SEEN_PROJECTILES = 4
-# A projectile is of no more interest that long after it was nearest, s.
+NUM_PROJECTILES = 4
+# A projectile is dropped this long after it was nearest, s.
 PASSED_SECONDS = 0.15
-# Nor is one that passes further away, m. Beyond 45 degrees some come to rest 25 m away, and stay.
+# And if it passes further away, m. Beyond 45 degrees some come to rest 25 m away, and stay there.
 FARTHEST_PASS = 12.0
-# Typical magnitudes, so that everything is about 1 (m, m/s, s).
+# Typical magnitudes, so that features are about 1 (m, m/s, s).
 PLAYER_SCALE = 5.0
 DISTANCE_SCALE = 10.0
 SPEED_SCALE = 10.0
 MISS_SCALE, FARTHEST_MISS = 1.5, 4.0
-# A wall further away than that does not matter.
+# A wall further away does not matter, m.
 FARTHEST_WALL = 2.0
 TIME_SCALE, LONGEST_TIME = 0.4, 2.0
 
 
 def vector_features(observation: jax.Array, config: GameConfig) -> jax.Array:
-    """What the networks see of a vector observation.
+    """Features of a vector observation.
 
-    Everything is seen from where the player will be when the next action is applied: until then the previous
-    one goes on, which is known.
+    They are relative to where the player will be when the next action is applied. Until then the previous
+    action continues, which is known.
 
     Args:
-        observation: float32 (..., n), as `DodgeEnv` gives it: frame_stack entries, then the previous action
+        observation: float32 (..., n), as `DodgeEnv` gives it: frame_stack frames, then the previous action
             if `observe_previous_action`.
         config: of the game.
 
     Returns:
         float32 (..., features).
     """
-    entry_size = WITH_THROWER_SIZE if config.observation_mode == "with_thrower" else STANDARD_SIZE
-    stacked = config.frame_stack * entry_size
-    entries, previous_action = observation[..., :stacked], observation[..., stacked:]
-    entries = entries.reshape(*observation.shape[:-1], config.frame_stack, entry_size)
-    velocity = entries[..., 3:5]
+    frame_size = WITH_THROWER_SIZE if config.observation_mode == "with_thrower" else STANDARD_SIZE
+    stacked = config.frame_stack * frame_size
+    frames, previous_action = observation[..., :stacked], observation[..., stacked:]
+    frames = frames.reshape(*observation.shape[:-1], config.frame_stack, frame_size)
+    velocity = frames[..., 3:5]
     if config.observe_previous_action:
         velocity = velocity.at[..., -1, :].set(_commanded_velocity(previous_action, config))
     lag = (config.frames_per_step - config.response_frame) / config.fps
     edge = jnp.array([PLAY_ZONE_X, PLAY_ZONE_Y])
-    ground = jnp.clip(entries[..., :2] + velocity * lag, -edge, edge)
-    position = jnp.concatenate([ground, entries[..., 2:3]], axis=-1)
+    ground = jnp.clip(frames[..., :2] + velocity * lag, -edge, edge)
+    position = jnp.concatenate([ground, frames[..., 2:3]], axis=-1)
 
     fastest = config.player_speed * (1 + config.sprint_multiplier)
-    # At a wall some ways out are closed, which a coordinate alone says too softly.
+    # A wall closes some ways out. The coordinates alone are too weak a signal for that.
     room = jnp.minimum(jnp.concatenate([edge - ground, edge + ground], axis=-1) / FARTHEST_WALL, 1)
     parts = [ground / PLAYER_SCALE, position[..., 2:] - 1, velocity / fastest, room]
-    projectiles = entries[..., 5:STANDARD_SIZE].reshape(*entries.shape[:-1], OBSERVED_PROJECTILES, 6)
+    projectiles = frames[..., 5:STANDARD_SIZE].reshape(*frames.shape[:-1], OBSERVED_PROJECTILES, 6)
     parts.append(_projectile_features(projectiles, position, lag))
-    thrower = entries[..., STANDARD_SIZE:]
+    thrower = frames[..., STANDARD_SIZE:]
     if thrower.shape[-1]:
         pending = (thrower[..., :2] != 0).any(axis=-1, keepdims=True)
         relative = jnp.where(pending, thrower[..., :3] - position, 0) / DISTANCE_SCALE
@@ -84,11 +84,11 @@ def _commanded_velocity(action: jax.Array, config: GameConfig) -> jax.Array:
 
 
 def _projectile_features(projectiles: jax.Array, player: jax.Array, lag: float) -> jax.Array:
-    """(..., slots, 6) positions and velocities, (..., 3) player, s -> (..., n), next to come first."""
+    """Positions and velocities (..., slots, 6), player (..., 3), s -> (..., n); the next to come first."""
     in_use = (projectiles != 0).any(axis=-1)
     height, velocity, climb = projectiles[..., 2:3], projectiles[..., 3:5], projectiles[..., 5:]
     relative = projectiles[..., :2] + velocity * lag - player[..., None, :2]
-    # The denominator keeps what hardly moves from being nearest in an eternity.
+    # The 1 keeps the time of slow projectiles finite.
     time = -(relative * velocity).sum(axis=-1, keepdims=True) / ((velocity**2).sum(-1, keepdims=True) + 1)
     miss = relative + velocity * time
     miss_height = _height_after(height, climb, time + lag) - player[..., None, 2:]
@@ -108,14 +108,14 @@ def _projectile_features(projectiles: jax.Array, player: jax.Array, lag: float) 
     near = (miss**2).sum(axis=-1) < FARTHEST_PASS**2
     comes = in_use & near & (time[..., 0] > -PASSED_SECONDS)
     features = jnp.where(comes[..., None], features, 0)
-    features = _first(jnp.where(comes, time[..., 0], jnp.inf), features, SEEN_PROJECTILES)
+    features = _first(jnp.where(comes, time[..., 0], jnp.inf), features, NUM_PROJECTILES)
     return features.reshape(*features.shape[:-2], -1)
 
 
 def _first(order: jax.Array, rows: jax.Array, count: int) -> jax.Array:
-    """The rows of least order, (..., n) and (..., n, m) -> (..., count, m); of equal ones the earlier first.
+    """The rows of least order, (..., n) and (..., n, m) -> (..., count, m); ties keep their order.
 
-    Each row's rank is counted: for so few rows that takes a fraction of what sorting takes on a CPU.
+    The rank of each row is counted: for so few rows that is several times faster than sorting on a CPU.
     """
     numbers = jnp.arange(order.shape[-1])
     one, other = order[..., :, None], order[..., None, :]
@@ -136,6 +136,6 @@ def _height_after(height: jax.Array, climb: jax.Array, time: jax.Array) -> jax.A
     return jnp.where(after < 0, flying, jnp.maximum(bounced, PROJECTILE_RADIUS))
 
 
-def image_inputs(observation: Any) -> dict[str, jax.Array]:
-    """An image observation as the networks take it: `image`, and `previous_action` if the game shows it."""
+def image_observation(observation: Any) -> dict[str, jax.Array]:
+    """An image observation for the networks: `image`, and `previous_action` if the game shows it."""
     return observation if isinstance(observation, dict) else {"image": observation}

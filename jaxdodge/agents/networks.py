@@ -1,29 +1,70 @@
-"""Networks: the encoder of images, the actor and the ensemble of critics.
+"""The networks of soft actor-critic: image encoder, actor, critics, and the scaling of their inputs.
 
-Actor and critics take what an encoder gives: float32 (..., features) of a vector observation, or of an image
-a dictionary of `image`, float32 (..., features), and `previous_action` where the game shows it.
+Actor and critics take features. Those of a vector observation are float32 (..., features). Those of
+an image are a dictionary of `image`, float32 (..., features), and `previous_action` where the game
+shows it.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
+
+from jaxdodge.agents.train_config import TrainConfig
 
 LOG_STD_RANGE = (-5.0, 2.0)
-CRITICS = 2
-# DrQ's width of the projection of an image (Kostrikov et al. 2020, arXiv 2004.13649, appendix B).
+NUM_CRITICS = 2
+# Width of the projection of an image in DrQ (Kostrikov et al. 2020, arXiv 2004.13649, appendix B).
 LATENT_SIZE = 50
-# Nature's encoder needs that many pixels along each side to be worth its strides.
-NATURE_SMALLEST_SIDE = 64
+# Nature's encoder needs this many pixels along each side to be worth its strides.
+NATURE_MIN_SIDE = 64
+# Normalized features are clipped to this many standard deviations: outliers destabilize training.
+MAX_DEVIATIONS = 10.0
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class SACNetworks:
+    """The Flax modules of one agent, without parameters."""
+
+    encoder: Any
+    actor: Any
+    critics: Any
+
+    def encode(self, encoder_params: Params, statistics: "Statistics | None", observation: Any) -> Any:
+        """The features of an observation.
+
+        Args:
+            encoder_params: of the image encoder.
+            statistics: that vectors are normalized by; None to take them as they are.
+            observation: float32 (..., features), or a dictionary with `image`, uint8
+                (..., height, width, channels).
+        """
+        if isinstance(observation, dict):
+            return observation | {"image": self.encoder.apply(encoder_params, observation["image"])}
+        return observation if statistics is None else normalize(statistics, observation)
+
+
+def make_networks(config: TrainConfig, action_size: int) -> SACNetworks:
+    """The networks of a configuration, for actions of `action_size` components."""
+    dtype = jnp.dtype(config.precision)
+    return SACNetworks(
+        encoder=ImageEncoder(dtype),
+        actor=Actor(config.net_arch, action_size, dtype),
+        critics=critic_ensemble(config.net_arch, dtype),
+    )
 
 
 class ImageEncoder(nn.Module):
-    """What the networks see of stacked images.
+    """Features of stacked images.
 
-    From 64 pixels on the convolutions of Mnih et al. 2015 (Nature 518). Smaller images are cut into patches
-    that do not overlap, and those again, which costs a fourth of overlapping ones on a CPU.
+    From 64 pixels on the convolutions of Mnih et al. 2015 (Nature 518). Smaller images are cut into
+    patches that do not overlap, three times over: a quarter of the cost of overlapping ones on a CPU.
     """
 
     dtype: Any = jnp.float32
@@ -32,7 +73,7 @@ class ImageEncoder(nn.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """uint8 (..., height, width, channels) -> float32 (..., features)."""
         hidden = image.astype(self.dtype) / 255
-        if min(image.shape[-3:-1]) >= NATURE_SMALLEST_SIDE:
+        if min(image.shape[-3:-1]) >= NATURE_MIN_SIDE:
             for channels, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
                 convolution = nn.Conv(
                     channels, (kernel, kernel), (stride, stride), padding="VALID", dtype=self.dtype
@@ -45,34 +86,34 @@ class ImageEncoder(nn.Module):
 
 
 def _patches(image: jax.Array, side: int) -> jax.Array:
-    """(..., height, width, channels) -> (..., rows, columns, side * side * channels); beyond the edge 0."""
+    """Cut (..., height, width, channels) into (..., rows, columns, side * side * channels), zero-padded."""
     *batch, height, width, channels = image.shape
     rows, columns = -(-height // side), -(-width // side)
-    beyond = ((0, rows * side - height), (0, columns * side - width), (0, 0))
-    image = jnp.pad(image, ((0, 0),) * len(batch) + beyond)
+    padding = ((0, rows * side - height), (0, columns * side - width), (0, 0))
+    image = jnp.pad(image, ((0, 0),) * len(batch) + padding)
     image = image.reshape(*batch, rows, side, columns, side, channels)
     return jnp.swapaxes(image, -4, -3).reshape(*batch, rows, columns, side * side * channels)
 
 
-def _joined(inputs: Any, dtype: Any) -> jax.Array:
-    """One vector: of an image a narrow bounded projection, and the previous action."""
-    if not isinstance(inputs, dict):
-        return inputs
-    image = nn.tanh(nn.LayerNorm(dtype=dtype)(nn.Dense(LATENT_SIZE, dtype=dtype)(inputs["image"])))
-    return jnp.concatenate([image, inputs["previous_action"]], axis=-1) if len(inputs) > 1 else image
+def _flat(features: Any, dtype: Any) -> jax.Array:
+    """Features as one vector: of an image a narrow bounded projection, then the previous action."""
+    if not isinstance(features, dict):
+        return features
+    image = nn.tanh(nn.LayerNorm(dtype=dtype)(nn.Dense(LATENT_SIZE, dtype=dtype)(features["image"])))
+    return jnp.concatenate([image, features["previous_action"]], axis=-1) if len(features) > 1 else image
 
 
 class Actor(nn.Module):
-    """Mean and logarithm of the standard deviation of a Gaussian, whose tanh is the action."""
+    """Mean and log standard deviation of a Gaussian; the action is the tanh of a sample."""
 
     net_arch: Sequence[int]
     action_size: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: Any) -> tuple[jax.Array, jax.Array]:
-        """What the encoder gives -> two of float32 (..., action_size)."""
-        hidden = _joined(inputs, self.dtype)
+    def __call__(self, features: Any) -> tuple[jax.Array, jax.Array]:
+        """Features -> mean and log_std, each float32 (..., action_size)."""
+        hidden = _flat(features, self.dtype)
         for width in self.net_arch:
             hidden = nn.relu(nn.Dense(width, dtype=self.dtype)(hidden))
         output = nn.Dense(2 * self.action_size, dtype=self.dtype)(hidden).astype(jnp.float32)
@@ -82,15 +123,15 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value of an action; layer norm keeps it from growing without bound off the data."""
+    """Value of an action. Layer norm bounds the values of actions that are not in the data."""
 
     net_arch: Sequence[int]
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: Any, action: jax.Array) -> jax.Array:
-        """What the encoder gives, float32 (..., action_size) -> float32 (...)."""
-        hidden = jnp.concatenate([_joined(inputs, self.dtype), action], axis=-1)
+    def __call__(self, features: Any, action: jax.Array) -> jax.Array:
+        """Features, float32 (..., action_size) -> float32 (...)."""
+        hidden = jnp.concatenate([_flat(features, self.dtype), action], axis=-1)
         for width in self.net_arch:
             dense = nn.Dense(width, dtype=self.dtype)
             hidden = nn.relu(nn.LayerNorm(dtype=self.dtype)(dense(hidden)))
@@ -98,54 +139,67 @@ class Critic(nn.Module):
 
 
 def critic_ensemble(net_arch: Sequence[int], dtype: Any = jnp.float32) -> nn.Module:
-    """Critics with parameters of their own for the same inputs: returns float32 (CRITICS, ...)."""
+    """Critics with separate parameters for the same inputs: returns float32 (NUM_CRITICS, ...)."""
     return nn.vmap(
         Critic,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=None,
         out_axes=0,
-        axis_size=CRITICS,
+        axis_size=NUM_CRITICS,
     )(net_arch, dtype)
 
 
 def sample_action(key: jax.Array, mean: jax.Array, log_std: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """An action in [-1, 1] and the logarithm of its density.
+    """Sample the tanh of a Gaussian.
 
-    Source: Haarnoja et al. 2018 (arXiv 1812.05905), appendix C, equation 26; the form of log(1 - tanh^2) that
-    does not lose precision is from github.com/openai/spinningup.
+    Source: Haarnoja et al. 2018 (arXiv 1812.05905), appendix C, equation 26. The numerically stable
+    form of log(1 - tanh^2) is from github.com/openai/spinningup.
 
     Args:
         key: random key.
         mean, log_std: float32 (..., action_size).
 
     Returns:
-        float32 (..., action_size) and float32 (...).
+        The action in [-1, 1], float32 (..., action_size), and its log_prob, float32 (...).
     """
     noise = jax.random.normal(key, mean.shape)
     raw = mean + jnp.exp(log_std) * noise
-    log_density = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2 * jnp.pi)
+    log_prob = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2 * jnp.pi)
     log_slope = 2 * (jnp.log(2.0) - raw - nn.softplus(-2 * raw))
-    return jnp.tanh(raw), jnp.sum(log_density - log_slope, axis=-1)
+    return jnp.tanh(raw), jnp.sum(log_prob - log_slope, axis=-1)
 
 
-def shift_pixels(height: int, width: int) -> int:
-    """How far `random_shift` moves images of a size: 4 pixels at 84, in proportion below, at least 1."""
-    return max(1, min(4, round(4 * min(height, width) / 84)))
+class Statistics(struct.PyTreeNode):
+    """Running mean and variance of feature vectors, for `normalize_observations`."""
+
+    count: jax.Array
+    """float32."""
+    mean: jax.Array
+    """float32 (features,)."""
+    squares: jax.Array
+    """float32 (features,): sum of squared distances from the mean."""
 
 
-def random_shift(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Each image moved by a few pixels, its edge repeated; all frames of a stack by the same.
+def init_statistics(size: int) -> Statistics:
+    """Statistics of no vectors, which normalize nothing."""
+    return Statistics(jnp.float32(0), jnp.zeros(size), jnp.zeros(size))
 
-    Source: Kostrikov et al. 2020 (DrQ, arXiv 2004.13649), section 3.
 
-    Args:
-        key: random key.
-        images: uint8 (batch, height, width, channels).
+def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
+    """Include a batch, float32 (batch, features).
+
+    Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", equation 1.5.
     """
-    batch, height, width, _ = images.shape
-    reach = shift_pixels(height, width)
-    shifts = jax.random.randint(key, (2, batch, 1), -reach, reach + 1)
-    rows = jnp.clip(jnp.arange(height) + shifts[0], 0, height - 1)
-    columns = jnp.clip(jnp.arange(width) + shifts[1], 0, width - 1)
-    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
+    size, mean = batch.shape[0], batch.mean(axis=0)
+    count = statistics.count + size
+    delta = mean - statistics.mean
+    squares = ((batch - mean) ** 2).sum(axis=0) + delta**2 * statistics.count * size / count
+    return Statistics(count, statistics.mean + delta * size / count, statistics.squares + squares)
+
+
+def normalize(statistics: Statistics, features: jax.Array) -> jax.Array:
+    """Scale float32 (..., features) to mean 0 and variance 1; a constant feature only loses its mean."""
+    variance = statistics.squares / jnp.maximum(statistics.count, 1)
+    deviation = jnp.where(variance > 1e-8, jnp.sqrt(variance), 1)
+    return jnp.clip((features - statistics.mean) / deviation, -MAX_DEVIATIONS, MAX_DEVIATIONS)

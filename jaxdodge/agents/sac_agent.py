@@ -1,10 +1,6 @@
-"""What soft actor-critic learns, and one update of it.
+"""Soft actor-critic (SAC): the state of the learner, and one update of it."""
 
-Source: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905), where the
-equations named below are.
-"""
-
-import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,247 +8,280 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxdodge.agents.networks import Actor, ImageEncoder, critic_ensemble, sample_action
-from jaxdodge.agents.normalization import Statistics, no_statistics, normalize
+from jaxdodge.agents.losses import Batch, actor_loss, alpha_loss, critic_loss
+from jaxdodge.agents.networks import Params, Statistics, init_statistics, make_networks
 from jaxdodge.agents.train_config import TrainConfig
 
-# The averaged policy is one over this part of the updates so far, while those are fewer than configured.
-# With the configured share alone it would lag half of all learning behind at first.
-YOUNGEST_PART = 0.1
-Params = Any
+# The EMA policy covers at most this part of the updates so far. With the configured rate alone it
+# would lag half of all learning behind at first.
+EMA_MAX_PART = 0.1
 Metrics = dict[str, jax.Array]
 
 
-@struct.dataclass
-class Policy:
-    """All it takes to act."""
+class PolicyParams(struct.PyTreeNode):
+    """Everything a policy needs to act; the content of a saved policy."""
 
     encoder: Params
     """Of images; empty for vectors."""
     actor: Params
     statistics: Statistics | None
-    """Of the features of vectors, with `normalize_observations`."""
+    """Of vectors; None without `normalize_observations`."""
 
 
-@struct.dataclass
-class Learner:
-    """What updates change."""
+class LearnerState(struct.PyTreeNode):
+    """Everything that an update changes."""
 
-    policy: Policy
-    average_policy: Policy
-    """Exponential average of `policy`, which is what gets evaluated and deployed."""
-    critics: Params
-    target_critics: Params
-    log_temperature: jax.Array
-    """float32: logarithm of the entropy's weight."""
-    encoder_optimizer: optax.OptState
-    actor_optimizer: optax.OptState
-    critics_optimizer: optax.OptState
-    temperature_optimizer: optax.OptState
+    policy: PolicyParams
+    ema_policy: PolicyParams
+    """Exponential moving average (EMA) of `policy`; this one is evaluated and saved."""
+    critic_params: Params
+    target_critic_params: Params
+    log_alpha: jax.Array
+    """float32 (): logarithm of the temperature."""
+    encoder_opt_state: optax.OptState
+    actor_opt_state: optax.OptState
+    critic_opt_state: optax.OptState
+    alpha_opt_state: optax.OptState
     updates: jax.Array
-    """int32: updates so far."""
+    """int32 (): updates so far."""
 
 
-@struct.dataclass
-class Batch:
-    """Transitions as the networks take them, leading axis (batch,)."""
+class SACAgent:
+    """SAC with twin critics, a learned or fixed temperature, and an EMA of the policy.
 
-    inputs: Any
-    """Of the actor: float32 features, or a dictionary with uint8 images."""
-    critic_inputs: Any
-    """None where the critics see what the actor sees."""
-    action: jax.Array
-    reward: jax.Array
-    discount: jax.Array
-    next_inputs: Any
-    next_critic_inputs: Any
-
-
-class Updates:
-    """Losses and updates for a configuration.
-
-    An image's encoder learns from the critics' loss alone, and encodes the next observation too; only the
-    critics' heads have targets, as in DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645). It learns from the
-    actor's loss if the critics see the state instead.
+    The image encoder learns from one loss, `encoder_learns_from`: that of the critics, whose targets use
+    the same encoder, as in DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645); or that of the actor, where the
+    critics see the state and no image.
 
     Args:
         config: of the training.
         action_size: components of an action.
-        total: updates of the whole run, over which a linear learning rate falls to 0.
+        total_updates: updates of the whole run, over which a linear learning rate falls to 0.
     """
 
-    def __init__(self, config: TrainConfig, action_size: int, total: int):
+    def __init__(self, config: TrainConfig, action_size: int, total_updates: int):
         self.config = config
         self.action_size = action_size
-        dtype = jnp.dtype(config.precision)
-        self.encoder: Any = ImageEncoder(dtype)
-        self.actor: Any = Actor(config.net_arch, action_size, dtype)
-        self.critics: Any = critic_ensemble(config.net_arch, dtype)
-        self.critics_optimizer = self._optimizer(total)
-        self.actor_optimizer = self._optimizer(total // config.policy_delay)
+        self.networks = make_networks(config, action_size)
         self.target_entropy = config.target_entropy * action_size
-        self.temperature_start, self.temperature_learned = config.temperature()
-
-    def _optimizer(self, total: int) -> optax.GradientTransformation:
-        """Of something that has so many updates in the whole run."""
-        rate = self.config.learning_rate
-        # With steps of one size to the end the return would swing.
-        linear = self.config.learning_rate_schedule == "linear"
-        return optax.adam(optax.linear_schedule(rate, 0, total) if linear else rate)
-
-    def init_policy(self, key: jax.Array, inputs: Any) -> Policy:
-        """Before the first update; inputs: of one observation."""
-        key_encoder, key_actor = jax.random.split(key)
-        images = isinstance(inputs, dict)
-        policy = Policy(
-            encoder=self.encoder.init(key_encoder, inputs["image"]) if images else {},
-            actor={},
-            statistics=no_statistics(len(inputs)) if self.config.normalize_observations else None,
+        self.critic_optimizer = _adam(config, total_updates)
+        self.actor_optimizer = _adam(config, total_updates // config.policy_delay)
+        self.same_observation = config.critic_observation == "same"
+        self.encoder_learns_from = "critics" if self.same_observation else "actor"
+        self.encoder_optimizer = (
+            self.critic_optimizer if self.encoder_learns_from == "critics" else self.actor_optimizer
         )
-        actor = self.actor.init(key_actor, self.encode(policy, policy.encoder, inputs))
-        return dataclasses.replace(policy, actor=actor)
 
-    def init(self, key: jax.Array, inputs: Any, critic_inputs: Any) -> Learner:
-        """Before the first update; see `Batch` for the inputs, here of one observation."""
+    def init_policy(self, key: jax.Array, actor_obs: Any) -> PolicyParams:
+        """A policy before the first update.
+
+        Args:
+            key: random key.
+            actor_obs: one observation, without a batch axis.
+        """
+        key_encoder, key_actor = jax.random.split(key)
+        image = isinstance(actor_obs, dict)
+        normalized = self.config.normalize_observations
+        encoder = self.networks.encoder.init(key_encoder, actor_obs["image"]) if image else {}
+        statistics = init_statistics(len(actor_obs)) if normalized else None
+        features = self.networks.encode(encoder, statistics, actor_obs)
+        return PolicyParams(encoder, self.networks.actor.init(key_actor, features), statistics)
+
+    def init(self, key: jax.Array, actor_obs: Any, critic_obs: Any) -> LearnerState:
+        """The state before the first update; observations as `init_policy` takes them."""
         key_policy, key_critics = jax.random.split(key)
-        policy = self.init_policy(key_policy, inputs)
-        seen = self.encode(policy, policy.encoder, inputs) if critic_inputs is None else critic_inputs
-        critics = self.critics.init(key_critics, seen, jnp.zeros(self.action_size))
-        log_temperature = jnp.log(jnp.float32(self.temperature_start))
-        return Learner(
+        policy = self.init_policy(key_policy, actor_obs)
+        features = self.networks.encode(policy.encoder, policy.statistics, critic_obs)
+        critic_params = self.networks.critics.init(key_critics, features, jnp.zeros(self.action_size))
+        log_alpha = jnp.log(jnp.float32(self.config.initial_alpha))
+        return LearnerState(
             policy=policy,
             # Copies, because a buffer can be donated only once.
-            average_policy=jax.tree.map(jnp.copy, policy),
-            critics=critics,
-            target_critics=jax.tree.map(jnp.copy, critics),
-            log_temperature=log_temperature,
-            encoder_optimizer=self.critics_optimizer.init(policy.encoder),
-            actor_optimizer=self.actor_optimizer.init(policy.actor),
-            critics_optimizer=self.critics_optimizer.init(critics),
-            temperature_optimizer=self.actor_optimizer.init(log_temperature),
+            ema_policy=jax.tree.map(jnp.copy, policy),
+            critic_params=critic_params,
+            target_critic_params=jax.tree.map(jnp.copy, critic_params),
+            log_alpha=log_alpha,
+            encoder_opt_state=self.encoder_optimizer.init(policy.encoder),
+            actor_opt_state=self.actor_optimizer.init(policy.actor),
+            critic_opt_state=self.critic_optimizer.init(critic_params),
+            alpha_opt_state=self.actor_optimizer.init(log_alpha),
             updates=jnp.int32(0),
         )
 
-    def encode(self, policy: Policy, encoder: Params, inputs: Any) -> Any:
-        """What the actor takes of its inputs, batched or not; `encoder` apart, to be differentiated."""
-        if isinstance(inputs, dict):
-            return inputs | {"image": self.encoder.apply(encoder, inputs["image"])}
-        return inputs if policy.statistics is None else normalize(policy.statistics, inputs)
+    def distribution(self, policy: PolicyParams, actor_obs: Any) -> tuple[jax.Array, jax.Array]:
+        """Mean and log standard deviation of the action before its tanh; observations batched or not."""
+        features = self.networks.encode(policy.encoder, policy.statistics, actor_obs)
+        return self.networks.actor.apply(policy.actor, features)
 
-    def distribution(self, policy: Policy, inputs: Any) -> tuple[jax.Array, jax.Array]:
-        """Mean and logarithm of the standard deviation, of the action before its tanh."""
-        return self.actor.apply(policy.actor, self.encode(policy, policy.encoder, inputs))
+    def update(
+        self,
+        state: LearnerState,
+        batch: Batch,
+        keys: Sequence[jax.Array],
+        update_actor: jax.Array | bool = True,
+    ) -> tuple[LearnerState, Metrics]:
+        """One update: the critics, and the actor and temperature where `update_actor` holds.
 
-    def critics_loss(
-        self, critics: Params, encoder: Params, learner: Learner, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        """Squared Bellman error of all critics, equations 5 and 6; mean value, and what the actor sees."""
-        config, policy = self.config, learner.policy
-        next_seen = self.encode(policy, policy.encoder, batch.next_inputs)
-        next_action, log_density = sample_action(key, *self.actor.apply(policy.actor, next_seen))
-        next_known = next_seen if batch.critic_inputs is None else batch.next_critic_inputs
-        next_values = self.critics.apply(learner.target_critics, next_known, next_action)
-        next_value = next_values.min(axis=0) - jnp.exp(learner.log_temperature) * log_density
-        target = jax.lax.stop_gradient(config.reward_scale * batch.reward + batch.discount * next_value)
-        seen = self.encode(policy, encoder, batch.inputs)
-        known = seen if batch.critic_inputs is None else batch.critic_inputs
-        values = self.critics.apply(critics, known, batch.action)
-        loss = 0.5 * jnp.mean((values - target) ** 2, axis=-1).sum()
-        return loss, (values.mean(), jax.lax.stop_gradient(seen))
-
-    def actor_loss(
-        self, actor: Params, encoder: Params, learner: Learner, batch: Batch, seen: Any, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Equation 9; and the policy's entropy. `seen`: by the actor, where critics train the encoder."""
-        known = batch.critic_inputs
-        if known is None:
-            known = seen
-        else:
-            seen = self.encode(learner.policy, encoder, batch.inputs)
-        action, log_density = sample_action(key, *self.actor.apply(actor, seen))
-        value = self.critics.apply(learner.critics, known, action).min(axis=0)
-        temperature = jnp.exp(learner.log_temperature)
-        return jnp.mean(temperature * log_density - value), -log_density.mean()
-
-    def temperature_loss(self, log_temperature: jax.Array, entropy: jax.Array) -> jax.Array:
-        """Equation 18: the temperature rises while the policy's entropy is below its target."""
-        return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - self.target_entropy)
-
-    def update(self, learner: Learner, batch: Batch, key: jax.Array) -> tuple[Learner, Metrics]:
-        """One step of everything: `update_critics`, then `update_actor`."""
-        key_critics, key_actor = jax.random.split(key)
-        learner, seen, critics_metrics = self.update_critics(learner, batch, key_critics)
-        learner, actor_metrics = self.update_actor(learner, batch, seen, key_actor)
-        return learner, critics_metrics | actor_metrics
-
-    def update_critics(self, learner: Learner, batch: Batch, key: jax.Array) -> tuple[Learner, Any, Metrics]:
-        """One step of critics and target critics, and of the encoder where it learns from them.
+        Args:
+            state: before.
+            batch: of observations, not encoded.
+            keys: random keys of the critics' and of the actor's loss.
+            update_actor: bool (), not vmapped, see `update_if`.
 
         Returns:
-            The learner, what the actor saw in the batch, and metrics.
+            The state, and metrics. Those of the actor are 0 where it is not updated, and else multiplied by
+            `policy_delay`, so that means over updates are right.
         """
-        (loss, (value, seen)), (gradient, encoder_gradient) = jax.value_and_grad(
-            self.critics_loss, argnums=(0, 1), has_aux=True
-        )(learner.critics, learner.policy.encoder, learner, batch, key)
-        critics, optimizer = _descend(
-            self.critics_optimizer, gradient, learner.critics_optimizer, learner.critics
+        state, encoded, critic_metrics = self.update_critics(state, batch, keys[0])
+        state, actor_metrics = update_if(
+            update_actor, lambda state: self.update_actor(state, batch, encoded, keys[1]), state
         )
-        if batch.critic_inputs is None:
-            learner = _update_encoder(self.critics_optimizer, learner, encoder_gradient)
-        learner = dataclasses.replace(
-            learner,
-            critics=critics,
-            critics_optimizer=optimizer,
-            target_critics=optax.incremental_update(critics, learner.target_critics, self.config.tau),
-            updates=learner.updates + 1,
+        delay = self.config.policy_delay
+        return state, critic_metrics | {name: delay * value for name, value in actor_metrics.items()}
+
+    def update_critics(
+        self, state: LearnerState, batch: Batch, key: jax.Array
+    ) -> tuple[LearnerState, Batch, Metrics]:
+        """Update the critics and their targets, and the encoder where it learns from them.
+
+        Returns:
+            The state, the batch encoded by the encoder before this update, and metrics.
+        """
+        policy, alpha = state.policy, jnp.exp(state.log_alpha)
+
+        def loss(critic_params: Params, encoder_params: Params) -> Any:
+            encoded = self._encode(encoder_params, policy, batch)
+            loss, value = critic_loss(
+                critic_params,
+                state.target_critic_params,
+                policy.actor,
+                alpha,
+                encoded,
+                key,
+                self.networks,
+                self.config.reward_scale,
+            )
+            return loss, (value, encoded)
+
+        (loss_value, (value, encoded)), (gradient, encoder_gradient) = jax.value_and_grad(
+            loss, argnums=(0, 1), has_aux=True
+        )(state.critic_params, policy.encoder)
+        if self.encoder_learns_from == "critics":
+            state = self._update_encoder(state, encoder_gradient)
+        critic_params, opt_state = _descend(
+            self.critic_optimizer, gradient, state.critic_opt_state, state.critic_params
         )
-        return learner, seen, {"critics_loss": loss, "value": value}
+        state = state.replace(
+            critic_params=critic_params,
+            critic_opt_state=opt_state,
+            target_critic_params=optax.incremental_update(
+                critic_params, state.target_critic_params, self.config.tau
+            ),
+            updates=state.updates + 1,
+        )
+        return state, encoded, {"critics_loss": loss_value, "value": value}
 
     def update_actor(
-        self, learner: Learner, batch: Batch, seen: Any, key: jax.Array
-    ) -> tuple[Learner, Metrics]:
-        """One step of actor, temperature and averaged policy, and of the encoder where it learns from it."""
-        (loss, entropy), (gradient, encoder_gradient) = jax.value_and_grad(
-            self.actor_loss, argnums=(0, 1), has_aux=True
-        )(learner.policy.actor, learner.policy.encoder, learner, batch, seen, key)
-        actor, optimizer = _descend(
-            self.actor_optimizer, gradient, learner.actor_optimizer, learner.policy.actor
+        self, state: LearnerState, batch: Batch, encoded: Batch, key: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        """Update actor, temperature and EMA policy, and the encoder where it learns from the actor.
+
+        Args:
+            state: after the critics' update.
+            batch: as `update` takes it.
+            encoded: the same batch, from the critics' update.
+            key: random key.
+        """
+        policy, alpha = state.policy, jnp.exp(state.log_alpha)
+
+        def loss(actor_params: Params, encoder_params: Params) -> Any:
+            features = encoded
+            if self.encoder_learns_from == "actor":
+                actor_obs = self.networks.encode(encoder_params, policy.statistics, batch.actor_obs)
+                features = encoded.replace(actor_obs=actor_obs)
+            return actor_loss(actor_params, state.critic_params, alpha, features, key, self.networks)
+
+        (loss_value, entropy), (gradient, encoder_gradient) = jax.value_and_grad(
+            loss, argnums=(0, 1), has_aux=True
+        )(policy.actor, policy.encoder)
+        if self.encoder_learns_from == "actor":
+            state = self._update_encoder(state, encoder_gradient)
+        if self.config.learn_alpha:
+            alpha_gradient = jax.grad(alpha_loss)(state.log_alpha, entropy, self.target_entropy)
+            log_alpha, alpha_opt_state = _descend(
+                self.actor_optimizer, alpha_gradient, state.alpha_opt_state, state.log_alpha
+            )
+            state = state.replace(log_alpha=log_alpha, alpha_opt_state=alpha_opt_state)
+        actor_params, opt_state = _descend(
+            self.actor_optimizer, gradient, state.actor_opt_state, policy.actor
         )
-        if batch.critic_inputs is not None:
-            learner = _update_encoder(self.actor_optimizer, learner, encoder_gradient)
-        if self.temperature_learned:
-            gradient = jax.grad(self.temperature_loss)(learner.log_temperature, entropy)
-            log_temperature, temperature_optimizer = _descend(
-                self.actor_optimizer, gradient, learner.temperature_optimizer, learner.log_temperature
-            )
-            learner = dataclasses.replace(
-                learner, log_temperature=log_temperature, temperature_optimizer=temperature_optimizer
-            )
-        policy = dataclasses.replace(learner.policy, actor=actor)
-        average = optax.incremental_update(policy, learner.average_policy, self._share(learner.updates))
-        learner = dataclasses.replace(
-            learner,
+        policy = state.policy.replace(actor=actor_params)
+        ema_policy = optax.incremental_update(policy, state.ema_policy, self._ema_rate(state.updates))
+        state = state.replace(
             policy=policy,
-            average_policy=dataclasses.replace(average, statistics=policy.statistics),
-            actor_optimizer=optimizer,
+            ema_policy=ema_policy.replace(statistics=policy.statistics),
+            actor_opt_state=opt_state,
         )
-        temperature = jnp.exp(learner.log_temperature)
-        return learner, {"actor_loss": loss, "entropy": entropy, "temperature": temperature}
+        metrics = {"actor_loss": loss_value, "entropy": entropy, "temperature": jnp.exp(state.log_alpha)}
+        return state, metrics
 
-    def _share(self, updates: jax.Array) -> jax.Array:
-        """Of the policy in the averaged one."""
-        recent = 1 + YOUNGEST_PART * updates / self.config.policy_delay
-        return jnp.maximum(self.config.policy_averaging, 1 / recent)
+    def _encode(self, encoder_params: Params, policy: PolicyParams, batch: Batch) -> Batch:
+        """The batch with encoded observations.
+
+        The next ones are encoded by the policy's own parameters: the targets get no gradient.
+        """
+
+        def encode(params: Params, actor_obs: Any, critic_obs: Any) -> tuple[Any, Any]:
+            features = self.networks.encode(params, policy.statistics, actor_obs)
+            if self.same_observation:
+                return features, features
+            return features, self.networks.encode(params, policy.statistics, critic_obs)
+
+        next_actor_obs, next_critic_obs = encode(policy.encoder, batch.next_actor_obs, batch.next_critic_obs)
+        actor_obs, critic_obs = encode(encoder_params, batch.actor_obs, batch.critic_obs)
+        return batch.replace(
+            actor_obs=actor_obs,
+            critic_obs=critic_obs,
+            next_actor_obs=next_actor_obs,
+            next_critic_obs=next_critic_obs,
+        )
+
+    def _update_encoder(self, state: LearnerState, gradient: Params) -> LearnerState:
+        encoder, opt_state = _descend(
+            self.encoder_optimizer, gradient, state.encoder_opt_state, state.policy.encoder
+        )
+        return state.replace(policy=state.policy.replace(encoder=encoder), encoder_opt_state=opt_state)
+
+    def _ema_rate(self, updates: jax.Array) -> jax.Array:
+        """Share of the policy that enters its EMA at the actor's next update."""
+        covered = 1 + EMA_MAX_PART * updates / self.config.policy_delay
+        return jnp.maximum(self.config.policy_averaging, 1 / covered)
 
 
-def _update_encoder(optimizer: optax.GradientTransformation, learner: Learner, gradient: Params) -> Learner:
-    encoder, state = _descend(optimizer, gradient, learner.encoder_optimizer, learner.policy.encoder)
-    policy = dataclasses.replace(learner.policy, encoder=encoder)
-    return dataclasses.replace(learner, policy=policy, encoder_optimizer=state)
+def update_if(
+    condition: jax.Array | bool,
+    update: Callable[[LearnerState], tuple[LearnerState, Metrics]],
+    state: LearnerState,
+) -> tuple[LearnerState, Metrics]:
+    """`update(state)` where the condition holds; else the state as it is, and metrics of 0.
+
+    The condition must not be vmapped: a batched condition turns `lax.cond` into a select, and every
+    update runs.
+    """
+    shapes = jax.eval_shape(update, state)[1]
+    no_metrics = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    return jax.lax.cond(condition, update, lambda state: (state, no_metrics), state)
+
+
+def _adam(config: TrainConfig, total: int) -> optax.GradientTransformation:
+    """Adam for `total` updates. A linear schedule ends the swings of a constant learning rate."""
+    rate = config.learning_rate
+    linear = config.learning_rate_schedule == "linear"
+    return optax.adam(optax.linear_schedule(rate, 0, total) if linear else rate)
 
 
 def _descend(
-    optimizer: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params
+    optimizer: optax.GradientTransformation, gradient: Params, opt_state: optax.OptState, params: Params
 ) -> tuple[Params, optax.OptState]:
-    changes, state = optimizer.update(gradient, state)
-    return optax.apply_updates(params, changes), state
+    updates, opt_state = optimizer.update(gradient, opt_state)
+    return optax.apply_updates(params, updates), opt_state

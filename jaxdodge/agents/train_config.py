@@ -1,7 +1,7 @@
-"""How an agent is trained: every option by its name, with its range.
+"""The configuration of a training: every option by its name, with its range.
 
-Names are those of the original project's training files where those have one. Nothing here imports JAX, so
-that `--help` and refusals are instant.
+Names are those of the original project's training files where those have one. Nothing here imports JAX,
+so that `--help` and error messages are instant.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ from jaxdodge.fields import ConfigError, Flag, Name, Number, Sizes, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
-class Temperature:
-    """The entropy's weight, written as for Stable-Baselines3: learned (auto, auto_0.1) or fixed (0.1)."""
+class EntropyCoefficient:
+    """The temperature alpha, written as for Stable-Baselines3: learned (auto, auto_0.1) or fixed (0.1)."""
 
-    start: float = 1.0
+    initial: float = 1.0
 
     def expected(self) -> str:
-        return "auto, auto_NUMBER (learned, where it starts) or a number (fixed); above 0, up to 1000"
+        return "auto, auto_NUMBER (learned, from its initial value) or a number (fixed); above 0, up to 1000"
 
     def check(self, name: str, value: Any) -> str | float:
         """The value in its canonical form; raises ConfigError."""
@@ -26,7 +26,7 @@ class Temperature:
         number = text.removeprefix("auto_")
         try:
             fixed = Number(float, 0, 1000, above_low=True).check(
-                name, self.start if text == "auto" else number
+                name, self.initial if text == "auto" else number
             )
         except ConfigError:
             raise ConfigError(f"{name}: invalid value {value!r}; expected {self.expected()}") from None
@@ -34,11 +34,11 @@ class Temperature:
 
 
 @dataclasses.dataclass(frozen=True)
-class Jitter:
-    """How far the numbers of an episode may lie from those of the configuration; by default not at all.
+class DomainRandomization:
+    """How far the numbers of an episode may differ from those of the configuration; by default not at all.
 
-    Frozen, checked when made; raises ConfigError. Shares are drawn uniformly from 1 - share to 1 + share,
-    whole frames uniformly from -frames to +frames.
+    Frozen, checked when made; raises ConfigError. A share s stands for a factor drawn uniformly from
+    [1 - s, 1 + s), a number of frames n for an offset drawn uniformly from -n to n.
     """
 
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.0)
@@ -52,78 +52,80 @@ class Jitter:
     spawn_angle_jitter: float = checked(Number(float, 0, 0.9), 0.0)
     """Share by which the half angle of throws is wider or narrower, up to 180 degrees."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 1.0)
-    """Episodes are cut between this share of max_episode_steps and all of it; time played is log-uniform."""
+    """Episodes are truncated between this share of max_episode_steps and all of it; the time played at each
+    length is log-uniform."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     @classmethod
-    def of(cls, config: Any) -> "Jitter":
+    def of(cls, config: Any) -> "DomainRandomization":
         """From a configuration that has these fields among others."""
         return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(Jitter):
+class TrainConfig(DomainRandomization):
     """A SAC training run. Frozen, checked when made; raises ConfigError."""
 
     seed: int = checked(Number(int, 0, 2**32 - 1), 0)
-    """Seed of everything random in the run."""
+    """Random seed of the run."""
     seeds: int = checked(Number(int, 1, 1000), 1)
     """Independent runs in one program; their seeds count up from `seed`."""
     total_timesteps: int = checked(Number(int, 1, 2**31 - 1), 6_000_000)
     """Environment steps of the run, rounded up to whole epochs."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
-    """Arenas that step together."""
+    """Environments that step in parallel."""
     learning_starts: int = checked(Number(int, 0, 2**31 - 1), 20_000)
     """Environment steps with random actions before the first update."""
     buffer_size: int = checked(Number(int, 1, 2**31 - 1), 500_000)
-    """Transitions that the replay holds, rounded down to whole steps of all arenas."""
+    """Capacity of the replay in transitions, rounded down to whole steps of all environments."""
     train_freq: int = checked(Number(int, 1, 1_000_000), 1)
-    """Steps of all arenas between updates."""
+    """Steps of all environments between updates."""
     gradient_steps: int = checked(Number(int, 1, 1_000_000), 16)
-    """Updates each time."""
+    """Updates after every train_freq steps."""
     batch_size: int = checked(Number(int, 1, 1_000_000), 256)
     """Transitions per update."""
     learning_rate: float = checked(Number(float, 0, 1, above_low=True), 1e-3)
-    """Adam's step size at the start, of all networks and the temperature."""
+    """Initial learning rate of Adam, for all networks and the temperature."""
     learning_rate_schedule: str = checked(Name(("linear", "constant")), "linear")
-    """linear: the step size falls to 0 over the run."""
+    """linear: the learning rate falls to 0 over the run."""
     gamma: float = checked(Number(float, 0, 1), 0.97)
-    """Discount per step."""
+    """Discount factor per step."""
     n_step: int = checked(Number(int, 1, 100), 1)
-    """Rewards that a transition sums before it bootstraps."""
+    """Steps of the n-step returns."""
     tau: float = checked(Number(float, 0, 1, above_low=True), 0.005)
-    """Share of the critics that enters the target critics per update."""
+    """Rate at which the target critics follow the critics, per update (Polyak averaging)."""
     net_arch: tuple[int, ...] = checked(Sizes(8192), (128, 128))
     """Widths of the hidden layers of actor and critics."""
     precision: str = checked(Name(("float32", "bfloat16")), "float32")
-    """What the networks compute in; their parameters are float32."""
-    ent_coef: str | float = checked(Temperature(), "auto_0.02")
-    """The entropy's weight."""
+    """Precision of the networks' computations; their parameters are float32."""
+    ent_coef: str | float = checked(EntropyCoefficient(), "auto_0.02")
+    """Entropy coefficient (temperature alpha)."""
     target_entropy: float = checked(Number(float), -0.5)
-    """Entropy that a learned weight aims at, per component of the action."""
+    """Target entropy of a learned ent_coef, per component of the action."""
     reward_scale: float = checked(Number(float, 0, 1000, above_low=True), 0.1)
-    """Factor on the rewards that the critics learn from."""
+    """Factor on the rewards of the critics' targets."""
     policy_delay: int = checked(Number(int, 1, 1000), 2)
-    """Updates of the critics for one of the actor."""
+    """Updates of the critics per update of the actor."""
     policy_averaging: float = checked(Number(float, 0, 1, above_low=True), 0.0006)
-    """Share of the policy that enters the averaged one, which is evaluated and saved, per update of it; more
-    at first, so that it averages over at most a tenth of the updates so far."""
+    """Rate of the exponential moving average (EMA) of the policy, which is evaluated and saved, per update of
+    the actor. It is higher at first, so that the average covers at most a tenth of the updates so far."""
     normalize_observations: bool = checked(Flag(), False)
-    """Vectors: scale what the networks see by its running mean and variance."""
+    """Vectors: normalize what the networks observe by its running mean and variance."""
     critic_observation: str = checked(Name(("same", "state")), "same")
-    """Images: whether the critics see the same, or the arena's state, which only a simulator knows."""
+    """Images: whether the critics observe the same, or the true state (privileged, asymmetric critics)."""
     random_shift: bool = checked(Flag(), True)
-    """Images: move them by a few pixels when learning from them."""
+    """Images: shift them by a few pixels when learning from them (DrQ)."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.25)
     """Share by which frames of an episode last longer or shorter, within 1 to 250 ms."""
     spawn_interval_jitter: float = checked(Number(float, 0, 0.9), 0.06)
     """Share by which the interval of throws is longer or shorter."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.02)
-    """Episodes are cut between this share of max_episode_steps and all of it; time played is log-uniform."""
+    """Episodes are truncated between this share of max_episode_steps and all of it; the time played at each
+    length is log-uniform."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)
-    """How many times worse a collision is for the learner than for the score."""
+    """Factor on the collision penalty while training; evaluations use the original one."""
     eval_freq: int = checked(Number(int, 1, 2**31 - 1), 250_000)
     """Environment steps between evaluations."""
     save_freq: int = checked(Number(int, 1, 2**31 - 1), 1_000_000)
@@ -131,15 +133,20 @@ class TrainConfig(Jitter):
     n_eval_episodes: int = checked(Number(int, 1, 100_000), 512)
     """Episodes of an evaluation."""
 
-    def temperature(self) -> tuple[float, bool]:
-        """Where the entropy's weight starts, and whether it is learned."""
+    @property
+    def initial_alpha(self) -> float:
+        """Where the temperature starts; where it stays, if it is not learned."""
         text = str(self.ent_coef)
-        start = Temperature().start if text == "auto" else float(text.removeprefix("auto_"))
-        return start, text.startswith("auto")
+        return EntropyCoefficient().initial if text == "auto" else float(text.removeprefix("auto_"))
+
+    @property
+    def learn_alpha(self) -> bool:
+        """Whether the temperature is learned."""
+        return str(self.ent_coef).startswith("auto")
 
 
 def check_trainable(game: GameConfig, train: TrainConfig) -> None:
-    """Refuse games that the agent cannot play, and what does not go together; raises ConfigError."""
+    """Raise ConfigError for games that the agent cannot play, and for options that exclude each other."""
     if game.action_space_type == "discrete":
         accepted = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
         raise ConfigError(
@@ -167,5 +174,5 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
 
 
 def rows_needed(frame_stack: int, n_step: int) -> int:
-    """Steps of all arenas that must be in a replay before a transition can be drawn from it."""
+    """Steps of all environments that the replay needs before a transition can be sampled."""
     return max(frame_stack - 1, 1) + n_step + 2

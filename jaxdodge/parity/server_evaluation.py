@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.bevy.play import Log, play
 from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
 from jaxdodge.config import SERVER_FIELDS, GameConfig
@@ -153,10 +153,10 @@ def _run(folder: Path, policy_name: str, given: dict[str, Any]) -> Run:
 
 def _simulated(run: Run, policy: str, game: GameConfig, seed: int) -> dict[str, float]:
     """The figures of a run's policy in the simulator."""
-    sac = make_sac(*run.config())
-    weights = run.load_policy(policy, sac.policy_shapes())
+    trainer = make_trainer(*run.config())
+    weights = run.load_policy(policy, trainer.policy_shapes())
     env = DodgeEnv(game)
     episodes = simulate(
-        env, sac.policy, weights, env.default_params, jax.random.key(seed), SIMULATED_EPISODES
+        env, trainer.policy, weights, env.default_params, jax.random.key(seed), SIMULATED_EPISODES
     )
     return episodes.summary()

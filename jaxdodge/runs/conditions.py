@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from jaxdodge.agents.train_config import Jitter
+from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.config import GAME_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, check_names
 from jaxdodge.runs.folder import changed_game
@@ -14,14 +14,14 @@ from jaxdodge.runs.folder import changed_game
 NOTHING = "nothing"
 # What `evaluate --robustness` draws for every episode.
 ROBUSTNESS = {
-    NOTHING: Jitter(),
-    "frame time 5 %": Jitter(frame_time_jitter=0.05),
-    "frame time 15 %": Jitter(frame_time_jitter=0.15),
-    "frames per step 1": Jitter(frames_per_step_jitter=1),
-    "response frame 1": Jitter(response_frame_jitter=1),
-    "spawn interval 10 %": Jitter(spawn_interval_jitter=0.1),
-    "spawn angle 10 %": Jitter(spawn_angle_jitter=0.1),
-    "all of these": Jitter(
+    NOTHING: DomainRandomization(),
+    "frame time 5 %": DomainRandomization(frame_time_jitter=0.05),
+    "frame time 15 %": DomainRandomization(frame_time_jitter=0.15),
+    "frames per step 1": DomainRandomization(frames_per_step_jitter=1),
+    "response frame 1": DomainRandomization(response_frame_jitter=1),
+    "spawn interval 10 %": DomainRandomization(spawn_interval_jitter=0.1),
+    "spawn angle 10 %": DomainRandomization(spawn_angle_jitter=0.1),
+    "all of these": DomainRandomization(
         frame_time_jitter=0.15,
         frames_per_step_jitter=1,
         response_frame_jitter=1,
@@ -36,7 +36,7 @@ class Condition:
     """A game, and what is drawn in each of its episodes."""
 
     game: GameConfig
-    jitter: Jitter
+    randomization: DomainRandomization
     labels: dict[str, Any]
     """The columns that tell it from other conditions, by name."""
 
@@ -71,12 +71,12 @@ def conditions_of(
     Raises:
         ConfigError: the policy could not play one of them.
     """
-    randomizations = ROBUSTNESS if robustness else {NOTHING: Jitter()}
+    randomizations = ROBUSTNESS if robustness else {NOTHING: DomainRandomization()}
     conditions = []
     for values in itertools.product(*axes.values()):
         game = changed_game(trained, given | dict(zip(axes, values, strict=True)))
         fields = {name: getattr(game, name) for name in given | axes}
-        for name, jitter in randomizations.items():
+        for name, randomization in randomizations.items():
             labels = fields | ({"varied": name} if robustness else {})
-            conditions.append(Condition(game, jitter, labels))
+            conditions.append(Condition(game, randomization, labels))
     return conditions

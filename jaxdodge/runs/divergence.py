@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.agents.sac_agent import Learner
+from jaxdodge.agents.sac_agent import LearnerState
 
 
 class DivergedError(Exception):
     """A quantity is no longer finite."""
 
 
-def first_not_finite(metrics: dict[str, np.ndarray], learner: Learner) -> tuple[int, str, int] | None:
+def first_not_finite(metrics: dict[str, np.ndarray], learner: LearnerState) -> tuple[int, str, int] | None:
     """Step, name and seed of the first quantity that is not finite; None if all are.
 
     Args:
@@ -37,7 +37,7 @@ def first_not_finite(metrics: dict[str, np.ndarray], learner: Learner) -> tuple[
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
-def _all_finite(learner: Learner, seeds: int) -> dict[str, jax.Array]:
+def _all_finite(learner: LearnerState, seeds: int) -> dict[str, jax.Array]:
     """Whether each field of a learner is finite, bool (seeds,) by name."""
 
     def finite(leaf: jax.Array) -> jax.Array:

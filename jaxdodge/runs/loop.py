@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.agents.devices import agreed, gathered, place
-from jaxdodge.agents.programs import shared_program
-from jaxdodge.agents.sac_agent import Policy
+from jaxdodge.agents.devices import device_put, gather, shared_interrupt
+from jaxdodge.agents.program import shared_program
+from jaxdodge.agents.sac_agent import PolicyParams
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
@@ -71,7 +71,7 @@ class Training:
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
         self._key_state, self._keys_evaluation = keys[:, 0] if several else keys[0, 0], keys[:, 1]
         program = shared_program(game, config, self.steps_per_epoch, devices)
-        self.sac, self.shapes, self._shardings = program.sac, program.shapes, program.shardings()
+        self.trainer, self.shapes, self._shardings = program.trainer, program.shapes, program.shardings()
         # What is too large even without an epoch is refused before that is compiled, which takes a while.
         refuse_too_large(estimate(self.shapes, devices=devices), game, config)
         self._epoch = program.epoch
@@ -81,7 +81,7 @@ class Training:
         self.best: list[dict[str, float]] = []
         self.latest: list[dict[str, float]] = []
         self.state: Any = None
-        self.best_policies: list[Policy] = []
+        self.best_policies: list[PolicyParams] = []
 
     @property
     def seconds(self) -> float:
@@ -90,7 +90,7 @@ class Training:
 
     def start(self) -> None:
         """Begin anew."""
-        self.state = self.sac.init(self._key_state, self.params)
+        self.state = self.trainer.init(self._key_state, self.params)
         self.best_policies = self._policies()
 
     def resume(self, source: Run, timesteps: int | None = None) -> None:
@@ -103,11 +103,11 @@ class Training:
         Raises:
             ConfigError: there is no such checkpoint.
         """
-        template = self.shapes, [self.sac.policy_shapes()] * self.config.seeds
+        template = self.shapes, [self.trainer.policy_shapes()] * self.config.seeds
         self.timesteps, saved, record = Checkpoints(source.checkpoints).restore(template, timesteps)
         self.state, self.best_policies = saved
         if self._shardings is not None:
-            self.state = place(self.state, self._shardings)
+            self.state = device_put(self.state, self._shardings)
         self.best, self.latest = record["best"], record["latest"]
         self._began -= record["seconds"]
 
@@ -128,7 +128,7 @@ class Training:
             DivergedError: a quantity is no longer finite; no checkpoint and no policy has it.
             NotSavedError: where it stopped or ended, not all could be written.
         """
-        interrupted = agreed(interrupted)
+        interrupted = shared_interrupt(interrupted)
         self.run, self.seed_runs = run, run.seed_runs(self.config)
         self.checkpoints = Checkpoints(run.checkpoints)
         logs = [Log(part, self.timesteps) for part in self.seed_runs]
@@ -218,14 +218,16 @@ class Training:
         saved = self.checkpoints.steps()
         return self.run.checkpoints / f"{saved[-1]:012d}" if saved else "none was saved"
 
-    def _policies(self) -> list[Policy]:
+    def _policies(self) -> list[PolicyParams]:
         """The averaged policy of every seed, copied, because the state is donated."""
-        policy = jax.tree.map(np.array, self.state.learner.average_policy)
+        policy = jax.tree.map(np.array, self.state.learner.ema_policy)
         if self.config.seeds == 1:
             return [policy]
         return [jax.tree.map(lambda leaf: leaf[seed], policy) for seed in range(self.config.seeds)]  # noqa: B023
 
-    def _save_policies(self, name: str, policies: list[Policy], then: str = "; training goes on") -> None:
+    def _save_policies(
+        self, name: str, policies: list[PolicyParams], then: str = "; training goes on"
+    ) -> None:
         for part, policy in zip(self.seed_runs, policies, strict=True):
             with self._noting(part.folder / "models" / name, then):
                 part.save_policy(name, policy)
@@ -241,7 +243,7 @@ class Training:
         for key, policy in zip(self._keys_evaluation, policies, strict=True):
             key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch)
             episodes = evaluate(
-                self.sac.env, self.sac.policy, policy, self.params, key, self.config.n_eval_episodes
+                self.trainer.env, self.trainer.policy, policy, self.params, key, self.config.n_eval_episodes
             )
             self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
         progress.evaluation(self.latest, rates)
@@ -260,7 +262,7 @@ class Training:
         """Save a checkpoint; `then` ends the line that says that it could not be."""
         record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
         score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
-        state = gathered(self.state, self.sac.layout) if self.sac.layout else self.state
+        state = gather(self.state, self.trainer.layout) if self.trainer.layout else self.state
         if jax.process_index():
             return
         try:

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import psutil
 
-from jaxdodge.agents.epoch import TrainState
 from jaxdodge.agents.train_config import TrainConfig, rows_needed
+from jaxdodge.agents.trainer import TrainingState
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 
@@ -59,7 +59,7 @@ class Memory:
         )
 
 
-def estimate(state: TrainState, epoch: Any = None, devices: int = 1) -> Memory:
+def estimate(state: TrainingState, epoch: Any = None, devices: int = 1) -> Memory:
     """The memory that a run needs, on one accelerator, or on the host if there is none.
 
     Args:
@@ -71,7 +71,7 @@ def estimate(state: TrainState, epoch: Any = None, devices: int = 1) -> Memory:
     # Virtual CPU devices share the memory of the host.
     sharing = len(jax.local_devices()) if on_host and devices > 1 else 1
     replay = _bytes(state.replay) * sharing // devices
-    arenas = _bytes([state.env_state, state.params, state.ended]) * sharing // devices
+    arenas = _bytes([state.env_state, state.env_params, state.ended]) * sharing // devices
     networks = _bytes([state.learner, state.key]) * sharing
     process = psutil.Process().memory_info().rss if on_host else 0
     return Memory(

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.runs.folder import Run
 from jaxdodge.sim.actions import action_shape
 from jaxdodge.sim.spaces import published_space
@@ -26,13 +26,13 @@ class TrainedPolicy:
 
     def __init__(self, run: Run, name: str = "best"):
         game, config = run.config()
-        sac = make_sac(game, config)
-        self._weights = run.load_policy(name, sac.policy_shapes())
+        trainer = make_trainer(game, config)
+        self._weights = run.load_policy(name, trainer.policy_shapes())
         self._still = np.zeros(action_shape(game.action_space_type), np.float32)
         self._frame_stack = game.frame_stack
 
         def act(weights: Any, stack: Any, time: Any, previous_action: Any) -> jax.Array:
-            return sac.policy(weights, sac.env.stack(stack, time, previous_action))
+            return trainer.policy(weights, trainer.env.stack(stack, time, previous_action))
 
         self._act = jax.jit(act)
         # Compile now, because a real-time game does not wait for the first action.

@@ -1,4 +1,4 @@
-"""Collecting: every observation that is learned from equals what the environment emitted, byte for byte."""
+"""Rollout and replay: every observation of a batch equals what the environment emitted, byte for byte."""
 
 import dataclasses
 from functools import partial
@@ -11,19 +11,19 @@ import pytest
 from arenas import DENSE
 from flax import struct
 
-from jaxdodge.agents.epoch import SAC, TrainState
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.observations import Observer, Observers
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
-from jaxdodge.agents.views import View
+from jaxdodge.agents.trainer import Trainer, TrainingState
 from jaxdodge.config import GameConfig
 
-ARENAS, LENGTH = 8, 24
+NUM_ENVS, LENGTH = 8, 24
 # Part of a ring, a ring that is just full, and one that has been overwritten more than twice.
 MOMENTS = (22, LENGTH, 60)
 
 
 @struct.dataclass
-class Remembered:
+class RecordedState:
     """A state, and what the environment emitted on the way to it."""
 
     game: Any
@@ -32,8 +32,8 @@ class Remembered:
     terminated: jax.Array
 
 
-class Remembering:
-    """An environment whose states hold what it emitted."""
+class RecordingEnv:
+    """An environment whose states record what it emitted."""
 
     def __init__(self, env: Any):
         self.env = env
@@ -41,18 +41,18 @@ class Remembering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
 
-    def _begun(self, observation: Any, state: Any) -> tuple[Any, Remembered]:
-        return observation, Remembered(state, observation, jnp.float32(0), jnp.asarray(False))
+    def _recorded(self, observation: Any, state: Any) -> tuple[Any, RecordedState]:
+        return observation, RecordedState(state, observation, jnp.float32(0), jnp.asarray(False))
 
     def reset(self, key, params):
-        return self._begun(*self.env.reset(key, params))
+        return self._recorded(*self.env.reset(key, params))
 
     def restart(self, key, state, params):
-        return self._begun(*self.env.restart(key, state.game, params))
+        return self._recorded(*self.env.restart(key, state.game, params))
 
     def step_env(self, key, state, action, params):
         observation, game, reward, terminated, info = self.env.step_env(key, state.game, action, params)
-        return observation, Remembered(game, observation, reward, terminated), reward, terminated, info
+        return observation, RecordedState(game, observation, reward, terminated), reward, terminated, info
 
     def is_truncated(self, state, params):
         return self.env.is_truncated(state.game, params)
@@ -65,10 +65,10 @@ class Remembering:
 
 
 class Played(NamedTuple):
-    """What happened, arrays of [time, arena, ...]."""
+    """What happened, arrays of [time, env, ...]."""
 
     observation: Any
-    seen: Any
+    observed: Any
     critic_observation: Any
     ended: Any
     action: Any
@@ -76,45 +76,47 @@ class Played(NamedTuple):
     terminated: Any
 
 
-def make_remembering(game: GameConfig, config: TrainConfig) -> SAC:
-    """SAC on such an environment, whose batches hold bare observations."""
-    sac = make_sac(game, config)
-    if game.observation_mode != "topdown":
-        sac.view.features = bare
-    if sac.critic_view is not None:
-        sac.critic_view = View(Remembering(sac.critic_view.env), bare, sac.critic_view.keeps_inputs)
-    sac.env = sac.view.env = Remembering(sac.env)
+def make_recording(game: GameConfig, config: TrainConfig) -> Trainer:
+    """A trainer on such an environment, whose batches hold the environment's own observations."""
+    trainer = make_trainer(game, config)
+
+    def recording(observer: Observer, features: Any = lambda observation: observation) -> Observer:
+        return Observer(RecordingEnv(observer.env), features, observer.store_features)
+
+    actor, critic = trainer.observers
+    image = game.observation_mode == "topdown"
+    recorded = recording(actor, actor.features) if image else recording(actor)
+    trainer.observers = Observers(recorded, recorded if trainer.observers.same else recording(critic))
+    trainer.env = recorded.env
     # Some episodes end by a hit, some by their limit.
-    sac.draw_params = lambda key, params: params.replace(max_episode_steps=jax.random.randint(key, (), 6, 30))
-    return sac
+    trainer.draw_params = lambda key, params: params.replace(
+        max_episode_steps=jax.random.randint(key, (), 6, 30)
+    )
+    return trainer
 
 
-def bare(observation: Any) -> Any:
-    return observation
-
-
-def play(sac: SAC) -> tuple[Played, dict[int, Any]]:
+def play(trainer: Trainer) -> tuple[Played, dict[int, Any]]:
     """What happened in all steps, and the replay at some moments."""
-    params = sac.env.default_params
+    params = trainer.env.default_params
     key = jax.random.key(0)
 
     @jax.jit
-    def begin() -> TrainState:
-        # Actions are uniform, so that no parameter is ever used, and their making need not be compiled.
-        return dataclasses.replace(sac._init(key, params), learner=None)
+    def begin() -> TrainingState:
+        # Actions are uniform: no parameter is used, and their initialization need not be compiled.
+        return dataclasses.replace(trainer._init(key, params), learner=None)
 
     @jax.jit
-    def step(state: TrainState, index: jax.Array) -> tuple[TrainState, Played]:
+    def step(state: TrainingState, index: jax.Array) -> tuple[TrainingState, Played]:
         def observed(env: Any) -> Any:
             return jax.vmap(partial(env.observe, None, action=None))(
-                state=state.env_state, params=state.params
+                state=state.env_state, params=state.env_params
             )
 
-        after, _ = sac._collect(state, params, index, jnp.asarray(False))
+        after, _ = trainer._collect(state, params, index, jnp.asarray(False))
         played = Played(
             observation=state.env_state.observation,
-            seen=observed(sac.env),
-            critic_observation=sac.critic_view and observed(sac.critic_view.env),
+            observed=observed(trainer.env),
+            critic_observation=observed(trainer.observers.critic.env),
             ended=state.ended,
             action=after.env_state.game.action,
             reward=after.env_state.reward,
@@ -123,7 +125,7 @@ def play(sac: SAC) -> tuple[Played, dict[int, Any]]:
         return after, played
 
     learner = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(sac._init, key, params).learner
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(trainer._init, key, params).learner
     )
     state, steps, replays = dataclasses.replace(begin(), learner=learner), [], {}
     for index in range(MOMENTS[-1]):
@@ -159,21 +161,21 @@ GAMES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_what_is_learned_from_is_what_the_environment_emitted(name):
+def test_batches_hold_what_the_environment_emitted(name):
     fields, critic_observation = GAMES[name]
     game = GameConfig(**DENSE, **fields, action_space_type="basic_3d")
     config = TrainConfig(
-        num_envs=ARENAS,
-        buffer_size=ARENAS * LENGTH,
+        num_envs=NUM_ENVS,
+        buffer_size=NUM_ENVS * LENGTH,
         batch_size=512,
         net_arch=(8,),
         gamma=0.9,
         random_shift=False,
         critic_observation=critic_observation,
     )
-    sac = make_remembering(game, config)
-    played, replays = play(sac)
-    assert_same_bytes(played.seen, played.observation)
+    trainer = make_recording(game, config)
+    played, replays = play(trainer)
+    assert_same_bytes(played.observed, played.observation)
     died = played.terminated & ~played.ended
     cut = np.roll(played.ended, -1, axis=0)[:-1] & ~died[:-1]
     assert died.sum() > 3
@@ -181,32 +183,36 @@ def test_what_is_learned_from_is_what_the_environment_emitted(name):
     places = {played.action[place].tobytes(): place for place in zip(*np.nonzero(~played.ended), strict=True)}
     assert len(places) == (~played.ended).sum()
     for n_step in (1, 3):
-        sac.config = dataclasses.replace(config, n_step=n_step)
-        draw, outcomes = jax.jit(sac.draw_batch), set()
+        trainer.config = dataclasses.replace(config, n_step=n_step)
+        draw, outcomes = jax.jit(trainer.draw_batch), set()
         for steps, replay in replays.items():
             batch = jax.tree.map(np.asarray, draw(jax.random.key(steps), replay, jnp.int32(steps)))
             found = [places[action.tobytes()] for action in batch.action]
-            check(sac, played, batch, tuple(np.transpose(found)), n_step)
+            check(trainer, played, batch, tuple(np.transpose(found)), n_step)
             outcomes |= {outcome(played, place, n_step) for place in found}
         assert outcomes == {"goes on", "died", "cut"}
 
 
-def check(sac: SAC, played: Played, batch: Any, place: tuple[np.ndarray, np.ndarray], n_step: int) -> None:
-    """Everything in a batch, of which the rows were drawn from these times and arenas."""
-    time, arena = place
+def check(
+    trainer: Trainer, played: Played, batch: Any, place: tuple[np.ndarray, np.ndarray], n_step: int
+) -> None:
+    """Check a batch, whose rows were sampled from these times and environments."""
+    time, env = place
     steps, reward = np.zeros_like(time), np.zeros(len(time))
     for offset in range(n_step):
-        goes_on = (steps == offset) & ~played.ended[np.minimum(time + offset, MOMENTS[-1] - 1), arena]
-        reward[goes_on] += 0.9**offset * played.reward[time + offset, arena][goes_on]
+        goes_on = (steps == offset) & ~played.ended[np.minimum(time + offset, MOMENTS[-1] - 1), env]
+        reward[goes_on] += 0.9**offset * played.reward[time + offset, env][goes_on]
         steps += goes_on
-    later = time + steps, arena
-    died = played.terminated[later[0] - 1, arena]
+    later = time + steps, env
+    died = played.terminated[later[0] - 1, env]
     np.testing.assert_allclose(batch.reward, reward, rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(batch.discount, np.where(died, 0, 0.9**steps), rtol=1e-6)
-    assert_same_bytes(batch.inputs, sac.view.features(at(played.observation, place)))
-    assert_same_bytes(batch.next_inputs, sac.view.features(at(played.observation, later)))
-    assert_same_bytes(batch.critic_inputs, at(played.critic_observation, place))
-    assert_same_bytes(batch.next_critic_inputs, at(played.critic_observation, later))
+    features, same = trainer.observers.actor.features, trainer.observers.same
+    critic_observation = features(played.observation) if same else played.critic_observation
+    assert_same_bytes(batch.actor_obs, features(at(played.observation, place)))
+    assert_same_bytes(batch.next_actor_obs, features(at(played.observation, later)))
+    assert_same_bytes(batch.critic_obs, at(critic_observation, place))
+    assert_same_bytes(batch.next_critic_obs, at(critic_observation, later))
 
 
 def at(tree: Any, place: tuple[np.ndarray, np.ndarray]) -> Any:
@@ -214,10 +220,10 @@ def at(tree: Any, place: tuple[np.ndarray, np.ndarray]) -> Any:
 
 
 def outcome(played: Played, place: tuple[int, int], n_step: int) -> str:
-    time, arena = place
+    time, env = place
     for step in range(time, time + n_step):
-        if played.terminated[step, arena]:
+        if played.terminated[step, env]:
             return "died"
-        if played.ended[step + 1, arena]:
+        if played.ended[step + 1, env]:
             return "cut"
     return "goes on"

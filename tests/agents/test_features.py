@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdodge.agents.features import SEEN_PROJECTILES, image_inputs, vector_features
+from jaxdodge.agents.features import NUM_PROJECTILES, image_observation, vector_features
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.spaces import observation_space
@@ -15,7 +15,7 @@ from jaxdodge.sim.systems import PROJECTILE_GRAVITY, PROJECTILE_RADIUS, RESTITUT
 
 SLOTS = 10
 PLAYER, PROJECTILE = 9, 11
-STANDARD = PLAYER + SEEN_PROJECTILES * PROJECTILE
+STANDARD = PLAYER + NUM_PROJECTILES * PROJECTILE
 SERVER = {"frames_per_step": 7, "response_frame": 0, "action_space_type": "basic_3d"}
 
 features_of = jax.jit(vector_features, static_argnames=("config",))
@@ -32,8 +32,8 @@ def observation_of(*projectiles: tuple[float, ...], player=(0.0, 0.0, 1.0, 0.0, 
 
 def seen(observation: np.ndarray, config: GameConfig) -> np.ndarray:
     """Features of projectiles, (seen, each)."""
-    features = features_of(observation, config)[PLAYER : PLAYER + SEEN_PROJECTILES * PROJECTILE]
-    return np.asarray(features).reshape(SEEN_PROJECTILES, PROJECTILE)
+    features = features_of(observation, config)[PLAYER : PLAYER + NUM_PROJECTILES * PROJECTILE]
+    return np.asarray(features).reshape(NUM_PROJECTILES, PROJECTILE)
 
 
 @settings(max_examples=50, deadline=None)
@@ -166,6 +166,6 @@ def test_of_equally_near_projectiles_the_first_is_seen_first():
 
 def test_an_image_is_seen_as_it_is():
     image = np.ones((32, 32, 1), np.uint8)
-    assert image_inputs(image) == {"image": image}
+    assert image_observation(image) == {"image": image}
     with_action = {"image": image, "previous_action": np.ones(3)}
-    assert image_inputs(with_action) is with_action
+    assert image_observation(with_action) is with_action

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.agents.epoch import SAC
-from jaxdodge.agents.features import image_inputs
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.features import image_observation
+from jaxdodge.agents.observations import Observer, Observers
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
-from jaxdodge.agents.views import View
+from jaxdodge.agents.trainer import Trainer
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
 
@@ -71,12 +71,13 @@ class Sides:
 
 def test_a_policy_learns_from_images_of_the_past():
     config = dataclasses.replace(SMALL, gradient_steps=2, batch_size=32)
-    sac, params = SAC(View(Sides(), image_inputs), config), jnp.int32(0)
-    state, metrics = sac.init(jax.random.key(0), params), []
+    observer, params = Observer(Sides(), image_observation), jnp.int32(0)
+    trainer = Trainer(Observers(observer, observer), config)
+    state, metrics = trainer.init(jax.random.key(0), params), []
     for epoch in range(4):
-        state, figures = sac.epoch(state, params, jnp.int32(epoch * 40), steps=40)
+        state, figures = trainer.epoch(state, params, jnp.int32(epoch * 40), steps=40)
         metrics.append(figures)
-    assert sac.epoch._cache_size() == 1
+    assert trainer.epoch._cache_size() == 1
     before, after = (float(jnp.mean(figures.collected["reward"])) for figures in (metrics[0], metrics[-1]))
     # The first of an episode's steps pays nothing; a random action pays 0 on average.
     assert abs(before) < 0.2
@@ -91,17 +92,17 @@ IMAGES = GameConfig(
 
 def test_training_on_images_of_the_game_is_compiled_once_and_repeats_bit_for_bit():
     config = dataclasses.replace(SMALL, precision="bfloat16", critic_observation="state")
-    sac = make_sac(IMAGES, config)
-    params = sac.env.default_params
+    trainer = make_trainer(IMAGES, config)
+    params = trainer.env.default_params
 
     def run() -> Any:
-        state = sac.init(jax.random.key(0), params)
+        state = trainer.init(jax.random.key(0), params)
         for epoch in range(3):
-            state, metrics = sac.epoch(state, params, jnp.int32(epoch * 10), steps=10)
+            state, metrics = trainer.epoch(state, params, jnp.int32(epoch * 10), steps=10)
         return jax.tree.map(np.asarray, (state.learner, metrics))
 
     one, other = run(), run()
-    assert sac.epoch._cache_size() == 1
+    assert trainer.epoch._cache_size() == 1
     assert int(one[0].updates) > 10
     jax.tree.map(np.testing.assert_array_equal, one, other)
     for leaf in jax.tree.leaves(one[0]):
@@ -116,28 +117,28 @@ GAME = GameConfig(
 
 def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
     config = TrainConfig(num_envs=256, learning_starts=10_000, buffer_size=250_000, net_arch=(64, 64))
-    sac = make_sac(GAME, config)
-    params = sac.env.default_params
+    trainer = make_trainer(GAME, config)
+    params = trainer.env.default_params
 
     def run(epochs: int) -> list[Any]:
-        state, learners = sac.init(jax.random.key(1), params), []
+        state, learners = trainer.init(jax.random.key(1), params), []
         for epoch in range(epochs):
-            state, _ = sac.epoch(state, params, jnp.int32(epoch * 50), steps=50)
+            state, _ = trainer.epoch(state, params, jnp.int32(epoch * 50), steps=50)
             learners.append(jax.tree.map(np.asarray, state.learner))
         return learners
 
     learners = run(10)
     jax.tree.map(np.testing.assert_array_equal, run(1), learners[:1])
     assert int(learners[0].updates) > 0
-    assert sac.epoch._cache_size() == 1
+    assert trainer.epoch._cache_size() == 1
 
     def policy(weights, observation):
         guess = jax.random.uniform(jax.random.key(7), (len(observation), 3), minval=-1, maxval=1)
-        return jnp.where(weights["guesses"], guess, sac.policy(weights["policy"], observation))
+        return jnp.where(weights["guesses"], guess, trainer.policy(weights["policy"], observation))
 
     def score(guesses: bool) -> float:
-        weights = {"guesses": jnp.asarray(guesses), "policy": learners[-1].average_policy}
-        return evaluate(sac.env, policy, weights, params, jax.random.key(0), 64).summary()["mean"]
+        weights = {"guesses": jnp.asarray(guesses), "policy": learners[-1].ema_policy}
+        return evaluate(trainer.env, policy, weights, params, jax.random.key(0), 64).summary()["mean"]
 
     guessed, learned = score(True), score(False)
     assert guessed < 20

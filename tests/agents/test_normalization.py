@@ -6,15 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdodge.agents.normalization import LARGEST, Statistics, include, no_statistics, normalize
+from jaxdodge.agents.networks import (
+    MAX_DEVIATIONS,
+    Statistics,
+    init_statistics,
+    normalize,
+    update_statistics,
+)
 
 FEATURES = 3
 
 
 def included(batches: list[np.ndarray]) -> Statistics:
-    statistics = no_statistics(FEATURES)
+    statistics = init_statistics(FEATURES)
     for batch in batches:
-        statistics = include(statistics, jnp.asarray(batch))
+        statistics = update_statistics(statistics, jnp.asarray(batch))
     return statistics
 
 
@@ -48,7 +54,7 @@ def test_what_was_included_comes_out_with_mean_0_and_variance_1():
 
 def test_without_any_vectors_nothing_changes():
     vector = jnp.array([-3.0, 0.0, 7.5])
-    np.testing.assert_array_equal(normalize(no_statistics(FEATURES), vector), vector)
+    np.testing.assert_array_equal(normalize(init_statistics(FEATURES), vector), vector)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 12.5])
@@ -61,8 +67,8 @@ def test_a_feature_that_never_varied_only_loses_its_mean(value):
 def test_outliers_are_clipped():
     statistics = included([np.random.default_rng(0).normal(size=(500, FEATURES)).astype(np.float32)])
     clipped = normalize(statistics, jnp.array([1e6, -1e6, 0.0]))
-    np.testing.assert_allclose(clipped, [LARGEST, -LARGEST, 0], atol=0.2)
-    assert (np.abs(clipped) <= LARGEST).all()
+    np.testing.assert_allclose(clipped, [MAX_DEVIATIONS, -MAX_DEVIATIONS, 0], atol=0.2)
+    assert (np.abs(clipped) <= MAX_DEVIATIONS).all()
 
 
 def test_any_leading_axes_are_normalized_alike():

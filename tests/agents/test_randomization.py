@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from jaxdodge.agents.randomization import draw_params, most_frames_per_step, randomized_env
-from jaxdodge.agents.train_config import Jitter
+from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.sim.params import GameParams, frame_seconds, game_params
 
 EPISODES = 4000
-EVERYTHING = Jitter(
+EVERYTHING = DomainRandomization(
     frame_time_jitter=0.3,
     frames_per_step_jitter=2,
     response_frame_jitter=1,
@@ -26,9 +26,9 @@ EVERYTHING = Jitter(
 )
 
 
-def drawn(config: GameConfig, jitter: Jitter) -> GameParams:
+def drawn(config: GameConfig, randomization: DomainRandomization) -> GameParams:
     """Of many episodes, as NumPy arrays with a leading axis."""
-    draw = jax.jit(jax.vmap(partial(draw_params, jitter=jitter), in_axes=(0, None)))
+    draw = jax.jit(jax.vmap(partial(draw_params, randomization=randomization), in_axes=(0, None)))
     return jax.device_get(draw(jax.random.split(jax.random.key(0), EPISODES), game_params(config)))
 
 
@@ -45,11 +45,11 @@ def counted(values: np.ndarray) -> dict[int, float]:
     return dict(zip(numbers.tolist(), (counts / EPISODES).tolist(), strict=True))
 
 
-def differing(config: GameConfig, jitter: Jitter) -> set[str]:
+def differing(config: GameConfig, randomization: DomainRandomization) -> set[str]:
     """The parameters that are not the configuration's, bit for bit."""
     names = set()
     expected = jax.tree_util.tree_leaves_with_path(game_params(config))
-    for (path, leaf), got in zip(expected, jax.tree.leaves(drawn(config, jitter)), strict=True):
+    for (path, leaf), got in zip(expected, jax.tree.leaves(drawn(config, randomization)), strict=True):
         assert got.dtype == leaf.dtype
         if (got != np.asarray(leaf)).any():
             names.add(jax.tree_util.keystr(path[:1]).strip("."))
@@ -58,7 +58,7 @@ def differing(config: GameConfig, jitter: Jitter) -> set[str]:
 
 def test_no_jitter_leaves_every_number_as_it_is():
     config = GameConfig(level=2, frames_per_step=7, response_frame=0, fps=7, spawn_angle_degrees=180)
-    assert differing(config, Jitter()) == set()
+    assert differing(config, DomainRandomization()) == set()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_no_jitter_leaves_every_number_as_it_is():
 )
 def test_a_jitter_changes_its_own_number_only(name, changes):
     config = GameConfig(level=2, frames_per_step=7, response_frame=3)
-    alone = dataclasses.replace(Jitter(), **{name: getattr(EVERYTHING, name)})
+    alone = dataclasses.replace(DomainRandomization(), **{name: getattr(EVERYTHING, name)})
     assert differing(config, alone) == changes
     both, single = drawn(config, EVERYTHING), drawn(config, alone)
     for change in changes:
@@ -86,7 +86,7 @@ def test_a_jitter_changes_its_own_number_only(name, changes):
 @pytest.mark.parametrize(("fps", "shortest", "longest"), [(60, 0.7, 1.3), (4, 0.7, 1.0), (1000, 1.0, 1.3)])
 def test_frame_times(fps, shortest, longest):
     config = GameConfig(fps=fps)
-    params = drawn(config, Jitter(frame_time_jitter=0.3))
+    params = drawn(config, DomainRandomization(frame_time_jitter=0.3))
     nanoseconds = params.frame_nanoseconds
     np.testing.assert_array_equal(params.frame_seconds, frame_seconds(nanoseconds))
     share = nanoseconds / config.frame_nanoseconds
@@ -102,7 +102,7 @@ def test_frame_times(fps, shortest, longest):
 @pytest.mark.parametrize("seconds", [1e-9, 0.01, 0.5, 0.9999, 1.0, 2.0, 60.0])
 def test_spawn_intervals(seconds):
     config = GameConfig(projectile_spawn_interval=seconds)
-    interval = drawn(config, Jitter(spawn_interval_jitter=0.9)).spawn_interval
+    interval = drawn(config, DomainRandomization(spawn_interval_jitter=0.9)).spawn_interval
     assert interval.nanoseconds.min() >= 0
     assert interval.nanoseconds.max() < 10**9
     nanoseconds = interval.seconds.astype(np.int64) * 10**9 + interval.nanoseconds
@@ -112,29 +112,35 @@ def test_spawn_intervals(seconds):
 
 
 def test_spawn_angles_end_at_half_a_turn():
-    narrow = drawn(GameConfig(spawn_angle_degrees=30), Jitter(spawn_angle_jitter=0.5)).spawn_angle
+    narrow = drawn(
+        GameConfig(spawn_angle_degrees=30), DomainRandomization(spawn_angle_jitter=0.5)
+    ).spawn_angle
     assert_uniform(np.degrees(narrow), 15 - 1e-4, 45 + 1e-4)
-    wide = drawn(GameConfig(spawn_angle_degrees=180), Jitter(spawn_angle_jitter=0.5)).spawn_angle
+    wide = drawn(GameConfig(spawn_angle_degrees=180), DomainRandomization(spawn_angle_jitter=0.5)).spawn_angle
     assert wide.min() > np.radians(89.9)
     assert wide.max() == game_params(GameConfig(spawn_angle_degrees=180)).spawn_angle
     assert 0.45 < (wide == wide.max()).mean() < 0.55
 
 
 def test_frames_per_step_are_equally_frequent():
-    params = drawn(GameConfig(frames_per_step=7, response_frame=0), Jitter(frames_per_step_jitter=1))
+    params = drawn(
+        GameConfig(frames_per_step=7, response_frame=0), DomainRandomization(frames_per_step_jitter=1)
+    )
     assert counted(params.frames_per_step) == pytest.approx({6: 1 / 3, 7: 1 / 3, 8: 1 / 3}, abs=0.03)
     assert (params.response_frame == 0).all()
 
 
 def test_a_step_has_at_least_one_frame():
-    params = drawn(GameConfig(frames_per_step=1), Jitter(frames_per_step_jitter=2))
+    params = drawn(GameConfig(frames_per_step=1), DomainRandomization(frames_per_step_jitter=2))
     assert counted(params.frames_per_step) == pytest.approx({1: 3 / 5, 2: 1 / 5, 3: 1 / 5}, abs=0.03)
 
 
 def test_a_response_with_the_last_frame_stays_the_last():
-    params = drawn(GameConfig(frames_per_step=4), Jitter(frames_per_step_jitter=3))
+    params = drawn(GameConfig(frames_per_step=4), DomainRandomization(frames_per_step_jitter=3))
     np.testing.assert_array_equal(params.response_frame, params.frames_per_step)
-    params = drawn(GameConfig(frames_per_step=4), Jitter(frames_per_step_jitter=3, response_frame_jitter=1))
+    params = drawn(
+        GameConfig(frames_per_step=4), DomainRandomization(frames_per_step_jitter=3, response_frame_jitter=1)
+    )
     late = counted(params.frames_per_step - params.response_frame)
     assert late == pytest.approx({0: 2 / 3, 1: 1 / 3}, abs=0.03)
 
@@ -144,21 +150,25 @@ def test_a_response_with_the_last_frame_stays_the_last():
     [(0, {0: 2 / 3, 1: 1 / 3}), (2, {1: 1 / 3, 2: 1 / 3, 3: 1 / 3}), (4, {3: 1 / 3, 4: 2 / 3})],
 )
 def test_response_frames(response, expected):
-    params = drawn(GameConfig(frames_per_step=4, response_frame=response), Jitter(response_frame_jitter=1))
+    params = drawn(
+        GameConfig(frames_per_step=4, response_frame=response), DomainRandomization(response_frame_jitter=1)
+    )
     assert (params.frames_per_step == 4).all()
     assert counted(params.response_frame) == pytest.approx(expected, abs=0.03)
 
 
 def test_a_response_is_never_later_than_the_step():
     config = GameConfig(frames_per_step=3, response_frame=2)
-    params = drawn(config, Jitter(frames_per_step_jitter=2, response_frame_jitter=2))
+    params = drawn(config, DomainRandomization(frames_per_step_jitter=2, response_frame_jitter=2))
     assert (params.response_frame <= params.frames_per_step).all()
     assert params.response_frame.min() == 0
     assert params.frames_per_step.max() == 5
 
 
 def test_lengths_of_episodes():
-    steps = drawn(GameConfig(max_episode_steps=1_000_000), Jitter(shortest_episode=0.02)).max_episode_steps
+    steps = drawn(
+        GameConfig(max_episode_steps=1_000_000), DomainRandomization(shortest_episode=0.02)
+    ).max_episode_steps
     assert steps.min() >= 20_000
     assert steps.max() <= 1_000_000
     # So that of the time played, as much goes into each octave of lengths.
@@ -185,8 +195,10 @@ def test_the_environment_has_room_for_every_draw(mode):
         projectile_spawn_interval=0.2,
         thrower_delay_seconds=0.5,
     )
-    jitter = Jitter(spawn_interval_jitter=0.6, spawn_angle_jitter=0.02, frame_time_jitter=0.5)
-    env = randomized_env(config, jitter)
+    randomization = DomainRandomization(
+        spawn_interval_jitter=0.6, spawn_angle_jitter=0.02, frame_time_jitter=0.5
+    )
+    env = randomized_env(config, randomization)
     assert env.config.projectile_slots > config.projectile_slots
     shortest = game_params(config.configure(projectile_spawn_interval=0.08, fps=120))
 
@@ -200,29 +212,31 @@ def test_the_environment_has_room_for_every_draw(mode):
 
     assert jax.jit(partial(dropped, env))(shortest) == (0, 0)
     if mode == "with_thrower":
-        assert jax.jit(partial(dropped, randomized_env(config, Jitter())))(shortest)[1] > 0
+        assert jax.jit(partial(dropped, randomized_env(config, DomainRandomization())))(shortest)[1] > 0
 
 
 def test_without_jitter_the_environment_is_the_configurations():
     config = GameConfig(level=2, projectile_slots=7, frames_per_step=3)
-    assert randomized_env(config, Jitter()).config == config
-    assert most_frames_per_step(config, Jitter(frame_time_jitter=0.5)) is None
-    assert most_frames_per_step(config, Jitter(response_frame_jitter=1)) == 3
-    assert most_frames_per_step(config, Jitter(frames_per_step_jitter=2)) == 5
+    assert randomized_env(config, DomainRandomization()).config == config
+    assert most_frames_per_step(config, DomainRandomization(frame_time_jitter=0.5)) is None
+    assert most_frames_per_step(config, DomainRandomization(response_frame_jitter=1)) == 3
+    assert most_frames_per_step(config, DomainRandomization(frames_per_step_jitter=2)) == 5
     params = randomized_env(config, EVERYTHING).default_params
     assert jax.tree.leaves(params) == jax.tree.leaves(game_params(config))
 
 
 def test_episodes_of_all_kinds_side_by_side():
-    """Draws are valid timings: every arena's steps count, and its longest step fits."""
+    """Draws are valid timings: the steps count, and its longest step fits."""
     config = GameConfig(level=2, frames_per_step=3, response_frame=2, action_space_type="basic_3d")
-    env, arenas = randomized_env(config, EVERYTHING), 64
-    keys = jax.random.split(jax.random.key(3), arenas)
-    params = jax.vmap(partial(draw_params, jitter=EVERYTHING), in_axes=(0, None))(keys, env.default_params)
+    env, num_envs = randomized_env(config, EVERYTHING), 64
+    keys = jax.random.split(jax.random.key(3), num_envs)
+    params = jax.vmap(partial(draw_params, randomization=EVERYTHING), in_axes=(0, None))(
+        keys, env.default_params
+    )
     _, state = jax.vmap(env.reset)(keys, params)
     step = jax.jit(jax.vmap(env.step_env))
     for number in range(1, 4):
-        _, state, _, _, info = step(keys, state, jnp.zeros((arenas, 3)), params)
+        _, state, _, _, info = step(keys, state, jnp.zeros((num_envs, 3)), params)
         queued = params.response_frame == 0
         np.testing.assert_array_equal(info["episode_steps"], number - queued)
 
@@ -240,9 +254,9 @@ def test_episodes_of_all_kinds_side_by_side():
 )
 def test_refused_jitter(field, value):
     with pytest.raises(ConfigError, match=f"^{field}: invalid value .*"):
-        Jitter(**{field: value})
+        DomainRandomization(**{field: value})
 
 
 def test_jitter_of_a_configuration_with_more_fields():
     config = types.SimpleNamespace(seed=0, **dataclasses.asdict(EVERYTHING))
-    assert Jitter.of(config) == EVERYTHING
+    assert DomainRandomization.of(config) == EVERYTHING

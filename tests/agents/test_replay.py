@@ -9,34 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.replay import Row, add, empty_replay, sample
-from jaxdodge.agents.setup import make_sac
 from jaxdodge.agents.train_config import TrainConfig, rows_needed
 from jaxdodge.config import GameConfig
 
-LENGTH, ARENAS, MOST_STEPS = 9, 2, 32
+LENGTH, NUM_ENVS, MOST_STEPS = 9, 2, 32
 # A half, so that discounted sums of whole rewards are exact.
 GAMMA = 0.5
 DRAWS = 1024
 STACK_AND_STEPS = [(1, 1), (1, 3), (2, 2), (3, 1), (3, 3), (4, 2)]
 
 
-def number_of(step, arena):
-    """What says which row it is, as its entry and its action."""
-    return 1.0 + step * ARENAS + arena
+def number_of(step, env):
+    """What says which row it is, as its frame and its action."""
+    return 1.0 + step * NUM_ENVS + env
 
 
 @st.composite
 def rows(draw) -> dict[str, np.ndarray]:
-    """Steps of all arenas [time, arena]: ends of episodes anywhere, but no two in a row."""
-    flags = st.lists(st.booleans(), min_size=MOST_STEPS * ARENAS, max_size=MOST_STEPS * ARENAS)
-    ended, terminated = (np.reshape(draw(flags), (MOST_STEPS, ARENAS)) for _ in range(2))
+    """Steps of all environments [time, env]: ends of episodes anywhere, but no two in a row."""
+    flags = st.lists(st.booleans(), min_size=MOST_STEPS * NUM_ENVS, max_size=MOST_STEPS * NUM_ENVS)
+    ended, terminated = (np.reshape(draw(flags), (MOST_STEPS, NUM_ENVS)) for _ in range(2))
     ended[0] = False
     for step in range(1, MOST_STEPS):
         ended[step] &= ~ended[step - 1]
     # Only an action before an end can terminate; what an end itself says of it means nothing.
     terminated[:-1] &= ended[1:] | ended[:-1]
-    rewards = np.random.default_rng(draw(st.integers(0, 1000))).integers(-9, 10, (MOST_STEPS, ARENAS))
+    rewards = np.random.default_rng(draw(st.integers(0, 1000))).integers(-9, 10, (MOST_STEPS, NUM_ENVS))
     return {"ended": ended, "terminated": terminated, "reward": rewards.astype(np.float32)}
 
 
@@ -48,7 +48,7 @@ def filled(rows: Row, steps: jax.Array) -> Row:
         0,
         steps,
         lambda step, replay: add(replay, jax.tree.map(lambda leaf: leaf[step], rows), step),
-        empty_replay(LENGTH, ARENAS, example),
+        empty_replay(LENGTH, NUM_ENVS, example),
     )
 
 
@@ -59,7 +59,7 @@ def drawn(key: jax.Array, replay: Row, steps: jax.Array, frame_stack: int, n_ste
 
     def columns(stack) -> list[jax.Array]:
         real = jnp.arange(frame_stack) >= frame_stack - 1 - stack.time[:, None]
-        return [jnp.where(real, stack.entries, 0), stack.previous_action]
+        return [jnp.where(real, stack.frames, 0), stack.previous_action]
 
     scalars = [transition.action, transition.reward[:, None], transition.discount[:, None]]
     return [*columns(transition.stack), *scalars, *columns(transition.next_stack)]
@@ -71,29 +71,29 @@ def expected(rows, steps: int, frame_stack: int, n_step: int) -> set[tuple[float
     past = max(frame_stack - 1, 1)
     oldest = 0 if steps <= LENGTH else steps - LENGTH + past
 
-    def columns(arena: int, start: int, now: int) -> list[float]:
-        entries = [
-            number_of(step, arena) if step >= start else 0.0 for step in range(now - frame_stack + 1, now + 1)
+    def columns(env: int, start: int, now: int) -> list[float]:
+        frames = [
+            number_of(step, env) if step >= start else 0.0 for step in range(now - frame_stack + 1, now + 1)
         ]
-        return [*entries, number_of(now - 1, arena) if now > start else 0.0]
+        return [*frames, number_of(now - 1, env) if now > start else 0.0]
 
-    for arena in range(ARENAS):
+    for env in range(NUM_ENVS):
         for step in range(oldest, steps - n_step):
             # The newest waits for a step, unless an end before it leads to it.
             newest = step == steps - n_step - 1
-            if ended[step, arena] or (newest and not (step > oldest and ended[step - 1, arena])):
+            if ended[step, env] or (newest and not (step > oldest and ended[step - 1, env])):
                 continue
-            start = max((end + 1 for end in range(step) if ended[end, arena]), default=0)
-            count = next((n for n in range(1, n_step) if ended[step + n, arena]), n_step)
-            reward = sum(GAMMA**n * rows["reward"][step + n, arena] for n in range(count))
-            discount = 0.0 if rows["terminated"][step + count - 1, arena] else GAMMA**count
+            start = max((end + 1 for end in range(step) if ended[end, env]), default=0)
+            count = next((n for n in range(1, n_step) if ended[step + n, env]), n_step)
+            reward = sum(GAMMA**n * rows["reward"][step + n, env] for n in range(count))
+            discount = 0.0 if rows["terminated"][step + count - 1, env] else GAMMA**count
             found.add(
                 (
-                    *columns(arena, start, step),
-                    number_of(step, arena),
+                    *columns(env, start, step),
+                    number_of(step, env),
                     float(reward),
                     discount,
-                    *columns(arena, start, step + count),
+                    *columns(env, start, step + count),
                 )
             )
     return found
@@ -104,7 +104,7 @@ def test_exactly_the_whole_transitions_of_the_newest_rows_are_drawn(frame_stack,
     @settings(max_examples=25, deadline=None, derandomize=True)
     @given(rows(), st.integers(rows_needed(frame_stack, n_step), MOST_STEPS), st.integers(0, 1000))
     def check(rows, steps, seed):
-        number = number_of(np.arange(MOST_STEPS)[:, None], np.arange(ARENAS)).astype(np.float32)
+        number = number_of(np.arange(MOST_STEPS)[:, None], np.arange(NUM_ENVS)).astype(np.float32)
         replay = filled(Row(number, number[..., None], **rows), steps)
         columns = drawn(jax.random.key(seed), replay, steps, frame_stack, n_step)
         found = {tuple(row.tolist()) for row in np.concatenate(columns, axis=1)}
@@ -116,30 +116,30 @@ def test_exactly_the_whole_transitions_of_the_newest_rows_are_drawn(frame_stack,
 @pytest.mark.parametrize(("frame_stack", "n_step"), STACK_AND_STEPS)
 def test_the_fewest_rows_suffice_also_for_a_full_ring(frame_stack, n_step):
     length = rows_needed(frame_stack, n_step)
-    number = number_of(np.arange(3 * length)[:, None], np.arange(ARENAS)).astype(np.float32)
+    number = number_of(np.arange(3 * length)[:, None], np.arange(NUM_ENVS)).astype(np.float32)
     no = np.zeros_like(number, bool)
     replay = empty_replay(
-        length, ARENAS, Row(0.0 * number[0, 0], number[0, :1], number[0, 0], no[0, 0], no[0, 0])
+        length, NUM_ENVS, Row(0.0 * number[0, 0], number[0, :1], number[0, 0], no[0, 0], no[0, 0])
     )
     for step in range(3 * length):
         replay = add(replay, Row(number[step], number[step, :, None], number[step], no[step], no[step]), step)
         if step + 1 >= length:
-            entries = drawn(jax.random.key(0), replay, step + 1, frame_stack, n_step)
-            steps = (np.concatenate([entries[0], entries[-2]], axis=1) - 1) // ARENAS
+            frames = drawn(jax.random.key(0), replay, step + 1, frame_stack, n_step)
+            steps = (np.concatenate([frames[0], frames[-2]], axis=1) - 1) // NUM_ENVS
             assert steps.max() <= step
             assert steps.min() > step - length or step + 1 == length
 
 
 def test_every_transition_is_as_likely_as_any_other():
     steps, draws = 5 * LENGTH, 20_000
-    number = number_of(np.arange(steps)[:, None], np.arange(ARENAS)).astype(np.float32)
+    number = number_of(np.arange(steps)[:, None], np.arange(NUM_ENVS)).astype(np.float32)
     no = np.zeros_like(number, bool)
     replay = filled(Row(number, number[..., None], number, no, no), steps)
     key = jax.random.key(0)
     transition = sample(key, replay, jnp.int32(steps), draws, frame_stack=1, n_step=1, gamma=GAMMA)
     _, counts = np.unique(transition.reward, return_counts=True)
     # All but the newest row, the oldest, the one that waits and the one after it.
-    assert len(counts) == (LENGTH - 3) * ARENAS
+    assert len(counts) == (LENGTH - 3) * NUM_ENVS
     np.testing.assert_allclose(counts / draws, 1 / len(counts), rtol=0.1)
 
 
@@ -154,7 +154,7 @@ def test_a_million_transitions_of_images_fit_into_100_megabytes():
         image_grayscale=True,
         frame_stack=4,
     )
-    sac = make_sac(game, TrainConfig(buffer_size=1_000_000, num_envs=1000))
-    replay = jax.eval_shape(sac.init, jax.random.key(0), sac.env.default_params).replay
+    trainer = make_trainer(game, TrainConfig(buffer_size=1_000_000, num_envs=1000))
+    replay = jax.eval_shape(trainer.init, jax.random.key(0), trainer.env.default_params).replay
     assert replay.reward.shape == (1000, 1000)
     assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay)) <= 100e6

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.epoch import SAC, TrainState
+from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.train_config import TrainConfig
-from jaxdodge.agents.views import View
+from jaxdodge.agents.trainer import Trainer, TrainingState
 
 GAMMA = 0.5
 
@@ -126,66 +126,69 @@ CONFIG = TrainConfig(
 STEPS = 150
 
 
-def bare(observation: Any) -> Any:
-    return observation
+def make_probe_trainer(config: TrainConfig, seeds: int | None = None) -> Trainer:
+    observer = Observer(PROBE, features=lambda observation: observation)
+    return Trainer(Observers(observer, observer), config, seeds=seeds)
 
 
 @functools.cache
-def algorithm(**options: Any) -> SAC:
+def shared_trainer(**options: Any) -> Trainer:
     """One for all probes, so that it is compiled once."""
-    return SAC(View(PROBE, bare), dataclasses.replace(CONFIG, **options))
+    return make_probe_trainer(dataclasses.replace(CONFIG, **options))
 
 
-def trained(sac: SAC, name: str, epochs: int = 1, seed: int = 0) -> tuple[TrainState, Any]:
+def trained(trainer: Trainer, name: str, epochs: int = 1, seed: int = 0) -> tuple[TrainingState, Any]:
     """After some epochs of STEPS steps; and the last metrics."""
     params = jnp.int32(NAMES.index(name))
-    state = sac.init(jax.random.key(seed), params)
+    state = trainer.init(jax.random.key(seed), params)
     for epoch in range(epochs):
-        state, metrics = sac.epoch(state, params, jnp.int32(epoch * STEPS), steps=STEPS)
+        state, metrics = trainer.epoch(state, params, jnp.int32(epoch * STEPS), steps=STEPS)
     return state, metrics
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("name", PROBES)
 def test_critics_find_the_known_values(name, n_step):
-    sac = algorithm(n_step=n_step)
-    state, _ = trained(sac, name, epochs=2)
+    trainer = shared_trainer(n_step=n_step)
+    state, _ = trained(trainer, name, epochs=2)
     observations = jnp.array([[observation] for observation in PROBES[name][2]])
-    actions = sac.policy(state.learner.average_policy, observations)
-    values = sac.updates.critics.apply(state.learner.critics, observations, actions).mean(axis=0)
+    actions = trainer.policy(state.learner.ema_policy, observations)
+    values = trainer.agent.networks.critics.apply(state.learner.critic_params, observations, actions).mean(
+        axis=0
+    )
     np.testing.assert_allclose(values, list(PROBES[name][2].values()), atol=0.06)
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_actor_finds_the_best_action(n_step):
-    sac = algorithm(n_step=n_step)
-    state, _ = trained(sac, "quadratic", epochs=2)
-    actions = sac.policy(state.learner.average_policy, jnp.array([[-1.0], [1.0]]))
+    trainer = shared_trainer(n_step=n_step)
+    state, _ = trained(trainer, "quadratic", epochs=2)
+    actions = trainer.policy(state.learner.ema_policy, jnp.array([[-1.0], [1.0]]))
     np.testing.assert_allclose(actions, [[-0.5], [0.5]], atol=0.1)
 
 
-def test_a_fixed_temperature_is_the_same_after_a_run():
-    state, metrics = trained(algorithm(n_step=1), "quadratic")
-    assert float(jnp.exp(state.learner.log_temperature)) == pytest.approx(1e-4)
+def test_a_fixed_alpha_is_the_same_after_a_run():
+    state, metrics = trained(shared_trainer(n_step=1), "quadratic")
+    assert float(jnp.exp(state.learner.log_alpha)) == pytest.approx(1e-4)
     np.testing.assert_allclose(metrics.learned["temperature"][metrics.learning], 1e-4, rtol=1e-5)
 
 
-def test_a_learned_temperature_brings_the_entropy_to_its_target():
-    sac = algorithm(ent_coef="auto_0.1", target_entropy=-0.5, learning_rate_schedule="constant")
-    state, metrics = trained(sac, "quadratic", epochs=3)
+def test_a_learned_alpha_brings_the_entropy_to_its_target():
+    trainer = shared_trainer(ent_coef="auto_0.1", target_entropy=-0.5, learning_rate_schedule="constant")
+    state, metrics = trained(trainer, "quadratic", epochs=3)
     assert metrics.learned["entropy"][-50:].mean() == pytest.approx(-0.5, abs=0.15)
-    assert 0 < float(jnp.exp(state.learner.log_temperature)) < 10
+    assert 0 < float(jnp.exp(state.learner.log_alpha)) < 10
 
 
 def test_updates_come_after_enough_steps_and_then_every_so_often():
-    sac = algorithm(train_freq=3, gradient_steps=4, normalize_observations=True)
-    state, metrics = trained(sac, "reward that depends on the observation")
+    trainer = shared_trainer(train_freq=3, gradient_steps=4, normalize_observations=True)
+    state, metrics = trained(trainer, "reward that depends on the observation")
     done = np.arange(1, STEPS + 1)
     expected = (done * CONFIG.num_envs >= CONFIG.learning_starts) & (done % 3 == 0)
     np.testing.assert_array_equal(metrics.learning, expected)
     assert int(state.learner.updates) == 4 * expected.sum()
     # The policy's updates are half as many, and its metrics are means over those.
-    assert int(state.learner.actor_optimizer[0].count) == 2 * expected.sum()
+    assert int(state.learner.actor_opt_state[0].count) == 2 * expected.sum()
     np.testing.assert_allclose(metrics.learned["temperature"][expected], 1e-4, rtol=1e-5)
     assert all((values[~expected] == 0).all() for values in metrics.learned.values())
     assert all(np.isfinite(values).all() for values in metrics.learned.values())
@@ -196,9 +199,9 @@ def test_updates_come_after_enough_steps_and_then_every_so_often():
 
 
 def test_normalized_observations_are_all_counted():
-    sac = algorithm(train_freq=3, gradient_steps=4, normalize_observations=True)
-    state, _ = trained(sac, "reward in every of five steps")
-    seen = np.asarray(state.replay.entry["actor"][:STEPS])
+    trainer = shared_trainer(train_freq=3, gradient_steps=4, normalize_observations=True)
+    state, _ = trained(trainer, "reward in every of five steps")
+    seen = np.asarray(state.replay.frame["actor"][:STEPS])
     statistics = state.learner.policy.statistics
     assert int(statistics.count) == seen[..., 0].size
     np.testing.assert_allclose(statistics.mean, [seen.mean()], atol=1e-5)
@@ -206,40 +209,41 @@ def test_normalized_observations_are_all_counted():
 
 
 def test_the_next_episode_begins_one_step_after_an_end():
-    state, _ = trained(algorithm(n_step=1), "reward in every of five steps")
+    state, _ = trained(shared_trainer(n_step=1), "reward in every of five steps")
     rows = jax.tree.map(lambda leaf: np.asarray(leaf[:STEPS]), state.replay)
     # Five steps and the end's own row.
     assert (rows.ended == (np.arange(STEPS) % 6 == 5)[:, None]).all()
     played = np.arange(STEPS) % 6
-    np.testing.assert_array_equal(rows.entry["actor"][..., 0], np.repeat(1 - 0.5 * played, 8).reshape(-1, 8))
+    np.testing.assert_array_equal(rows.frame["actor"][..., 0], np.repeat(1 - 0.5 * played, 8).reshape(-1, 8))
     assert (rows.terminated[played == 4]).all()
     assert not rows.terminated[played < 4].any()
 
 
 @pytest.mark.parametrize("name", ["nan", "inf"])
 def test_a_reward_that_is_not_finite_shows_in_the_metrics(name):
-    _, metrics = trained(algorithm(n_step=1), name)
+    _, metrics = trained(shared_trainer(n_step=1), name)
     assert not np.isfinite(metrics.learned["critics_loss"][metrics.learning]).any()
     # Every other step is the end's own.
     assert not np.isfinite(metrics.collected["reward"][::2]).any()
-    _, good = trained(algorithm(n_step=1), "constant reward")
+    _, good = trained(shared_trainer(n_step=1), "constant reward")
     assert np.isfinite(good.learned["critics_loss"]).all()
 
 
 def test_an_epoch_is_compiled_once_and_its_seed_decides_every_bit():
-    sac = algorithm(n_step=1)
-    states = [trained(sac, "quadratic", epochs=3, seed=seed)[0] for seed in (5, 5, 6)]
-    assert sac.epoch._cache_size() == 1
+    trainer = shared_trainer(n_step=1)
+    states = [trained(trainer, "quadratic", epochs=3, seed=seed)[0] for seed in (5, 5, 6)]
+    assert trainer.epoch._cache_size() == 1
     first, again, other = (jax.tree.map(np.asarray, state.learner) for state in states)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (
-        first.critics["params"]["Dense_0"]["kernel"] != other.critics["params"]["Dense_0"]["kernel"]
+        first.critic_params["params"]["Dense_0"]["kernel"]
+        != other.critic_params["params"]["Dense_0"]["kernel"]
     ).any()
 
 
 def test_seeds_run_side_by_side_as_each_would_alone():
     config = dataclasses.replace(CONFIG, gradient_steps=1, policy_delay=1)
-    together, alone = SAC(View(PROBE, bare), config, seeds=2), SAC(View(PROBE, bare), config)
+    together, alone = make_probe_trainer(config, seeds=2), make_probe_trainer(config)
     params = jnp.int32(NAMES.index("quadratic"))
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
     steps = CONFIG.learning_starts // CONFIG.num_envs

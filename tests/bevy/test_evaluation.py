@@ -10,7 +10,7 @@ import pytest
 from served import running
 
 from jaxdodge import evaluate
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
@@ -35,7 +35,7 @@ TRAIN = TrainConfig(net_arch=(8,))
 def run(tmp_path_factory) -> Path:
     """A run whose policy was never trained, and hardly moves."""
     made = Run.create(tmp_path_factory.mktemp("results"), "run", GAME, TRAIN)
-    shapes = make_sac(GAME, TRAIN).policy_shapes()
+    shapes = make_trainer(GAME, TRAIN).policy_shapes()
     made.save_policy("best", jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
     return made.folder
 

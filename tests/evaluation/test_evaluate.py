@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxdodge import evaluate
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
@@ -29,7 +29,7 @@ TRAIN = TrainConfig(net_arch=(8,))
 
 def _random_policy(seed: int):
     generator = np.random.default_rng(seed)
-    shapes = make_sac(GAME, TRAIN).policy_shapes()
+    shapes = make_trainer(GAME, TRAIN).policy_shapes()
     return jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(leaf.dtype), shapes)
 
 
@@ -82,10 +82,12 @@ def test_a_run_is_played_and_written(seeds, tmp_path, capsys):
 
 
 def test_drawn_actions_repeat_with_the_key_and_differ_from_the_mean():
-    sac = make_sac(GAME, TRAIN)
-    rest = _random_policy(0), sac.env.default_params, jax.random.key(0), 8
-    first, again = (evaluation.evaluate(sac.env, sac.sampled_policy, *rest, sampled=True) for _ in range(2))
-    mean = evaluation.evaluate(sac.env, sac.policy, *rest)
+    trainer = make_trainer(GAME, TRAIN)
+    rest = _random_policy(0), trainer.env.default_params, jax.random.key(0), 8
+    first, again = (
+        evaluation.evaluate(trainer.env, trainer.sampled_policy, *rest, sampled=True) for _ in range(2)
+    )
+    mean = evaluation.evaluate(trainer.env, trainer.policy, *rest)
     np.testing.assert_array_equal(first.returns, again.returns)
     assert (np.asarray(first.returns) != np.asarray(mean.returns)).any()
 

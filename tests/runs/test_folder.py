@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -42,7 +42,7 @@ def test_of_several_seeds_each_has_a_run_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_policy_comes_back_bit_for_bit(run, normalized):
-    shapes = make_sac(GAME, dataclasses.replace(TRAIN, normalize_observations=normalized)).policy_shapes()
+    shapes = make_trainer(GAME, dataclasses.replace(TRAIN, normalize_observations=normalized)).policy_shapes()
     policy = random_policy(shapes)
     run.save_policy("best", policy)
     jax.tree.map(np.testing.assert_array_equal, run.load_policy("best", shapes), policy)
@@ -50,7 +50,7 @@ def test_a_policy_comes_back_bit_for_bit(run, normalized):
 
 
 def test_damaged_and_foreign_policies_are_refused(run):
-    shapes = make_sac(GAME, TRAIN).policy_shapes()
+    shapes = make_trainer(GAME, TRAIN).policy_shapes()
     with pytest.raises(ConfigError, match="no such file"):
         run.load_policy("final", shapes)
     run.save_policy("final", random_policy(shapes))
@@ -59,7 +59,7 @@ def test_damaged_and_foreign_policies_are_refused(run):
     with pytest.raises(ConfigError, match="damaged"):
         run.load_policy("final", shapes)
     run.save_policy("final", random_policy(shapes))
-    other = make_sac(GAME, TrainConfig(net_arch=(8, 10))).policy_shapes()
+    other = make_trainer(GAME, TrainConfig(net_arch=(8, 10))).policy_shapes()
     with pytest.raises(ConfigError, match="networks are not those"):
         run.load_policy("final", other)
 

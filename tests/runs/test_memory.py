@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from jaxdodge.agents.epoch import TrainState
 from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.agents.trainer import TrainingState
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs import memory
@@ -40,14 +40,14 @@ def machine(monkeypatch):
     monkeypatch.setattr(memory, "LIMITS", ())
 
 
-def state() -> TrainState:
+def state() -> TrainingState:
     """The shapes of one with 30 MB of replay, and 4 MB besides; a key takes 8 bytes."""
     return jax.eval_shape(
-        lambda: TrainState(
+        lambda: TrainingState(
             learner=jnp.zeros(500_000, jnp.float32),
             replay={"image": jnp.zeros(10 * MB, jnp.uint8), "reward": jnp.zeros((100, 50_000))},
             env_state=jnp.zeros(999_994, jnp.int16),
-            params=None,
+            env_params=None,
             ended=jnp.zeros(4, bool),
             key=jax.random.key(0),
         )

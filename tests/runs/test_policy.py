@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdodge.agents.setup import make_sac
+from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -32,7 +32,7 @@ def random_run(folder, game: GameConfig) -> Run:
     """A run whose policy was never trained."""
     run = Run.create(folder, "run", game, TRAIN)
     generator = np.random.default_rng(0)
-    shapes = make_sac(game, TRAIN).policy_shapes()
+    shapes = make_trainer(game, TRAIN).policy_shapes()
     weights = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(leaf.dtype), shapes)
     run.save_policy("best", weights)
     return run
@@ -42,9 +42,9 @@ def random_run(folder, game: GameConfig) -> Run:
 def test_a_trained_policy_sees_what_it_saw_in_training(fields, tmp_path):
     game = GameConfig(**{"level": 2, "action_space_type": "basic_3d"} | fields)
     run = random_run(tmp_path, game)
-    sac = make_sac(game, TRAIN)
-    weights = run.load_policy("best", sac.policy_shapes())
-    expected = jax.jit(sac.policy)
+    trainer = make_trainer(game, TRAIN)
+    weights = run.load_policy("best", trainer.policy_shapes())
+    expected = jax.jit(trainer.policy)
     policy = TrainedPolicy(run)
     generator = np.random.default_rng(1)
     space = published_space(game)

@@ -159,13 +159,9 @@ def test_a_policy_that_is_not_finite_stops_the_run_though_no_loss_tells(command,
     compilation = diverged.seconds
     diverged.start()
     learner = diverged.state.learner
-    learner = learner.replace(
-        average_policy=jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), learner.policy)
-    )
+    learner = learner.replace(ema_policy=jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), learner.policy))
     diverged.state = diverged.state.replace(learner=learner)
-    expected = (
-        "average_policy is not finite from environment step 512 on; last good checkpoint: none was saved"
-    )
+    expected = "ema_policy is not finite from environment step 512 on; last good checkpoint: none was saved"
     with pytest.raises(DivergedError, match=expected):
         diverged.learn(run, lambda: None)
     assert diverged.checkpoints.steps() == []
