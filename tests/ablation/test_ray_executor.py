@@ -78,7 +78,7 @@ def test_events_equal_those_of_local_tasks_and_lost_tasks_are_retried(tmp_path):
     (killed,) = [each for each in reported if each[0] == 6 and each[1] != "started"]
     assert killed[1] == "failed"
     assert killed[2].startswith(f"lost {RETRIES + 1} times: WorkerCrashedError: ")
-    assert [kind for task, kind, _ in reported if task == 7] == ["started", "done", "result"]
+    assert [kind for task, kind, _ in reported if task == 7] == ["done", "result", "started"]
     counts = {name: times(tmp_path / "ray", name) for name in (*names, "killed", "killed once")}
     assert counts == dict.fromkeys(names, 1) | {"killed": RETRIES + 1, "killed once": 2}
 
@@ -97,8 +97,8 @@ def test_an_interruption_ends_all_tasks(tmp_path):
     for each in run_on_ray(tasks(tmp_path, "waits", "waits too", "never"), interrupted, "local", job=by_name):
         found.append((each.task, each.kind, each.content))
     assert sorted(found) == [
-        *((0, "started", None), (0, "progress", {"done": 0.5})),
-        *((1, "started", None), (1, "progress", {"done": 0.5})),
+        *((0, "progress", {"done": 0.5}), (0, "started", None)),
+        *((1, "progress", {"done": 0.5}), (1, "started", None)),
     ]
     assert not times(tmp_path, "never")
 
