@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # For every single wait.
-SECONDS = 300
+SECONDS = 600
 
 
 def environment(folder: Path) -> Path:

@@ -94,15 +94,13 @@ def test_checks_of_a_recording_and_a_session(installed):
     folder = installed(
         "python", "-c", "from jaxdodge import resources; print(resources.recordings())"
     ).strip()
-    files = [Path(folder, f"{name}.npz") for name in ("level1_still", "api_grpc60_fast")]
-    output = installed("jaxdodge", "parity", "check", *files)
-    assert "1 of 1 equal" in output
-    assert "1 of 1 sessions agree" in output
-    assert "frames per step" in installed("jaxdodge", "parity", "timing", files[1])
+    assert "1 of 1 equal" in installed("jaxdodge", "parity", "check", Path(folder, "level1_still.npz"))
+    assert "frames per step" in installed("jaxdodge", "parity", "timing", Path(folder, "api_grpc60_fast.npz"))
 
 
 def test_a_study(installed):
-    study = {"question": "Does it run?", "base": TINY, "factors": {"gamma": [0.9]}, "seeds": 1}
+    base = {name: value for name, value in TINY.items() if name != "total_timesteps"}
+    study = {"question": "Does it run?", "base": base, "factors": {"gamma": [0.9]}, "seeds": 1}
     study |= {"budget": {"updates": 64}, "evaluate": {"episodes": 4}}
     (installed.work / "study.yaml").write_text(yaml.safe_dump(study))
     assert "report: " in installed("jaxdodge", "ablate", "study.yaml")
