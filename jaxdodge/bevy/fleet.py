@@ -152,7 +152,7 @@ class Fleet(VectorEnv):
         """Ids of the started servers that run, by number; each is also the id of its process group."""
         return self._pool.process_ids()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Begin an episode on every server, also on those being restarted; returns observations and info.
 
         Args:
@@ -174,7 +174,7 @@ class Fleet(VectorEnv):
             info["restarted"][:] = False
         return self._history.observations(), info
 
-    def step(self, actions: Any):
+    def step(self, actions: Any) -> Any:
         """Step every available server; returns observations, rewards, terminations, truncations, info.
 
         Raises:

@@ -116,12 +116,12 @@ def _single_function(function: Any, inputs: Packing) -> Any:
     thread, which takes longer than running them.
     """
 
-    def looped(carry, *vectors):
+    def looped(carry: Any, *vectors: jax.Array) -> Any:
         result = jax.eval_shape(function, carry, *vectors)[1]
         # Always 1, but the compiler cannot know that.
         turns = (inputs.unpack(vectors[0])["number"] >= 0).astype(jnp.int32)
 
-        def turn(_, state):
+        def turn(_: Any, state: Any) -> Any:
             carry, _, *vectors = state
             # Loop-invariant inputs would be hoisted out of the loop, hence the + 1.
             return *function(carry, *vectors), *(vector + 1 for vector in vectors)
@@ -199,7 +199,7 @@ class RealtimeGame:
         self.frame = _single_function(self._frame, self.inputs)
         self.frame(self.vectors.start(GameConfig()), np.zeros(self.inputs.size, np.int32))
 
-    def _frame(self, carry, inputs):
+    def _frame(self, carry: Any, inputs: Any) -> Any:
         fields = self.inputs.unpack(inputs)
         commands = tuple(_command(row, with_move=True) for row in fields["commands"])
         draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
@@ -236,7 +236,7 @@ class LockstepGame:
         start = self.vectors.start(GameConfig())
         self.command(self.step(start, idle)[0], idle, np.zeros(COMMAND.size, np.int32))
 
-    def _step(self, carry, inputs):
+    def _step(self, carry: Any, inputs: jax.Array) -> Any:
         game, _ = self.vectors.carry.unpack(carry)
         fields = STEP.unpack(inputs)
         throws, _ = self._timing.throws(_key(fields["seed"], fields["number"]), game.params)
@@ -244,7 +244,7 @@ class LockstepGame:
             self._timing.advance(game, throws, fields["last_move"], fields["move"], fields["fresh"])
         )
 
-    def _command(self, carry, inputs, vector):
+    def _command(self, carry: Any, inputs: jax.Array, vector: jax.Array) -> Any:
         game, _ = self.vectors.carry.unpack(carry)
         fields, command = STEP.unpack(inputs), _command(vector, with_move=False)
         draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
@@ -252,7 +252,7 @@ class LockstepGame:
         throw = spawn_position(draw, command.params)
         return self._packed(frame(game, frame_inputs(throw, command.params, command), with_thrower=True))
 
-    def _packed(self, game: State):
+    def _packed(self, game: State) -> tuple[jax.Array, jax.Array]:
         published = publish(game)
         return self.vectors.carry.pack((game, published)), self.vectors.result.pack(
             (published, _counts(game))

@@ -1,5 +1,6 @@
 """Lockstep: time advances only in a request, as in a step of the simulator's environment."""
 
+import jax
 import numpy as np
 
 from jaxdodge.config import GameConfig
@@ -64,7 +65,7 @@ class LockstepEnv(ServedEnv):
         moves = {"last_move": last_move, "move": move, "fresh": fresh}
         return STEP.pack_numpy({"seed": self.seed, "number": self.requests, **moves})
 
-    def _published(self, result, frames: int, resets: int) -> Publication:
+    def _published(self, result: jax.Array, frames: int, resets: int) -> Publication:
         publication = Publication(self.frames + frames, self.config, np.asarray(result), self._slots)
         self._count(publication, frames, resets)
         self._last = publication

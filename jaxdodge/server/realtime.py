@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.server.game import COMMANDS_PER_FRAME, Slots, command, realtime_game, vectors
+from jaxdodge.server.game import COMMANDS_PER_FRAME, RealtimeGame, Slots, command, realtime_game, vectors
 from jaxdodge.server.served_env import Publication, ServedEnv, Transport
 from jaxdodge.sim.order import SIMULATOR as SIMULATOR_ORDER
 from jaxdodge.sim.order import as_indices, checked_order, draw_order
@@ -164,7 +164,7 @@ class RealtimeEnv(ServedEnv):
         if self._waiting:
             self._loop.call_soon_threadsafe(self._wake, publication)
 
-    def _compile(self, slots: Slots):
+    def _compile(self, slots: Slots) -> RealtimeGame:
         return realtime_game(slots)
 
 
