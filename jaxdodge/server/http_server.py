@@ -28,6 +28,8 @@ BODY_SECONDS = 10.0
 """Time limit for a client to send the head of a request, and for its body."""
 IDLE_SECONDS = 600
 """How long a connection without requests is kept."""
+LARGEST_HEAD = 2**16
+"""Limit for a request's head, and for its trailers, bytes; one read from the socket can exceed it."""
 METHODS = {
     "reset": "POST",
     "step": "POST",
@@ -183,8 +185,10 @@ class _Gathered:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a time limit for the head of a request, and JSON errors for malformed HTTP."""
+    """uvicorn's protocol, with limits on the head of a request, and JSON errors for malformed HTTP."""
 
+    _head_bytes = 0
+    """Bytes since the last part of a body, or since a head or message was complete."""
     _head_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -195,21 +199,37 @@ class Protocol(HttpToolsProtocol):
         self._cancel_head_timeout()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > LARGEST_HEAD and not self.transport.is_closing():
+            self._send_error("431 Request Header Fields Too Large", f"head: more than {LARGEST_HEAD} bytes")
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._cancel_head_timeout()
         self._head_timeout = self.loop.call_later(BODY_SECONDS, self.transport.close)
 
     def on_headers_complete(self) -> None:
+        self._head_bytes = 0
         self._cancel_head_timeout()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        text = orjson.dumps({"error": msg})
-        head = (
-            f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
-        )
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + text)
+        self._send_error("400 Bad Request", msg)
+
+    def _send_error(self, status: str, text: str) -> None:
+        content = orjson.dumps({"error": text})
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + content)
         self.transport.close()
 
     def _cancel_head_timeout(self) -> None:

@@ -1,0 +1,67 @@
+"""Clients that try to exhaust or to break a server."""
+
+import json
+import socket
+import time
+
+import pytest
+import requests
+from served import SECONDS
+
+STILL = {"action": [0.0] * 5}
+HEAD = b"POST /reset HTTP/1.1\r\nHost: a\r\n"
+ENDLESS = {
+    "one header": HEAD + b"A: ",
+    "URL": b"POST /",
+    "trailers": HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: ",
+}
+
+
+@pytest.fixture
+def fresh(lockstep):
+    assert requests.post(f"{lockstep.http}/set_level", json={"level": 1}, timeout=SECONDS).ok
+    return lockstep
+
+
+def connected(server) -> socket.socket:
+    host, port = server.http.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=SECONDS)
+
+
+def sent(connection: socket.socket, data: bytes, most: int) -> int:
+    """Bytes that the other side takes before it closes the connection."""
+    count = 0
+    try:
+        while count < most:
+            count += connection.send(data)
+    except OSError:
+        pass
+    return count
+
+
+@pytest.mark.parametrize("start", ENDLESS.values(), ids=ENDLESS)
+def test_the_head_of_a_request_is_limited(fresh, start):
+    with connected(fresh) as connection:
+        connection.sendall(start)
+        # The part of a read that follows a complete head does not count.
+        time.sleep(0.3)
+        connection.sendall(b"a" * 80_000)
+        response = connection.makefile("rb").read()
+    assert b"HTTP/1.1 431 " in response
+    assert json.loads(response.split(b"\r\n\r\n")[-1]) == {"error": "head: more than 65536 bytes"}
+    with connected(fresh) as connection:
+        connection.sendall(start)
+        # Kernel buffers take a few megabytes.
+        assert sent(connection, b"a" * 2**16, 100 * 2**20) < 50 * 2**20
+    assert requests.post(f"{fresh.http}/step", json=STILL, timeout=SECONDS).ok
+    assert "Traceback" not in fresh.errors
+
+
+def test_requests_of_the_usual_size_are_not_affected(fresh):
+    """Also many of them over one connection, whose bytes together exceed the limit."""
+    with requests.Session() as session:
+        for _ in range(20):
+            headers = {"A": "a" * 8_000}
+            assert session.post(f"{fresh.http}/step", json=STILL, headers=headers, timeout=SECONDS).ok
+        body = json.dumps(STILL | {"more": "a" * 500_000})
+        assert session.post(f"{fresh.http}/step", data=body, timeout=SECONDS).ok
