@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import collections
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -26,8 +28,12 @@ from jaxdodge.server.service import Service
 
 BODY_SECONDS = 10.0
 """Time limit for a client to send the head of a request, and for its body."""
+MOST_TRACEBACKS = 5
+"""Tracebacks on standard error per minute."""
 IDLE_SECONDS = 600
 """How long a connection without requests is kept."""
+DEEPEST = 16
+"""Levels of nesting in a JSON body; valid ones have two."""
 LARGEST_HEAD = 2**16
 """Limit for a request's head, and for its trailers, bytes; one read from the socket can exceed it."""
 METHODS = {
@@ -59,7 +65,19 @@ def _object(body: bytes) -> dict[str, Any]:
         raise RequestError(f"body: not JSON ({error}); expected a JSON object") from None
     if not isinstance(content, dict):
         raise RequestError(f"body: invalid value a JSON {type(content).__name__}; expected a JSON object")
-    return content
+    # Python cannot print, and so not report, a value that is nested hundreds of levels deep.
+    level: list[Any] = [content]
+    for _ in range(DEEPEST):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return content
+    raise RequestError(f"body: nested deeper than {DEEPEST} levels; expected a JSON object")
+
+
+def _children(value: Any) -> list[Any]:
+    """The objects and lists in an object or list."""
+    values = value.values() if isinstance(value, dict) else value
+    return [child for child in values if isinstance(child, (dict, list))]
 
 
 async def _body(request: Request) -> bytes:
@@ -238,6 +256,22 @@ class Protocol(HttpToolsProtocol):
             self._head_timeout = None
 
 
+class TracebackLimit(logging.Filter):
+    """Lets at most MOST_TRACEBACKS log records with a traceback pass within a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: collections.deque[float] = collections.deque(maxlen=MOST_TRACEBACKS)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.exc_info:
+            return True
+        if len(self._times) == MOST_TRACEBACKS and record.created - self._times[0] < 60:
+            return False
+        self._times.append(record.created)
+        return True
+
+
 class HttpServer(uvicorn.Server):
     """All HTTP sockets of a process.
 
@@ -251,6 +285,7 @@ class HttpServer(uvicorn.Server):
         async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
             await by_port[scope["server"][1]](scope, receive, send)
 
+        logging.getLogger("uvicorn.error").addFilter(TracebackLimit())
         super().__init__(
             uvicorn.Config(
                 dispatch,

@@ -2,20 +2,31 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from jaxdodge.files import error_line
 from jaxdodge.server.served_env import Publication
 
 
 class ResponseLog:
-    """Appends to a file, one write per line, so that processes can share it. Raises OSError."""
+    """Appends to a file, one write per line, so that processes can share it.
+
+    Raises:
+        OSError: the file cannot be opened. If writing fails later, one line on standard error says so: a
+            request that has been applied must still get its response.
+    """
 
     def __init__(self, path: Path):
         self._file = path.open("ab", buffering=0)
+        self._path = path
+        self._cut = False
+        """Whether the last line was not written completely."""
+        self._failed = False
 
     def write(
         self, env: int, request: int, kind: str, action: np.ndarray | None, publication: Publication
@@ -45,7 +56,22 @@ class ResponseLog:
             "frame": publication.frame,
             "process": os.getpid(),
         }
-        self._file.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
+        line = orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+        if self._cut:
+            line = b"\n" + line
+        written = 0
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            if not self._failed:
+                print(
+                    f"{self._path}: responses are not logged ({error_line(error)})",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            self._failed = True
+        # A full disk can take a part of a line.
+        self._cut = written < len(line) if written else self._cut
 
     def close(self) -> None:
         """Close the file."""

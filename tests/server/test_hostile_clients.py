@@ -1,12 +1,16 @@
 """Clients that try to exhaust or to break a server."""
 
 import json
+import logging
 import socket
+import sys
 import time
 
 import pytest
 import requests
 from served import SECONDS
+
+from jaxdodge.server.http_server import MOST_TRACEBACKS, TracebackLimit
 
 STILL = {"action": [0.0] * 5}
 HEAD = b"POST /reset HTTP/1.1\r\nHost: a\r\n"
@@ -65,3 +69,43 @@ def test_requests_of_the_usual_size_are_not_affected(fresh):
             assert session.post(f"{fresh.http}/step", json=STILL, headers=headers, timeout=SECONDS).ok
         body = json.dumps(STILL | {"more": "a" * 500_000})
         assert session.post(f"{fresh.http}/step", data=body, timeout=SECONDS).ok
+
+
+@pytest.mark.parametrize("depth", [17, 400, 1_020])
+@pytest.mark.parametrize(
+    ("route", "field"), [("step", "action"), ("configure", "level"), ("set_level", "level")]
+)
+def test_deeply_nested_values_are_refused(fresh, route, field, depth):
+    """Also those that the JSON parser accepts, but Python cannot print."""
+    for value in ("[" * depth + "]" * depth, '{"a":' * depth + "0" + "}" * depth):
+        body = f'{{"{field}": {value}}}'
+        response = requests.post(f"{fresh.http}/{route}", data=body, timeout=SECONDS)
+        assert response.status_code == 400
+        assert response.json()["error"].startswith("body: ")
+    assert "Traceback" not in fresh.errors
+
+
+def test_tracebacks_are_limited():
+    logger = logging.getLogger("test_tracebacks_are_limited")
+    limit = TracebackLimit()
+
+    def passes(error, created=0.0):
+        record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "text", (), error)
+        record.created = created
+        return limit.filter(record)
+
+    try:
+        raise ValueError
+    except ValueError:
+        error = sys.exc_info()
+    assert [passes(error) for _ in range(MOST_TRACEBACKS + 2)] == [True] * MOST_TRACEBACKS + [False] * 2
+    assert passes(None)
+    assert passes(error, created=61.0)
+
+
+def test_a_log_on_a_full_disk_does_not_fail_a_request(serve):
+    server = serve("--http", "--port", 0, "--mode", "lockstep", "--log", "/dev/full")
+    for number in range(3):
+        response = requests.post(f"{server.http}/step", json=STILL, timeout=SECONDS)
+        assert response.json()["info"]["episode_steps"] == number + 1
+    assert server.errors == "/dev/full: responses are not logged (No space left on device)\n"
