@@ -100,9 +100,9 @@ async def _serve_grpc(
         text = address_text(addresses.grpc[number])
         addresses.grpc[number].close()
         names[f"grpc://{text}"] = text
-    if addresses.paths:
-        path = addresses.paths[number].absolute()
-        names[f"unix://{path}"] = f"unix:{path}"
+    if addresses.unix:
+        unix = addresses.unix[number]
+        names[f"unix://{unix.path}"] = f"unix:{unix.private}"
     if names:
         server = grpc_server(service)
         for url, name in names.items():
@@ -110,6 +110,8 @@ async def _serve_grpc(
                 server.add_insecure_port(name)
             except RuntimeError:
                 raise ConfigError(f"{url}: invalid value; cannot listen on it") from None
+        if addresses.unix:
+            addresses.unix[number].publish()
         await server.start()
         stack.push_async_callback(server.stop, None)
     return [f"arena {number}: {url}" for url in names]

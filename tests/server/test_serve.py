@@ -6,6 +6,9 @@ import json
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 import requests
@@ -54,6 +57,52 @@ def test_a_port_that_is_taken_is_refused(refused, option, flags):
         port = taken.getsockname()[1]
         line = refused(*flags, f"--{option.replace('_', '-')}", port)
     assert line == f"{option}: invalid value {port} on 127.0.0.1; Address already in use\n"
+
+
+def test_two_options_cannot_have_the_same_port(refused):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = refused("--http", "--port", port, "--metrics-port", port)
+    assert line == f"metrics_port: invalid value {port} on 127.0.0.1; Address already in use\n"
+
+
+@pytest.mark.parametrize("kind", ["port", "socket"])
+def test_of_two_servers_started_at_once_only_one_listens(tmp_path, kind):
+    """The other one ends at once, while the first one still compiles."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = {"port": ["--http", "--port", f"{port}"], "socket": ["--socket-path", f"{tmp_path}/game.sock"]}
+    command = [sys.executable, "-m", "jaxdodge.serve", "--mode", "lockstep", *flags[kind]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    servers = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    try:
+        expires = time.monotonic() + SECONDS
+        while all(server.poll() is None for server in servers):
+            assert time.monotonic() < expires
+            time.sleep(0.02)
+        refused, winner = sorted(servers, key=lambda server: server.poll() is None)
+        assert refused.returncode == 2
+        reason = {"port": "Address already in use", "socket": "a server listens there"}[kind]
+        assert refused.stderr.read().endswith(f"; {reason}\n")
+        assert winner.stdout.readline().startswith("lockstep")
+        assert winner.stdout.readline().startswith("arena 0: ")
+        winner.terminate()
+        assert winner.wait(SECONDS) == 143
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_that_replaced_its_own_is_left_alone(serve, tmp_path):
+    path = tmp_path / "game.sock"
+    server = serve("--socket-path", path, "--mode", "lockstep")
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as another:
+        another.bind(str(path))
+        assert server.end() == 143
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_socket_path_that_is_taken_is_refused(refused, tmp_path):
