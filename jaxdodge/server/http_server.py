@@ -4,6 +4,7 @@ import asyncio
 import base64
 import collections
 import logging
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -34,6 +35,8 @@ IDLE_SECONDS = 600
 """How long a connection without requests is kept."""
 DEEPEST = 16
 """Levels of nesting in a JSON body; valid ones have two."""
+OTHER_FILES = 128
+"""File descriptors that are not HTTP connections, at most."""
 LARGEST_HEAD = 2**16
 """Limit for a request's head, and for its trailers, bytes; one read from the socket can exceed it."""
 METHODS = {
@@ -211,13 +214,24 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+        self._last_used = self.loop.time()
+        if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES:
+            self._close_idle_connection()
         self._head_timeout = self.loop.call_later(BODY_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_head_timeout()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A half-closed connection stays open until its complete requests have their responses."""
+        if self._idle() or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
+        self._last_used = self.loop.time()
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > LARGEST_HEAD and not self.transport.is_closing():
@@ -249,6 +263,14 @@ class Protocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
         self.transport.write(head.encode() + b"connection: close\r\n\r\n" + content)
         self.transport.close()
+
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_idle_connection(self) -> None:
+        """Close the connection that has been idle for longest, so that the next client can connect."""
+        idle = [each for each in self.connections if isinstance(each, Protocol) and each._idle()]
+        min(idle, key=lambda each: each._last_used).transport.close()
 
     def _cancel_head_timeout(self) -> None:
         if self._head_timeout is not None:

@@ -1,7 +1,9 @@
 """Clients that try to exhaust or to break a server."""
 
+import contextlib
 import json
 import logging
+import resource
 import socket
 import sys
 import time
@@ -109,3 +111,30 @@ def test_a_log_on_a_full_disk_does_not_fail_a_request(serve):
         response = requests.post(f"{server.http}/step", json=STILL, timeout=SECONDS)
         assert response.json()["info"]["episode_steps"] == number + 1
     assert server.errors == "/dev/full: responses are not logged (No space left on device)\n"
+
+
+def test_a_half_closed_request_gets_its_response(fresh):
+    body = json.dumps(STILL).encode()
+    request = b"POST /step HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with connected(fresh) as connection:
+        connection.sendall(request * 3)
+        connection.shutdown(socket.SHUT_WR)
+        responses = connection.makefile("rb").read()
+    assert responses.count(b"HTTP/1.1 200 OK") == 3
+    with connected(fresh) as connection:
+        connection.sendall(request[:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").read() == b""
+
+
+def test_idle_connections_do_not_lock_out_others(serve):
+    server = serve("--http", "--port", 0, "--mode", "lockstep")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    with contextlib.ExitStack() as stack:
+        playing = stack.enter_context(requests.Session())
+        for number in range(300):
+            stack.enter_context(connected(server))
+            if number % 50 == 0:
+                assert playing.post(f"{server.http}/step", json=STILL, timeout=SECONDS).ok
+        assert requests.post(f"{server.http}/step", json=STILL, timeout=SECONDS).ok
+    assert server.errors == ""
