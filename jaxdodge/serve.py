@@ -6,6 +6,7 @@ Exit status: 2 bad input or an address in use, 130 or 143 stopped by Ctrl-C or S
 import dataclasses
 import os
 import secrets
+import signal
 import sys
 
 import tyro
@@ -38,6 +39,8 @@ def serve(arguments: list[str]) -> int:
 
     if settings.log is not None:
         settings.log.touch()
+    # Until the server handles signals itself.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with bound_addresses(settings) as addresses:
         from jaxdodge.server.process import run
 

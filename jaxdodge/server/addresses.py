@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxdodge.fields import ConfigError
@@ -27,6 +27,8 @@ class Addresses:
     """Placeholders, because gRPC creates its own sockets."""
     unix: list["UnixSocket"]
     metrics: list[socket.socket]
+    release: Callable[[], None]
+    """Closes and unlocks all of them before the block ends."""
 
 
 @contextlib.contextmanager
@@ -44,6 +46,7 @@ def bound_addresses(settings: ServerSettings) -> Iterator[Addresses]:
             grpc=bind("grpc_port", settings.grpc_port, settings.arenas),
             unix=[stack.enter_context(UnixSocket(path)) for path in settings.socket_paths()],
             metrics=bind("metrics_port", settings.metrics_port, 1),
+            release=stack.close,
         )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Callable
 
 import uvloop
@@ -18,17 +17,22 @@ from jaxdodge.server.realtime import RealtimeEnv
 from jaxdodge.server.served_env import ServedEnv
 from jaxdodge.server.service import Service
 from jaxdodge.server.settings import ServerSettings
+from jaxdodge.server.signals import SignalThread
 
 BROKEN = 1
 
 
 def run(settings: ServerSettings, addresses: Addresses) -> int:
     """Serve until a signal, or until an environment fails; returns the exit status."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, addresses))
+    signals = SignalThread(addresses.release)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, addresses, signals))
+    finally:
+        signals.finish()
 
 
-async def _serve(settings: ServerSettings, addresses: Addresses) -> int:
+async def _serve(settings: ServerSettings, addresses: Addresses, signals: SignalThread) -> int:
     loop = asyncio.get_running_loop()
     ending: asyncio.Future[int] = loop.create_future()
 
@@ -36,8 +40,11 @@ async def _serve(settings: ServerSettings, addresses: Addresses) -> int:
         if not ending.done():
             ending.set_result(status)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, end, 128 + each)
+    def end_threadsafe(status: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(end, status)
+
+    signals.start(end_threadsafe)
     async with contextlib.AsyncExitStack() as stack:
         log = ResponseLog(settings.log) if settings.log is not None else None
         if log is not None:
@@ -51,6 +58,9 @@ async def _serve(settings: ServerSettings, addresses: Addresses) -> int:
         for env in envs:
             env.start()
             stack.callback(env.stop)
+            await asyncio.sleep(0)
+            if ending.done():
+                return ending.result()
         metrics = Metrics(envs)
         services = [Service(env, metrics, log) for env in envs]
         lines = await _serve_http(settings, addresses, services, metrics, stack)

@@ -95,6 +95,24 @@ def test_of_two_servers_started_at_once_only_one_listens(tmp_path, kind):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("seconds", [0.5, *(pytest.param(s, marks=pytest.mark.slow) for s in (0, 1, 2))])
+def test_a_signal_while_it_compiles_ends_it_at_once(tmp_path, seconds, monkeypatch):
+    """Nothing is cached, so it compiles for seconds."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", f"{tmp_path / 'cache'}")
+    path = tmp_path / "game.sock"
+    command = [sys.executable, "-m", "jaxdodge.serve", "--socket-path", f"{path}", "--http", "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as server:
+        # Printed before compiling.
+        assert server.stdout.readline().startswith("realtime at 60 fps")
+        time.sleep(seconds)
+        server.terminate()
+        assert server.wait(SECONDS) == 143
+        rest = server.stdout.read(), server.stderr.read()
+    assert rest == ("", "")
+    assert [each for each in tmp_path.iterdir() if each.name != "cache"] == []
+
+
 def test_a_socket_that_replaced_its_own_is_left_alone(serve, tmp_path):
     path = tmp_path / "game.sock"
     server = serve("--socket-path", path, "--mode", "lockstep")
