@@ -153,8 +153,14 @@ def _summary(run: Run) -> dict[str, Any] | None:
     return summary if summary["stopped"] in (None, BUDGET_SPENT) else None
 
 
-def fitting(task: Task) -> tuple[Training, list[Task]]:
+def fitting(
+    task: Task, make: Callable[[GameConfig, TrainConfig], Any] | None = None
+) -> tuple[Any, list[Task]]:
     """The training of the first group of seeds, and all groups: the fewest that each fit into memory.
+
+    Args:
+        task: with the seeds.
+        make: in place of `Training`; raises TooLargeError for a group that does not fit.
 
     Raises:
         TooLargeError: one seed alone does not fit.
@@ -165,7 +171,7 @@ def fitting(task: Task) -> tuple[Training, list[Task]]:
         largest = groups[0]
         reset_memory(program_key(largest))
         try:
-            return Training(largest.game, largest.train), groups
+            return (make or Training)(largest.game, largest.train), groups
         except TooLargeError:
             if largest.train.seeds == 1:
                 raise

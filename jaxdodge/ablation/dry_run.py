@@ -1,18 +1,28 @@
 """The dry run of a study: its cells, their memory and the estimated time, from a short calibration."""
 
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from jaxdodge.ablation.local_executor import ENDS, Event, run_locally
 from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.study_run import CellResult
 from jaxdodge.ablation.tasks import Task, program_key
+from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.tables import seconds_text
 
+# After so many seconds no further program is calibrated.
+CALIBRATION_SECONDS = 20.0
 TIMES = ("compile", "epochs", "evaluations")
+NOT_CALIBRATED = (
+    "~: not calibrated; memory without temporary arrays, times as the mean of the calibrated cells"
+)
 
 
 def dry_run(cells: list[CellResult], store: ResultStore, cache: Path) -> None:
@@ -23,26 +33,45 @@ def dry_run(cells: list[CellResult], store: ResultStore, cache: Path) -> None:
         store: of the study.
         cache: folder for compiled programs, which the study reuses.
     """
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     width = max(len(cell.cell.name) for cell in cells)
-    print(f"{'cell':{width}}  {'memory':>9}  seeds at once  {'compile':>12}  {'training':>12}  evaluation")
+    console.print(
+        f"{'cell':{width}}  {'memory':>9}  seeds at once  {'compile':>12}  {'training':>12}  evaluation"
+    )
     missing = [cell for cell in cells if cell.task is None or store.missing(cell.task)]
     estimates = calibrate(missing, cache)
-    total = 0.0
-    for cell in cells:
-        estimate = next(estimates)[1] if cell in missing else "finished earlier"
-        if isinstance(estimate, str):
-            text = estimate
-        else:
+    calibrated: list[dict[str, Any]] = []
+    total, approximate = 0.0, False
+    with console.status("calibrating") as status:
+        for cell in cells:
+            status.update(f"calibrating {cell.cell.name}")
+            estimate = next(estimates)[1] if cell in missing else "finished earlier"
+            if isinstance(estimate, str):
+                console.print(f"{cell.cell.name:{width}}  {estimate}")
+                continue
+            mark = "" if TIMES[0] in estimate else "~"
+            if mark:
+                approximate = True
+                estimate = estimate | {name: _mean(one[name] for one in calibrated) for name in TIMES}
+            else:
+                calibrated.append(estimate)
             total += sum(estimate[name] for name in TIMES)
-            times = "  ".join(f"{seconds_text(estimate[name]):>12}" for name in TIMES)
-            memory = f"{estimate['memory_bytes'] / 1e6:,.0f} MB"
-            text = f"{memory:>9}  {estimate['seeds_per_program']:>13}  {times}"
-        print(f"{cell.cell.name:{width}}  {text}", flush=True)
-    print(f"total, one cell after another: {seconds_text(total)}")
+            times = "  ".join(f"{mark + seconds_text(estimate[name]):>12}" for name in TIMES)
+            memory = f"{mark}{estimate['memory_bytes'] / 1e6:,.0f} MB"
+            console.print(
+                f"{cell.cell.name:{width}}  {memory:>9}  {estimate['seeds_per_program']:>13}  {times}"
+            )
+    console.print(f"total, one cell after another: {'~' * approximate}{seconds_text(total)}")
+    if approximate:
+        console.print(NOT_CALIBRATED)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean([*values] or [0.0])
 
 
 def calibrate(cells: list[CellResult], cache: Path) -> Iterator[tuple[CellResult, dict[str, Any] | str]]:
-    """For each cell the `estimate_task` of its task, or "invalid: " and the reason.
+    """For each cell the estimate of its task, or why there is none.
 
     Cells that share a program are measured once; the compilation is counted once.
 
@@ -54,7 +83,7 @@ def calibrate(cells: list[CellResult], cache: Path) -> Iterator[tuple[CellResult
     for cell in cells:
         if cell.task:
             programs.setdefault(program_key(cell.task), cell.task)
-    events = run_locally([*programs.values()], lambda: None, Path(os.devnull), cache, _estimate)
+    events = run_locally([*programs.values()], lambda: None, Path(os.devnull), cache, Calibration())
     estimates: dict[str, dict[str, Any] | str] = {}
     for cell in cells:
         if cell.task is None:
@@ -63,7 +92,8 @@ def calibrate(cells: list[CellResult], cache: Path) -> Iterator[tuple[CellResult
         program = program_key(cell.task)
         if program in estimates:
             known = estimates[program]
-            yield cell, known if isinstance(known, str) else known | {"compile": 0.0}
+            shared = {"compile": 0.0} if "compile" in known else {}
+            yield cell, known if isinstance(known, str) else known | shared
             continue
         estimates[program] = _next_result(events)
         yield cell, estimates[program]
@@ -80,9 +110,45 @@ def _next_result(events: Iterator[Event]) -> dict[str, Any] | str:
     return result
 
 
-def _estimate(task: Task, report: Any, interrupted: Callable[[], str | None]) -> Iterator[dict[str, Any]]:
-    """In place of `compute`."""
-    yield estimate_task(task)
+class Calibration:
+    """In place of `compute`: yields `estimate_task`, or only `estimate_memory` once the time is over.
+
+    It lives in the worker process. A task is calibrated only if the longest calibration so far would
+    still end in time; the first task always is.
+    """
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+        self.longest = 0.0
+
+    def __call__(self, task: Task, *_: Any) -> Iterator[dict[str, Any]]:
+        start = time.monotonic()
+        self.deadline = self.deadline or start + CALIBRATION_SECONDS
+        if start + self.longest > self.deadline:
+            yield estimate_memory(task)
+            return
+        yield estimate_task(task)
+        self.longest = max(self.longest, time.monotonic() - start)
+
+
+def estimate_memory(task: Task) -> dict[str, Any]:
+    """`memory_bytes` and `seeds_per_program` of a task, without the temporary arrays of an epoch.
+
+    Raises:
+        ConfigError: the configuration is invalid, or one seed alone does not fit into memory.
+    """
+    from jaxdodge.ablation.compute import fitting
+    from jaxdodge.agents.program import shared_program
+    from jaxdodge.runs.loop import steps_of_an_epoch
+    from jaxdodge.runs.memory import Memory, estimate, refuse_too_large
+
+    def memory(game: GameConfig, train: TrainConfig) -> Memory:
+        found = estimate(shared_program(game, train, steps_of_an_epoch(train)).shapes)
+        refuse_too_large(found, game, train)
+        return found
+
+    found, groups = fitting(task, memory)
+    return {"memory_bytes": found.total, "seeds_per_program": groups[0].train.seeds}
 
 
 def estimate_task(task: Task) -> dict[str, Any]:
