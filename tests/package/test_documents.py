@@ -10,7 +10,7 @@ from readme import README, blocks
 
 LONGEST = 100
 # The reports and the benchmark's tables are made by programs.
-GENERATED = ("docs/findings/", "docs/api.md", "benchmarks/")
+GENERATED = ("docs/findings/", "benchmarks/")
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "parity/*.md")
