@@ -1,4 +1,4 @@
-"""What all tests share: how the commands that they start compile, and where those keep it."""
+"""What all tests share: their order, and how the commands that they start compile."""
 
 import os
 import signal
@@ -7,12 +7,16 @@ import jax
 import pytest
 from hypothesis import settings
 
-# Files that take minutes, begun first, so that no worker is left with one of them at the end.
-SLOW_FILES = (
+# The files that take longest, longest first. A file runs in one worker (`--dist loadfile`), because
+# its tests share compiled programs; two workers finish together if the long files start first.
+SLOWEST_FILES = (
+    "test_readme.py",
     "test_ablate.py",
     "test_resume.py",
+    "test_wheel.py",
     "test_devices.py",
     "test_suite.py",
+    "test_ray_executor.py",
     "test_gym.py",
     "test_train.py",
     "test_evaluate.py",
@@ -20,12 +24,12 @@ SLOW_FILES = (
     "test_learning.py",
     "test_varying_timing.py",
 )
-# An example takes as long as the machine is busy.
+# The time of an example depends on the load of the machine.
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
-# What a script starts in its background ignores Ctrl-C, which some tests send to themselves and to commands.
+# A script's background processes ignore Ctrl-C, which some tests send to themselves and to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# What takes a fourth of the time.
+# Compiles in a quarter of the time.
 FAST_COMPILATION = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -34,8 +38,8 @@ FAST_COMPILATION = {
 }
 
 
-def known(option: str, value: int) -> bool:
-    """Whether this XLA has an option; one that it does not know would end a process."""
+def supported(option: str, value: int) -> bool:
+    """Whether this XLA has an option. An unknown option in XLA_FLAGS would end the process."""
     try:
         jax.jit(lambda x: x + 1, compiler_options={option: value})(1.0)
     except jax.errors.JaxRuntimeError:
@@ -45,15 +49,14 @@ def known(option: str, value: int) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def commands(tmp_path_factory):
-    """Commands in processes of their own compile with little optimisation: that is most of their work.
-    What one worker's have compiled, the other's find.
+    """Commands in their own processes compile with little optimization, and share a cache.
 
-    What is computed in the tests' own process, where exactness is tested, is optimised as for users, and so
-    is the replay of all recordings. Nothing goes into the user's folder for caches.
+    Compilation is most of their work. The tests' own process, which tests exactness, optimizes as
+    for users, and so does the replay of all recordings. The user's cache folder is not touched.
     """
-    # The flags are read once, when this process compiles.
-    accepted = {option: value for option, value in FAST_COMPILATION.items() if known(option, value)}
-    flags = [f"--{option}={value}".lower() for option, value in accepted.items()]
+    # This process reads the flags once, when it first compiles, which `supported` makes it do.
+    options = {option: value for option, value in FAST_COMPILATION.items() if supported(option, value)}
+    flags = [f"--{option}={value}".lower() for option, value in options.items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip())
         temporary = tmp_path_factory.getbasetemp()
@@ -63,6 +66,6 @@ def commands(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """The slow files first, the others in their order."""
-    ranks = {name: rank for rank, name in enumerate(SLOW_FILES)}
+    """The slowest files first, the others in their order."""
+    ranks = {name: rank for rank, name in enumerate(SLOWEST_FILES)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))

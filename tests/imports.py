@@ -1,6 +1,7 @@
 """Which module of a package imports which, read from the source: also inside functions."""
 
 import ast
+import sys
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -37,6 +38,18 @@ def _imported(name: str, path: Path, known: Iterable[str]) -> Iterable[str]:
                     yield full
                 elif source in known:
                     yield source
+
+
+def third_party(root: Path) -> set[str]:
+    """Top-level names of the packages that are imported and come neither from here nor with Python."""
+    found = set()
+    for path in module_files(root).values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).partition(".")[0])
+    return found - sys.stdlib_module_names - {root.name}
 
 
 def between_packages(graph: Graph, packages: set[str]) -> Graph:

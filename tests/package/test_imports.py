@@ -1,10 +1,13 @@
 """Imports go one way, and no two modules have the same name."""
 
+import re
+import tomllib
 from collections import defaultdict
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-from imports import between_packages, cycle, import_graph, module_files
+from imports import between_packages, cycle, import_graph, module_files, third_party
 
 import jaxdodge
 
@@ -36,6 +39,18 @@ def test_no_two_modules_have_the_same_name():
         if last != "__main__" and "_pb2" not in last:
             places[last].append(module)
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_every_imported_package_is_declared():
+    """Of the dependencies and the extras that users install."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["grpc"], *extras["server"], *extras["ray"]]
+    names = {re.split(r"[><=[ ]", line)[0].lower().replace("_", "-") for line in declared}
+    distributions = metadata.packages_distributions()
+    for package in third_party(ROOT):
+        providers = {name.lower().replace("_", "-") for name in distributions[package]}
+        assert providers & names, package
 
 
 @pytest.mark.parametrize(
