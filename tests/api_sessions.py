@@ -10,8 +10,9 @@ from jaxdodge.parity.check_session import Followed, follow_session
 from jaxdodge.recordings.session import Session, checked_session, read_session
 
 RECORDINGS = Path(__file__).parents[1] / "parity" / "recordings"
-VECTORS = ("grpc240_thrower", "grpc60_fast", "grpc60_slow", "http240_fast", "http60_fast", "http60_slow")
-IMAGES = ("grpc60_image84", "http60_image64")
+NAMES = tuple(sorted(path.stem.removeprefix("api_") for path in RECORDINGS.glob("api_*.npz")))
+IMAGES = tuple(name for name in NAMES if "image" in name)
+VECTORS = tuple(name for name in NAMES if "image" not in name)
 
 
 @functools.cache

@@ -72,6 +72,12 @@ def _next_action(arrays, session):
     arrays["action"][steps[:-1]] = arrays["action"][steps[1:]]
 
 
+def _a_frame_later(arrays, session):
+    """The observation is of the frame after the one that the rest is of."""
+    table = arrays["observation"][:, 5:65].reshape(-1, 10, 6)
+    table[..., :3] += table[..., 3:] / np.float32(session.config.fps)
+
+
 def _swapped(arrays, session):
     at = np.flatnonzero((arrays["projectile_count"] >= 2) & (np.arange(len(arrays["kind"])) > 5))[3]
     row = arrays["observation"][at]
@@ -118,11 +124,25 @@ OF_VECTORS = {
     "positions 2 % farther": Mutation(_farther, ("player position", "reward", TORN)),
     "actions one later": Mutation(_next_action, ("observation[3:5]", TORN)),
     "rows swapped once": Mutation(_swapped, ("order of projectiles",)),
-    "throws 2 % rarer": Mutation(
+    "throws 1 % rarer": Mutation(
         _nothing,
         ("throw",),
-        lambda session: {"projectile_spawn_interval": session.config.projectile_spawn_interval * 1.02},
+        lambda session: {"projectile_spawn_interval": session.config.projectile_spawn_interval * 1.01},
     ),
+    "throws 1 % more often": Mutation(
+        _nothing,
+        ("throw",),
+        lambda session: {"projectile_spawn_interval": session.config.projectile_spawn_interval * 0.99},
+    ),
+    "player 1 % faster": Mutation(
+        _nothing, ("observation[3:5]",), lambda session: {"player_speed": session.config.player_speed * 1.01}
+    ),
+    "angle 5 % smaller": Mutation(
+        _nothing,
+        ("throw",),
+        lambda session: {"spawn_angle_degrees": session.config.spawn_angle_degrees * 0.95},
+    ),
+    "projectiles a frame later": Mutation(_a_frame_later, ("reward", TORN)),
 }
 OF_IMAGES = {
     "a pixel's colour": Mutation(_colour, ("image, pixel",)),

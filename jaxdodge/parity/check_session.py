@@ -13,7 +13,8 @@ from jaxdodge.parity.check import Result
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled, handled_commands
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.intervals import Interval, follow
+from jaxdodge.parity.flight import Flights, Time, fit_time, flown
+from jaxdodge.parity.intervals import Changes, check_flights, check_gone, check_order, matched
 from jaxdodge.parity.jumps import check_heights
 from jaxdodge.parity.motion import Moved, check_motion
 from jaxdodge.parity.pictures import check_pictures
@@ -23,7 +24,7 @@ from jaxdodge.parity.throws import Throw, check_throws
 from jaxdodge.recordings.session import STEP, Session
 
 MOST_TORN = 0.01
-"""Share of responses that may be read while a frame is published; one always may."""
+"""Share of responses that may be read while a frame is published; by chance there may be more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,45 +33,51 @@ class Followed:
 
     findings: Findings
     handled: Handled
-    intervals: list[Interval]
-    """Empty for images, as are the next two."""
-    throws: list[Throw]
-    moved: list[Moved]
-    frame_seconds: float
-    """The usual length of a frame; the nominal one for images."""
+    flights: Flights | None = None
+    """None for images, as is the next one."""
+    time: Time | None = None
+    throws: list[Throw] = dataclasses.field(default_factory=list)
+    moved: list[Moved] = dataclasses.field(default_factory=list)
+    error: float = 0.0
+    """Largest deviation of a flight, as a share of its bound."""
 
 
 def follow_session(session: Session) -> Followed:
     """Run every check of a session."""
     findings = Findings()
     handled = handled_commands(session, findings)
-    nominal = 1 / session.config.fps
     if session.config.observation_mode == "topdown":
         pictures, palette = check_pictures(session, findings)
         check_seen(session, pictures, palette, handled, findings)
-        return Followed(findings, handled, [], [], [], nominal)
-    rows = check_publications(session, nominal, findings)
-    intervals, frame_seconds = follow(session, rows, handled, findings)
-    clock = Clock(session, intervals, frame_seconds)
-    throws = check_throws(session, rows, intervals, handled, clock, findings)
+        return Followed(findings, handled)
+    rows = check_publications(session, 1 / session.config.fps, findings)
+    flights = matched(rows)
+    time = fit_time(flights, len(session), session.config.fps)
+    arrival, ratio = flown(flights, time)
+    check_flights(flights, arrival, ratio, "", findings)
+    clock, changes = Clock(session, time), Changes(rows, flights)
+    check_order(session, flights, changes, handled, findings)
+    check_gone(session, rows, flights, changes, handled, clock, findings)
+    throws = check_throws(session, rows, changes, time, handled, clock, findings)
     moved = check_motion(session, handled, clock, findings)
     check_heights(session, handled, clock, findings)
-    return Followed(findings, handled, intervals, throws, moved, frame_seconds)
+    return Followed(findings, handled, flights, time, throws, moved, float(ratio.max(initial=0)))
 
 
 def check_session(session: Session) -> Result:
     """Compare a session with the simulator; the first difference, or what agrees."""
     followed = follow_session(session)
-    findings, fits = followed.findings, [i.fit for i in followed.intervals if i.fit is not None]
+    findings = followed.findings
     differences = sorted(findings.differences, key=lambda difference: difference[0])
     torn = len(findings.torn)
-    if torn > max(1, MOST_TORN * len(session)):
+    expected = MOST_TORN * len(session)
+    if torn > 1 + expected + 3 * expected**0.5:
         first = min(findings.torn)
-        share = f"{torn} responses do not fit together, more than {MOST_TORN:.0%}; the first is "
+        share = f"{torn} responses do not fit together, far more than {MOST_TORN:.0%}; the first is "
         differences.append((first, share + findings.torn[first]))
     return Result(
         path=session.path,
-        frames=sum(fit.frames for fit in fits),
+        frames=0 if followed.time is None else int(followed.time.frames.sum()),
         values=findings.values,
         images=len(session.arrays.get("image", ())),
         agreement=_agreement(session, followed),
@@ -79,13 +86,12 @@ def check_session(session: Session) -> Result:
 
 
 def _agreement(session: Session, followed: Followed) -> str:
-    fits = [interval.fit for interval in followed.intervals if interval.fit is not None]
     torn = len(followed.findings.torn)
     share = f" ({torn / len(session):.1%})" if torn else ""
     parts = [f"agrees: {len(session)} responses, {torn} torn{share}"]
-    if fits:
-        steps = [i for i in followed.intervals if i.fit and session.arrays["kind"][i.end] == STEP]
-        parts.append(f"flight within {max(fit.error for fit in fits):.2f} of its bound")
-        parts.append(f"{np.mean([i.fit.frames for i in steps if i.fit]):.2f} frames per step")
+    time = followed.time
+    if time is not None and np.any(steps := (session.arrays["kind"] == STEP) & ~np.isnan(time.seconds)):
+        parts.append(f"flight within {followed.error:.2f} of its bound")
+        parts.append(f"{time.frames[steps].mean():.2f} frames per step")
         parts.append(f"{len(followed.throws)} throws")
     return ", ".join(parts)

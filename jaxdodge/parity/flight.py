@@ -1,151 +1,281 @@
-"""The flight of projectiles between two moments, with an unknown number of frames of unknown lengths between.
+"""The time between two responses, fitted to all projectiles at once.
 
-The frames are fitted: the simulator's own `move_projectiles` flies every projectile from the first moment on,
-and the lengths of the frames are changed until it arrives at the second. All projectiles share the frames, so
-there are more equations than unknowns. What is left over at the best fit is compared with what rounding
-alone could leave; horizontal velocities, which no length of a frame can change, must be equal bit for bit.
+The game integrates semi-implicitly. So between two responses without a bounce only two numbers act: T, the
+sum of the frame times, and S, the sum of their squares. A projectile moves by v T, its vertical velocity
+changes by -g T, its height by v T - g (T^2 + S) / 2. T^2 / S is about the number of frames. A bounce splits
+the interval in two parts with a T and an S each.
+
+Every projectile bounds T and S by what rounding can change, and the bounds of all are intersected. Frames
+with these sums are then flown by the simulator's own `move_projectiles`.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.parity.flight_solver import FITTED, UNKNOWNS, Flight, fall_per_second, solve, stacked, tolerance
-from jaxdodge.parity.flight_start import Guess, frames_from_falls, guesses, more_guesses, starts
-from jaxdodge.sim.systems import FRICTION
+from jaxdodge.config import GameConfig
+from jaxdodge.sim import systems
+from jaxdodge.sim.params import game_params
+from jaxdodge.sim.state import Projectiles, Vector, server_start
+from jaxdodge.sim.systems import Inputs, move_projectiles
 
-MOST_SEARCHES = 8
-"""Of a flight that does not fit at once."""
-SEARCHED_TOGETHER = 8
+MORE_FRAMES = 1.25
+"""By which factor there can be more frames than the time suggests, where rounding is bounded."""
+STALLED = 2.0
+"""Usual frames; S / T above says that one frame lasted much longer than the others."""
+CHUNK = 4096
+POSITION, VELOCITY = slice(0, 2), slice(3, 5)
+Z, FALL = 2, 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
-    """The frames that fit a flight best."""
+class Flights:
+    """Projectiles that two responses in a row show; arrays over them."""
 
-    frame_seconds: np.ndarray
-    """float32 (frames,)."""
-    arrival: np.ndarray
-    """float32 (rows, 6): where the simulator arrives."""
-    error: float
-    """Largest deviation, as a share of what rounding allows (`_tolerance`)."""
-    worst: tuple[int, int]
-    """Its row and component."""
-    age: int
-    """How many of the frames the last row has moved."""
-    guess: Guess
-    """The lengths that were fitted, from which a search may go on."""
-
-    @property
-    def frames(self) -> int:
-        """Their number."""
-        return len(self.frame_seconds)
-
-    @property
-    def seconds(self) -> float:
-        """The time that passed."""
-        return float(np.sum(self.frame_seconds, dtype=np.float64))
+    end: np.ndarray
+    """int: the later response."""
+    before: np.ndarray
+    """int: row in the earlier response."""
+    after: np.ndarray
+    """int: row in the later one."""
+    bounces: np.ndarray
+    """int: how often it bounced meanwhile."""
+    start: np.ndarray
+    """float32 (..., 6): position and velocity in the earlier response."""
+    finish: np.ndarray
+    """float32 (..., 6): in the later one."""
 
 
-def fit_flights(
-    flights: Sequence[Flight], frame_seconds: float, alternatives: Sequence[int] | None = None
-) -> list[Fit]:
-    """The best fit of every flight.
+@dataclasses.dataclass(frozen=True)
+class Time:
+    """The frames before each response, since the response before; arrays (N,), NaN where nothing tells."""
 
-    Args:
-        flights: to fit.
-        frame_seconds: about how long a frame lasts.
-        alternatives: flights with the same number are of the same projectiles, and one of them must fit; in
-            order. None: all must.
+    seconds: np.ndarray
+    """T."""
+    error: np.ndarray
+    """By how much T can be wrong."""
+    squares: np.ndarray
+    """S, also NaN where all projectiles bounced."""
+    squares_error: np.ndarray
+    frames: np.ndarray
+    """int: the most likely number, 0 where T is not known."""
+    frame_seconds: float
+    """The usual length of a frame."""
+
+    def longest(self) -> np.ndarray:
+        """(N,): seconds that no frame of an interval exceeds, by its T and S; NaN where nothing tells."""
+        frames = self.frames + 1
+        spread = np.maximum(self.squares + self.squares_error - self.seconds**2 / frames, 0)
+        even = (self.seconds + self.error) / frames
+        return np.minimum(even + np.sqrt(spread * (frames - 1) / frames), self.seconds + self.error)
+
+
+def rounding(start: np.ndarray, end: np.ndarray, frames: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """What rounding can change: (rows, 6), metres and m/s.
+
+    A frame rounds a product and a sum for each value, each by half a unit in the last place at most. The
+    errors of the vertical velocity add up once more in the height.
     """
-    falls = frames_from_falls(flights)
-    fits = _best(
-        flights,
-        frame_seconds,
-        [guesses(flight, frame_seconds, fall) for flight, fall in zip(flights, falls, strict=True)],
-    )
-    numbers = range(len(flights)) if alternatives is None else alternatives
-    groups = [list(group) for _, group in itertools.groupby(range(len(flights)), lambda at: numbers[at])]
-    generator = np.random.default_rng(0)
-
-    def unfit(groups: list[list[int]]) -> list[list[int]]:
-        return [group for group in groups if min(fits[at].error for at in group) > 1]
-
-    left = unfit(groups)
-    for first in range(0, len(left), SEARCHED_TOGETHER):
-        some = left[first : first + SEARCHED_TOGETHER]
-        # Bounces make it a search with many valleys.
-        for _ in range(MOST_SEARCHES):
-            bad = [at for group in unfit(some) for at in group if fits[at].frames]
-            more = [
-                more_guesses(flights[at], frame_seconds, falls[at], fits[at].guess, generator) for at in bad
-            ]
-            for at, fit in zip(bad, _best([flights[at] for at in bad], frame_seconds, more), strict=True):
-                fits[at] = min(fits[at], fit, key=lambda fit: fit.error)
-        for at in (at for group in unfit(some) for at in group if fits[at].frames > UNKNOWNS):
-            error = _coarse_error(flights[at], fits[at], frame_seconds)
-            fits[at] = dataclasses.replace(fits[at], error=min(fits[at].error, error))
-        if unfit(some):
-            break  # One that nothing fits is a difference, and enough.
-    return fits
+    gravity = float(systems.PROJECTILE_GRAVITY)
+    largest = np.maximum(np.maximum(np.abs(start), np.abs(end)), np.abs(end - start))
+    # As high as the energy at either end allows, and as fast as the fall from there.
+    high = np.maximum(*(rows[:, Z] + rows[:, FALL] ** 2 / gravity / 2 for rows in (start, end)))
+    largest[:, Z], largest[:, FALL] = high, np.sqrt(2 * gravity * high) + 1
+    bound = frames[:, None] * np.spacing(largest.astype(np.float32)).astype(float)
+    bound[:, Z] += bound[:, FALL] * seconds
+    bound[:, VELOCITY] = 0
+    return bound
 
 
-def _coarse_error(flight: Flight, fit: Fit, frame_seconds: float) -> float:
-    """The error where neighbouring frames share a length, so bounces may be a part of a frame early or late.
+def fit_time(flights: Flights, responses: int, fps: float) -> Time:
+    """T and S of every interval, from all its projectiles that bounced once at most."""
+    gravity = float(systems.PROJECTILE_GRAVITY)
+    start, end = flights.start.astype(float), flights.finish.astype(float)
+    way, speed = _length((end - start)[:, POSITION]), _length(start[:, VELOCITY])
+    roughly = way / np.maximum(_length(end[:, VELOCITY]), 1e-9)
+    exact = rounding(start, end, 1 + MORE_FRAMES * fps * roughly, roughly)
+    straight, once = flights.bounces == 0, flights.bounces == 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_motion = (end - start)[:, POSITION] / start[:, VELOCITY]
+        slack = exact[:, POSITION] / np.abs(start[:, VELOCITY])
+    of_fall = (start[:, FALL] - end[:, FALL]) / gravity
+    each = np.column_stack([np.where(np.isfinite(slack), of_motion, 0), of_fall])
+    slack = np.column_stack([np.where(np.isfinite(slack), slack, np.inf), exact[:, FALL] / gravity])
+    low, high = (each - slack).max(axis=1), (each + slack).min(axis=1)
+    seconds, error = _intersected(flights.end, straight, low, high, responses)
+    # Where all have bounced, the way and the fall of one tell both parts of its time.
+    share, slower = float(systems.RESTITUTION), _length(end[:, VELOCITY])
+    first = gravity * way + slower * (end[:, FALL] + share * start[:, FALL])
+    first /= gravity * (speed + share * slower)
+    total = first + (way - speed * first) / slower
+    slack = 2 * (exact[:, 0] + exact[:, 1]) / slower + 2 * exact[:, FALL] / gravity
+    bounced = _intersected(flights.end, once, total - slack, total + slack, responses)
+    error = np.where(np.isnan(seconds), bounced[1], error)
+    seconds = np.where(np.isnan(seconds), bounced[0], seconds)
+    own, own_error = np.nan_to_num(seconds[flights.end]), np.nan_to_num(error[flights.end])
+    squares = 2 * (start[:, Z] + start[:, FALL] * own - end[:, Z]) / gravity - own**2
+    slack = 2 * (exact[:, Z] + (np.abs(start[:, FALL]) + gravity * own) * own_error) / gravity
+    sum_of_squares = _intersected(flights.end, straight, squares - slack, squares + slack, responses)
+    # The same publication twice.
+    moved = np.zeros(responses, bool)
+    np.logical_or.at(moved, flights.end, np.any(start != end, axis=1))
+    still = ~np.isnan(seconds) & ~moved
+    seconds[still], error[still] = 0, 0
+    for array in sum_of_squares:
+        array[still] = 0
+    return _counted(seconds, error, *sum_of_squares, fps)
 
-    What a frame changes is then allowed per bounce, and for a throw.
+
+def _intersected(
+    which: np.ndarray, rows: np.ndarray, low: np.ndarray, high: np.ndarray, responses: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half width (N,) of what all rows of an interval allow; NaN without rows."""
+    least, largest = np.full(responses, -np.inf), np.full(responses, np.inf)
+    np.maximum.at(least, which[rows], low[rows])
+    np.minimum.at(largest, which[rows], high[rows])
+    known = np.isfinite(least) & np.isfinite(largest)
+    least, largest = np.where(known, least, np.nan), np.where(known, largest, np.nan)
+    return (least + largest) / 2, np.maximum(largest - least, 0) / 2
+
+
+def _counted(
+    seconds: np.ndarray, error: np.ndarray, squares: np.ndarray, squares_error: np.ndarray, fps: float
+) -> Time:
+    """With the number of frames: T^2 / S is that number over 1 + the variance of the frames."""
+    told = (seconds > 0) & (squares > 0)
+    total, square = seconds[told], np.minimum(squares[told], seconds[told] ** 2)
+    evenly = total**2 / square
+    least = np.maximum(np.ceil(total**2 / (square + squares_error[told]) - 1e-9), 1)
+    frames, usual, variance = least, 1 / fps, 0.0
+    ordinary = np.ones(len(total), bool)
+    for _ in range(3):
+        if not len(total):
+            break
+        usual = float(np.median(total / frames))
+        ordinary = square / total < STALLED * usual
+        if ordinary.any():
+            mean = np.cumsum(total[ordinary])[-1] / np.cumsum(frames[ordinary])[-1]
+            of_squares = np.cumsum(square[ordinary])[-1] / np.cumsum(frames[ordinary])[-1]
+            variance = max(float(of_squares / mean**2) - 1, 0.0)
+        frames = np.maximum(least, np.round(evenly + variance * (evenly - 1)))
+        # All frames but a long one are of the usual length.
+        root = np.maximum((2 * total - usual) ** 2 - 4 * (total**2 - square), 0)
+        others = ((2 * total - usual) - np.sqrt(root)) / (2 * usual)
+        frames = np.where(ordinary, frames, np.maximum(least, 1 + np.round(others)))
+    count = np.zeros(len(seconds), int)
+    by_time = np.nan_to_num(np.round(seconds / usual))
+    count[seconds > 0] = np.maximum(by_time[seconds > 0], 1)
+    count[told] = frames
+    return Time(seconds, error, squares, squares_error, count, usual)
+
+
+def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
+    """Fly every projectile through frames with the T and S of its interval.
+
+    Returns:
+        float32 (rows, 6), where the simulator arrives; and (rows, 6), the deviation from where the server
+        arrived as a share of what rounding and the errors of T and S allow. NaN, and 0, for more than one
+        bounce and where T is not known.
     """
-    start, end = flight.start.astype(float), flight.end.astype(float)
-    before, after = np.hypot(*start[:, 3:5].T), np.hypot(*end[:, 3:5].T)
-    shift = np.round(np.log(after / before) / np.log(float(FRICTION)))  # bounces
-    if flight.thrown:
-        shift[-1] += 1
-    allowed = tolerance(flight, fit.frames)
-    fastest = np.maximum(np.abs(start[:, 5]), np.abs(end[:, 5])) + fall_per_second() * frame_seconds
-    allowed[:, :2] += ((before - after) * frame_seconds)[:, None]
-    allowed[:, 2] += shift * fastest * frame_seconds
-    allowed[:, 5] += shift * fall_per_second() * frame_seconds
-    deviation = np.abs(fit.arrival.astype(float) - end)
-    if flight.thrown:
-        deviation[-1, :2] = 0
-    exact = not np.any(deviation[:, ~FITTED])
-    return float(np.max(deviation[:, FITTED] / allowed[:, FITTED])) if exact else np.inf
+    gravity, share = float(systems.PROJECTILE_GRAVITY), float(systems.RESTITUTION)
+    ground = float(systems.PROJECTILE_RADIUS)
+    start, end = flights.start.astype(float), flights.finish.astype(float)
+    once = flights.bounces == 1
+    total, error = time.seconds[flights.end], time.error[flights.end]
+    square, slack = time.squares[flights.end], time.squares_error[flights.end]
+    told = ~np.isnan(total) & (flights.bounces <= 1)
+    first = (end[:, FALL] + share * start[:, FALL] + gravity * total) / (gravity * (1 + share))
+    first = np.where(once, np.clip(first, 0, total), 0.0)
+    last = total - first
+    up = share * (gravity * first - start[:, FALL])
+    of_last = 2 * (ground + up * last - end[:, Z]) / gravity - last**2
+    of_last = np.where(once, of_last, square)
+    parts = np.stack([first, last], axis=1)
+    height, climb = start[:, Z] - ground, start[:, FALL]
+    # It reaches the ground in the last frame of the first part, and not before.
+    reach = 2 * (height + climb * first) / gravity - first**2
+    of_first = np.where(np.isnan(square), first * time.frame_seconds, square - of_last)
+    of_first = np.where(once, np.maximum(of_first, reach * (1 + 1e-6) + 1e-10), 0.0)
+    lengths, counts = _frames(parts, np.stack([of_first, of_last], axis=1), slack, time.frame_seconds)
+    for _ in range(6):
+        length = lengths[:, 0, 1]
+        ahead, rest = first - length, of_first - length**2
+        early = once & (height + climb * ahead - gravity * (ahead**2 + rest) / 2 <= 0) & (counts[:, 0] > 0)
+        if not early.any():
+            break
+        of_first = np.where(early, of_first * 1.1, of_first)
+        lengths, counts = _frames(parts, np.stack([of_first, of_last], axis=1), slack, time.frame_seconds)
+    arrival = np.full(start.shape, np.nan, np.float32)
+    arrival[told] = fly(flights.start[told], lengths[told], counts[told])
+    bound = 2 * rounding(start, end, counts.sum(axis=1) + 2.0, np.nan_to_num(total))
+    error = error + total * 2.0**-24
+    split = np.where(once, error + bound[:, FALL] / gravity, 0)
+    fastest = np.maximum(np.maximum(np.abs(start[:, FALL]), np.abs(end[:, FALL])), up * once)
+    bound[:, POSITION] += np.abs(start[:, VELOCITY]) * error[:, None]
+    bound[:, POSITION] += np.abs(start[:, VELOCITY] - end[:, VELOCITY]) * split[:, None]
+    bound[:, FALL] += gravity * error + gravity * split
+    bound[:, Z] += (fastest + gravity * total) * (error + 2 * split) + np.where(once, 0, gravity / 2 * slack)
+    deviation = np.abs(arrival.astype(float) - end)
+    deviation[~told] = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(bound > 0, deviation / bound, np.where(deviation > 0, np.inf, 0))
+    return arrival, np.where(told[:, None], ratio, 0)
 
 
-def _best(flights: Sequence[Flight], frame_seconds: float, guesses_of_each: list[list[Guess]]) -> list[Fit]:
-    """The best of the numbers and lengths of frames that are tried, of every flight."""
-    if not flights:
-        return []
-    tries = [(which, guess) for which, guesses in enumerate(guesses_of_each) for guess in guesses]
-    which = np.array([which for which, _ in tries])
-    frames = np.array([guess.frames for _, guess in tries], np.int32)
-    ends = np.stack([guess.ends for _, guess in tries])
-    batch = stacked([flights[flight] for flight in which], frames, ends)
-    lengths, arrival, errors = solve(batch, np.stack([guess.lengths for _, guess in tries]))
-    size = errors.max(axis=(1, 2))
-    # Among those that fit, the frames that are most evenly long.
-    rank = np.where(size <= 1, _unevenness(lengths, ends, frame_seconds), 1e6 + size)
-    best = [own[np.argmin(rank[own])] for own in np.split(np.arange(len(which)), starts(which))]
-    return [
-        Fit(
-            frame_seconds=np.repeat(lengths[at], np.diff(ends[at], prepend=0)).astype(np.float32),
-            arrival=arrival[at, : len(flights[which[at]].start)],
-            error=float(size[at]),
-            worst=_place(errors[at]),
-            age=frames[at] if flights[which[at]].age is None else flights[which[at]].age,
-            guess=Guess(int(frames[at]), ends[at], lengths[at]),
-        )
-        for at in best
-    ]
+def _frames(
+    parts: np.ndarray, squares: np.ndarray, slack: np.ndarray, usual: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames with sums (rows, 2) of each part: all equal but the last, the longest.
+
+    Returns:
+        (rows, 2, 2): the length of the equal ones and of the last one; and int (rows, 2), their number.
+    """
+    parts, squares = np.nan_to_num(parts), np.nan_to_num(squares)
+    most = 2 + 2 * np.round(parts / usual)
+    squares = np.clip(squares, parts**2 / most, parts**2)
+    least = np.ceil(parts**2 / np.maximum(squares + np.nan_to_num(slack)[:, None], 1e-30) - 1e-9)
+    count = np.where(parts > 0, np.clip(least, 1, most), 0)
+    count = np.where((count > 1) & (count < np.round(parts / usual)), np.round(parts / usual), count)
+    safe = np.maximum(count, 1)
+    spread = np.maximum(squares / safe - (parts / safe) ** 2, 0)
+    equal = np.maximum(parts / safe - np.sqrt(spread / np.maximum(safe - 1, 1)), 0)
+    equal = np.where(safe > 1, equal, 0)
+    return np.stack([equal, parts - (safe - 1) * equal], axis=-1), count.astype(int)
 
 
-def _unevenness(lengths: np.ndarray, ends: np.ndarray, frame_seconds: float) -> np.ndarray:
-    odd = np.log(np.maximum(lengths, 1e-9) / frame_seconds) ** 2
-    return np.sum(np.diff(ends, prepend=0) * odd, axis=1)
+def fly(start: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Where `move_projectiles` leads rows (rows, 6) through frames as of `_frames`; float32 (rows, 6)."""
+    result = np.zeros(start.shape, np.float32)
+    order = np.argsort(counts.sum(axis=1), kind="stable")
+    for first in range(0, len(order), CHUNK):
+        part = order[first : first + CHUNK]
+        padded = np.resize(part, CHUNK)
+        rows = _fly(start[padded], lengths[padded].astype(np.float32), counts[padded].astype(np.int32))
+        result[part] = np.asarray(rows)[: len(part)]
+    return result
 
 
-def _place(errors: np.ndarray) -> tuple[int, int]:
-    row, component = np.unravel_index(int(np.argmax(errors)), errors.shape)
-    return int(row), int(component)
+@jax.jit
+def _fly(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
+    state = server_start(game_params(GameConfig()), CHUNK, 1)
+    x, y, z, vx, vy, vz = start.T
+    projectiles = state.projectiles.replace(position=Vector(x, y, z), velocity=Vector(vx, vy, vz))
+    first, total = counts[:, 0], counts.sum(axis=1)
+
+    def one(frame: jax.Array, projectiles: Projectiles) -> Projectiles:
+        of_first = frame < first
+        last = jnp.where(of_first, frame == first - 1, frame == total - 1)
+        equal = jnp.where(of_first, lengths[:, 0, 0], lengths[:, 1, 0])
+        length = jnp.where(last, jnp.where(of_first, lengths[:, 0, 1], lengths[:, 1, 1]), equal)
+        length = jnp.where(frame < total, length, 0)
+        inputs = Inputs(jnp.int32(0), length, (jnp.float32(0), jnp.float32(0)))
+        return move_projectiles(state.replace(projectiles=projectiles), inputs).projectiles
+
+    last = jax.lax.fori_loop(0, total.max(), one, projectiles)
+    return jnp.stack([*jax.tree.leaves(last.position), *jax.tree.leaves(last.velocity)], axis=-1)
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2)

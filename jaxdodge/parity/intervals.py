@@ -1,114 +1,110 @@
-"""The table of projectiles from one response to the next: which rows are the same, which are gone, which new.
+"""The table of projectiles from one response to the next: which rows stay, which are gone, which are new.
 
-A projectile never turns, it only slows down when it bounces: so the same one is known by its direction. The
-game appends new rows and fills a gap with the last row, so the order of the rows says what may have happened.
+In flight a projectile keeps its horizontal velocity to the bit, and a bounce multiplies it by the friction.
+So the same projectile is known by these bits. The game appends new rows and fills a gap with the last row, so
+the order of the rows says what may have happened.
 """
 
-import dataclasses
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.flight import Fit, fit_flights
-from jaxdodge.parity.flight_solver import Flight
-from jaxdodge.parity.flight_start import usual_frame_seconds
+from jaxdodge.parity.flight import VELOCITY, Flights
 from jaxdodge.parity.publications import Rows, observed_state
 from jaxdodge.recordings.session import Session
+from jaxdodge.sim import systems
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
 from jaxdodge.sim.systems import Inputs, cleanup_projectiles
 
 COMPONENTS = ("position x", "position y", "position z", "velocity x", "velocity y", "velocity z")
-SAME_DIRECTION = 1e-6
+MOST_BOUNCES = 12
 LATE_FRAMES = 3
 """A removal is deferred to the end of its frame, and the order of a frame may vary."""
-MOST_CHANGES = 6
+MOST_CHANGES = 5
 """Rows gone and new between two responses, beyond which their order is not checked."""
+SHORTEST_LIFE = 0.8
+"""Seconds within which no projectile bounces, and none is thrown and leaves the world."""
 
 
-@dataclasses.dataclass
-class Interval:
-    """From one response to the next."""
+def matched(rows: Rows) -> Flights:
+    """The projectiles that two responses in a row show, by response and row."""
+    before, after = rows.table[:-1], rows.table[1:]
+    slots = np.arange(OBSERVED_PROJECTILES)
+    free = (slots < rows.visible[:-1, None])[:, :, None] & (slots < rows.visible[1:, None])[:, None, :]
+    velocity, found = before[..., VELOCITY], []
+    for bounces in range(MOST_BOUNCES + 1):
+        same = np.all(velocity[:, :, None] == after[:, None, :, VELOCITY], axis=-1) & free
+        # Of several with the same velocity, the first.
+        same &= (np.cumsum(same, axis=2) == 1) & (np.cumsum(same, axis=1) == 1)
+        free = free & ~same.any(axis=2, keepdims=True) & ~same.any(axis=1, keepdims=True)
+        found.append(np.column_stack([*np.nonzero(same), np.full(np.count_nonzero(same), bounces)]))
+        velocity = velocity * systems.FRICTION
+    each = np.concatenate(found)
+    end, row, column, bounces = each[np.lexsort((each[:, 1], each[:, 0]))].T
+    return Flights(end + 1, row, column, bounces, before[end, row], after[end, column])
 
-    end: int
-    """The later response."""
-    kept: list[tuple[int, int]]
-    """Rows that are the same projectile: before, after."""
-    gone: list[int]
-    new: list[int]
-    fit: Fit | None = None
-    """The frames, where a projectile tells them."""
+
+class Changes:
+    """Rows that are not in both of two responses; bool (N, 10) each."""
+
+    def __init__(self, rows: Rows, flights: Flights) -> None:
+        slots = np.arange(OBSERVED_PROJECTILES)
+        self.new = slots < rows.visible[:, None]
+        self.new[flights.end, flights.after] = False
+        self.new[0] = False
+        self.gone = np.zeros_like(self.new)
+        """By the later response, rows of the earlier one."""
+        self.gone[1:] = slots < rows.visible[:-1, None]
+        self.gone[flights.end, flights.before] = False
 
 
-def follow(
-    session: Session, rows: Rows, handled: Handled, findings: Findings
-) -> tuple[list[Interval], float]:
-    """Match the rows of all responses and fit the frames between them; also the usual length of a frame."""
-    intervals = [_matched(rows.of(end - 1), rows.of(end), end) for end in range(1, len(session))]
-    flying = [interval for interval in intervals if interval.kept]
-    flights = [
-        Flight(
-            rows.of(interval.end - 1)[[before for before, _ in interval.kept]],
-            rows.of(interval.end)[[after for _, after in interval.kept]],
+def check_flights(
+    flights: Flights, arrival: np.ndarray, ratio: np.ndarray, what: str, findings: Findings
+) -> None:
+    """Every projectile is where the simulator flies it; arguments as of `flown`."""
+    findings.values += flights.finish.size
+    for at in np.flatnonzero(np.any(ratio > 1, axis=1)):
+        component = int(np.argmax(ratio[at]))
+        findings.difference(
+            flights.end[at],
+            f"projectile {flights.after[at]}{what}, {COMPONENTS[component]}",
+            flights.finish[at, component],
+            f"{arrival[at, component]} ({ratio[at, component]:.3g} times the bound)",
         )
-        for interval in flying
-    ]
-    frame_seconds = usual_frame_seconds(flights, 1 / session.config.fps)
-    for interval, flight, fit in zip(flying, flights, fit_flights(flights, frame_seconds), strict=True):
-        interval.fit = fit
-        findings.values += flight.end.size
-        if fit.error > 1:
-            row, component = fit.worst
-            findings.difference(
-                interval.end,
-                f"projectile {interval.kept[row][1]}, {COMPONENTS[component]}",
-                flight.end[row, component],
-                f"{fit.arrival[row, component]} after {fit.frames} frames ({fit.error:.3g} times the bound)",
-            )
-    _check_order(session, intervals, handled, findings)
-    _check_gone(session, rows, intervals, handled, frame_seconds, findings)
-    return intervals, frame_seconds
 
 
-def _matched(before: np.ndarray, after: np.ndarray, end: int) -> Interval:
-    """Rows with the same direction, no faster than before; of several, the ones that end nearest."""
-    old, new = before[:, None, :].astype(float), after[None, :, :].astype(float)
-    cross = old[..., 3] * new[..., 4] - old[..., 4] * new[..., 3]
-    along = np.sum(old[..., 3:5] * new[..., 3:5], axis=-1)
-    same = (np.abs(cross) <= SAME_DIRECTION * np.abs(along)) & (along > 0)
-    same &= np.sum(new[..., 3:5] ** 2, axis=-1) <= np.sum(old[..., 3:5] ** 2, axis=-1) * (1 + 1e-6)
-    # Where it would have been abreast of: no projectile flies back.
-    same &= np.sum((new - old)[..., :2] * old[..., 3:5], axis=-1) >= 0
-    kept: list[tuple[int, int]] = []
-    aside = np.abs((new - old)[..., 0] * old[..., 4] - (new - old)[..., 1] * old[..., 3])
-    for _, row, column in sorted((aside[r, c], int(r), int(c)) for r, c in np.argwhere(same)):
-        if all(row != r and column != c for r, c in kept):
-            kept.append((row, column))
-    kept.sort()
-    return Interval(
-        end=end,
-        kept=kept,
-        gone=[row for row in range(len(before)) if row not in {r for r, _ in kept}],
-        new=[column for column in range(len(after)) if column not in {c for _, c in kept}],
-    )
-
-
-def _check_order(session: Session, intervals: list[Interval], handled: Handled, findings: Findings) -> None:
+def check_order(
+    session: Session, flights: Flights, changes: Changes, handled: Handled, findings: Findings
+) -> None:
     """Some sequence of appending and of filling gaps must lead from one table to the next."""
-    count = session.arrays["projectile_count"]
-    for interval in intervals:
-        if max(count[interval.end - 1], count[interval.end]) > OBSERVED_PROJECTILES:
+    count, sent, received = (session.arrays[name] for name in ("projectile_count", "sent_s", "received_s"))
+    edges = np.searchsorted(flights.end, np.arange(len(session) + 1))
+    moved = np.zeros(len(session), bool)
+    np.logical_or.at(moved, flights.end, flights.before != flights.after)
+    for end in np.flatnonzero(moved | changes.gone.any(axis=1)).tolist():
+        own = slice(edges[end], edges[end + 1])
+        before, after = flights.before[own].tolist(), flights.after[own].tolist()
+        gone, new = np.flatnonzero(changes.gone[end]).tolist(), np.flatnonzero(changes.new[end]).tolist()
+        short = received[end] - sent[end - 1] < SHORTEST_LIFE
+        if (
+            max(count[end - 1], count[end]) > OBSERVED_PROJECTILES
+            or len(gone) + len(new) > MOST_CHANGES
+            or not short
+            or handled.reset_around(end - 1, end)
+        ):
             continue
-        table = list(range(len(interval.kept) + len(interval.gone)))
-        wanted = {after: before for before, after in interval.kept}
-        goal = [wanted.get(column, -1) for column in range(len(interval.kept) + len(interval.new))]
-        changes = [*interval.gone, *(-1 for _ in interval.new)]
-        if len(changes) <= MOST_CHANGES and not _leads_to(table, goal, changes):
-            findings.difference(interval.end, "order of projectiles", goal, f"none that comes of {table}")
+        goal = [-1] * (len(after) + len(new))
+        for row, column in zip(before, after, strict=True):
+            goal[column] = row
+        table = list(range(len(before) + len(gone)))
+        if not _leads_to(table, goal, [*gone, *(-1 for _ in new)]):
+            findings.difference(end, "order of projectiles", goal, f"none that comes of {table}")
 
 
 def _leads_to(table: list[int], goal: list[int], changes: list[int]) -> bool:
@@ -126,33 +122,34 @@ def _leads_to(table: list[int], goal: list[int], changes: list[int]) -> bool:
     return False
 
 
-def _check_gone(session, rows: Rows, intervals, handled: Handled, frame_seconds, findings: Findings) -> None:
+def check_gone(
+    session: Session,
+    rows: Rows,
+    flights: Flights,
+    changes: Changes,
+    handled: Handled,
+    clock: Clock,
+    findings: Findings,
+) -> None:
     """Projectiles go when they leave the world or when a reset is handled, and then they do."""
-    # A frame of the longest kind further on, and a few frames back.
-    ahead = np.zeros((len(session), OBSERVED_PROJECTILES), bool)
-    lasting = np.zeros(len(session))
-    for interval in intervals:
-        received = session.arrays["received_s"]
-        wall = received[interval.end] - received[interval.end - 1]
-        lasting[interval.end - 1] = interval.fit.seconds if interval.fit else wall + 2 * frame_seconds
-    ahead = _outside(session, rows, lasting + 1e-4)
-    behind = _outside(session, rows, np.full(len(session), -LATE_FRAMES * frame_seconds))
-    for response, row in np.argwhere(behind):
-        position = rows.table[response, row, :3]
-        findings.difference(response, f"projectile {row}", f"still at {position}", "removed")
-    for interval in intervals:
-        reset = handled.reset_around(interval.end - 1, interval.end)
-        for row in interval.gone:
-            if not reset and not ahead[interval.end - 1, row]:
-                position = rows.table[interval.end - 1, row, :3]
-                findings.difference(interval.end, f"projectile last at {position}", "gone", "still there")
-    for earlier, later in itertools.pairwise(intervals):
-        if not handled.reset_between(earlier.end - 1, earlier.end):
-            continue
-        moved = later.fit is not None and later.fit.frames > LATE_FRAMES
-        survivors = {after for _, after in earlier.kept} & {before for before, _ in later.kept}
-        if moved and survivors:
-            findings.difference(later.end, "projectiles after a reset", len(survivors), 0)
+    lasting = np.array([clock.between(end - 1, end)[1] + 1e-4 for end in range(1, len(session))] + [0.0])
+    ahead = _outside(session, rows, lasting)
+    for end, row in np.argwhere(changes.gone):
+        if not ahead[end - 1, row] and not handled.reset_around(end - 1, end):
+            position = rows.table[end - 1, row, :3]
+            findings.difference(end, f"projectile last at {position}", "gone", "still there")
+    # What has been outside, or been there before a reset, for some frames should be gone.
+    outside, late = _outside(session, rows, np.zeros(len(session))), np.zeros(rows.table.shape[:2], int)
+    reset = handled.resets[handled.count]
+    of_reset = reset > np.concatenate([[0], reset[:-1]])
+    kept = np.zeros(late.shape, bool)
+    for end, row, column in zip(flights.end, flights.before, flights.after, strict=True):
+        kept[end, column] = True
+        if outside[end - 1, row] or late[end - 1, row] or (kept[end - 1, row] and of_reset[end - 1]):
+            late[end, column] = late[end - 1, row] + clock.frames[end]
+        if late[end, column] > LATE_FRAMES:
+            position = rows.table[end, column, :3]
+            findings.difference(end, f"projectile {column}", f"still at {position}", "removed")
 
 
 def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:

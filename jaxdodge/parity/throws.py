@@ -1,6 +1,6 @@
 """New projectiles against the law of throws: from where, aimed at whom, and when.
 
-A projectile that is seen for the first time has flown for some frames already. How long follows from its
+A projectile that is seen for the first time has flown for some frames already. For how long follows from its
 fall, so its birth is known: the place must be one that the simulator throws from, the velocity must aim at
 where the player was, and births must keep the rhythm of the spawn timer.
 """
@@ -15,26 +15,20 @@ import numpy as np
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.flight import fit_flights
-from jaxdodge.parity.flight_solver import Flight, fall_per_second
-from jaxdodge.parity.intervals import Interval
+from jaxdodge.parity.flight import FALL, Flights, Time, Z, flown, rounding
+from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes, check_flights
 from jaxdodge.parity.publications import Rows
 from jaxdodge.recordings.session import Session
-from jaxdodge.sim.params import GameParams, game_params
+from jaxdodge.sim import systems
+from jaxdodge.sim.params import SPAWN_DISTANCE, GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
-from jaxdodge.sim.state import Vector, server_start
+from jaxdodge.sim.state import server_start
 from jaxdodge.sim.systems import Inputs, spawn_position, spawn_projectiles
 
 AT_START = 1.0
 """Seconds after the first request, in which throws are not checked."""
-BOUND = 2e-4
-"""Metres by which a birth that was calculated back may be off."""
-POINTS = 16_385
-"""Of the line that throws come from."""
-STALL = 3.0
-"""Usual frames that one lasts where a machine stalls."""
-SHORTEST_FLIGHT = 0.8
-"""Seconds within which no projectile bounces."""
+CHANCE = 1e-9
+"""Of a session of the configured angle whose throws all stay as far inside it as is called a difference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,233 +39,220 @@ class Throw:
     """The first that shows it."""
     age: float
     """Seconds that it has moved by then."""
+    error: float
+    """By how much that can be wrong."""
     position: np.ndarray
     """(2,): where it appeared."""
-    target: np.ndarray
-    """(2,): whom it aims at."""
+    draw: float
+    """The random number that gives this place, 0 to 1."""
+
+
+class Law:
+    """What the simulator throws, with this configuration."""
+
+    def __init__(self, session: Session) -> None:
+        self._params = params = game_params(session.config)
+        thrown, beside = (np.asarray(_thrown(params, jnp.float32(x)), float) for x in (0, 1))
+        self.height, self.climb = float(thrown[Z]), float(thrown[FALL])
+        self.flight_seconds = 1 / float(beside[3] - thrown[3])
+        self.on_arc = bool(params.random_spawn_position)
+        self.angle = float(params.spawn_angle)
+        thrower = session.config.observation_mode == "with_thrower"
+        self.delay = float(session.config.thrower_delay_seconds) if thrower else 0.0
+
+    def draws(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The random numbers that lead nearest to places (n, 2), and how many metres away; (n,) each."""
+        if self.on_arc:
+            draws = np.arctan2(places[:, 0], places[:, 1]) / (2 * self.angle) + 0.5
+        else:
+            draws = (places[:, 0] + 1.5) / 3
+        draws = np.clip(draws, 0, 1)
+        padded = np.resize(draws, len(draws) + -len(draws) % 256).astype(np.float32)
+        line = np.stack([np.asarray(each, float) for each in _line(padded, self._params)], axis=1)
+        return draws, np.hypot(*(line[: len(draws)] - places).T)
+
+
+@jax.jit
+def _thrown(params: GameParams, player_x):
+    """Position and velocity, (6,), of a throw from the origin at a player beside it."""
+    state = server_start(params.replace(observation_mode=jnp.int32(0)), 1, 1)
+    at = state.player.position.replace(x=player_x)
+    state = state.replace(player=state.player.replace(position=at), spawn_timer=state.spawn_interval)
+    zero = jnp.float32(0)
+    spawn = spawn_projectiles(state, Inputs(jnp.int32(0), zero, (zero, zero))).spawned_projectile
+    return jnp.stack([*jax.tree.leaves(spawn.position), *jax.tree.leaves(spawn.velocity)])
+
+
+@jax.jit
+def _line(draws, params: GameParams):
+    return spawn_position(draws, params)
 
 
 def check_throws(
     session: Session,
     rows: Rows,
-    intervals: list[Interval],
+    changes: Changes,
+    time: Time,
     handled: Handled,
     clock: Clock,
     findings: Findings,
 ) -> list[Throw]:
     """Check the birth of every new projectile; returns them in the order in which they were born."""
-    law = _Law(session)
-    throws, untold = [], []
-    for interval, column, fit in _births(session, rows, intervals, law, clock.frame_seconds, findings):
-        if fit is None:
-            untold.append(interval.end)
-            continue
-        end = rows.of(interval.end)[column].astype(float)
-        age = float(np.sum(fit.frame_seconds[fit.frames - fit.age :], dtype=float))
-        moved = fit.arrival[-1, :2].astype(float)
-        position = end[:2] - moved
-        throw = Throw(interval.end, age, position, law.target(position, end[3:5]))
-        throws.append(throw)
-        findings.values += 4
-        off = law.distance_from_line(position)
-        if off > BOUND:
-            text = f"{off:.3g} m from every place of a throw"
-            findings.difference(interval.end, f"projectile {column}, thrown from {position}", "seen", text)
-        low, high = clock.player_between(interval.end, age + law.delay, handled, delayed=law.delay > 0)
-        outside = np.maximum(np.maximum(low - throw.target, throw.target - high), 0)
-        if np.any(outside > BOUND * 5):
-            findings.difference(
-                interval.end, f"projectile {column}, aim", throw.target, f"a player between {low} and {high}"
-            )
+    law = Law(session)
+    throws, untold = _births(session, rows, changes, time, clock, law, findings)
+    for throw, row in throws:
+        slack = throw.error + clock.longest_near(throw.response - 1, throw.response) * (2 if law.delay else 1)
+        low, high = clock.player_between(throw.response, throw.age + law.delay, slack, handled)
+        bound = 1e-3
+        target = throw.position + row[3:5] * law.flight_seconds
+        if np.any(target < low - bound) or np.any(target > high + bound):
+            text = f"a player between {low} and {high}"
+            findings.difference(throw.response, f"throw from {throw.position}, aim", target, text)
     # Of two in one response, the table's order is not always that of their births.
-    throws.sort(key=lambda throw: (throw.response, -throw.age))
-    _check_rhythm(session, throws, untold, handled, clock, findings)
-    if session.config.observation_mode == "with_thrower":
-        _check_indicators(session, throws, clock, law, findings)
-    return throws
+    born = sorted((throw for throw, _ in throws), key=lambda throw: (throw.response, -throw.age))
+    _check_rhythm(session, born, untold, handled, clock, law, findings)
+    _check_draws(born, law, findings)
+    if law.delay:
+        _check_indicators(session, born, clock, law, findings)
+    return born
 
 
-def _births(session, rows: Rows, intervals, law, frame_seconds: float, findings: Findings):
-    """Every new row with the best fit of its flight since it was thrown: interval, row, fit or None."""
-    count = session.arrays["projectile_count"]
-    flights, of = [], []
-    since_start = session.arrays["received_s"] - session.arrays["sent_s"][0]
-    for interval in intervals:
-        if max(count[interval.end - 1], count[interval.end]) > OBSERVED_PROJECTILES:
-            continue  # It may have been there before, unobserved.
-        if since_start[interval.end] < AT_START:
-            continue  # It may come of an indicator from before the configuration, which survives it.
-        for column in interval.new:
-            start, end = _with_thrown(rows, interval, column, law)
-            if interval.fit is None or interval.fit.error > 1:
-                flights.append(Flight(start[-1:], end[-1:], thrown=True))
-                of.append((interval, column))
-                continue
-            expected = (law.climb - end[-1, 5]) / fall_per_second() / frame_seconds
-            spread = 2 + round(max(expected, 0.0) ** 0.5 / 2)
-            for age in range(int(expected) - spread, int(expected) + spread + 2):
-                if 0 <= age <= interval.fit.frames + 1:
-                    frames = max(interval.fit.frames, age)
-                    flights.append(Flight(start, end, frames, thrown=True, age=age))
-                    of.append((interval, column))
-    births = itertools.groupby(range(len(of)), lambda at: (of[at][0].end, of[at][1]))
-    ages_of = [list(group) for _, group in births]
-    fits = fit_flights(flights, frame_seconds, [number for number, ages in enumerate(ages_of) for _ in ages])
-    for ages in ages_of:
-        best = min(ages, key=lambda at: fits[at].error)
-        (interval, column), fit = of[best], fits[best]
-        if fit.error <= 1:
-            yield interval, column, fit
-        elif _tells(session, interval, frame_seconds):
-            row = fit.worst[0]
-            findings.difference(
-                interval.end,
-                f"projectile {column}, thrown since the response before",
-                flights[best].end[row],
-                f"{fit.arrival[row]} ({fit.error:.3g} times the bound)",
-            )
-        else:
-            yield interval, column, None
+def _births(session, rows: Rows, changes: Changes, time: Time, clock: Clock, law: Law, findings: Findings):
+    """Throws with the rows that show them first; and responses with new rows whose birth is not told."""
+    count, times = session.arrays["projectile_count"], session.arrays["received_s"]
+    since = times - session.arrays["sent_s"][0]
+    # Of more it may have been there before, unobserved.
+    seen = np.maximum(count, np.roll(count, 1)) <= OBSERVED_PROJECTILES
+    # It may come of an indicator from before the configuration, which survives it.
+    end, column = np.nonzero(changes.new & (seen & (since >= AT_START + law.delay))[:, None])
+    finish = rows.table[end, column]
+    row, gravity = finish.astype(float), float(systems.PROJECTILE_GRAVITY)
+    age = (law.climb - row[:, FALL]) / gravity
+    start = row.copy()
+    start[:, Z], start[:, FALL] = law.height, law.climb
+    exact = rounding(start, row, 2 + 1.25 * np.abs(age) / clock.frame_seconds, np.abs(age))
+    error = exact[:, FALL] / gravity
+    age = np.where(np.abs(age) <= error, 0.0, age)
+    squares = 2 * (law.height + law.climb * age - row[:, Z]) / gravity - age**2
+    slack = 2 * (exact[:, Z] + (law.climb + gravity * np.abs(age)) * error) / gravity
+    start[:, :2] = row[:, :2] - row[:, 3:5] * age[:, None]
+    draws, away = law.draws(start[:, :2])
+    bound = exact[:, :2].max(axis=1) + np.hypot(row[:, 3], row[:, 4]) * error + np.spacing(SPAWN_DISTANCE) * 4
+    # Flown since the throw by the simulator, as if the frames of that time were an interval of their own.
+    number = np.arange(len(end))
+    flights = Flights(number, number * 0, column, number * 0, start.astype(np.float32), finish)
+    squares = np.where(age > 0, squares, 0)
+    own = Time(np.maximum(age, 0), error, squares, slack, number * 0, clock.frame_seconds)
+    arrival, ratio = flown(flights, own)
+    ratio[:, :2] = 0
+    passed = np.array([clock.between(each - 1, each)[1] for each in end])
+    short = passed + 2 * clock.longest_frame < SHORTEST_LIFE
+    possible = (age >= 0) & (age <= passed + error + clock.longest_frame)
+    possible &= ratio.max(axis=1, initial=0) <= 1
+    told = possible & (short | ((away <= bound) & (age < SHORTEST_LIFE)))
+    unlike = np.where(short[:, None] & ~possible[:, None], np.maximum(ratio, 2.0 * (np.arange(6) == Z)), 0)
+    check_flights(dataclasses.replace(flights, end=end), arrival, unlike, ", just thrown", findings)
+    for at in np.flatnonzero(told & (away > bound)):
+        text = f"{away[at]:.3g} m from every place of a throw"
+        findings.difference(end[at], f"projectile {column[at]}, thrown from {start[at, :2]}", "seen", text)
+    throws = [
+        (Throw(int(end[at]), float(age[at]), float(error[at]), start[at, :2], float(draws[at])), row[at])
+        for at in np.flatnonzero(told)
+    ]
+    return throws, end[~told].tolist()
 
 
-def _tells(session: Session, interval: Interval, frame_seconds: float) -> bool:
-    """Whether a throw since the response before must be understood: no bounce since, and no stall."""
-    passed = session.arrays["received_s"][interval.end] - session.arrays["sent_s"][interval.end - 1]
-    fit = interval.fit
-    stalled = (
-        fit is not None and fit.error <= 1 and fit.frames and fit.frame_seconds.max() > STALL * frame_seconds
-    )
-    return bool(passed < SHORTEST_FLIGHT and not stalled)
+def _check_rhythm(session, throws: list[Throw], untold, handled, clock: Clock, law: Law, findings) -> None:
+    """The timer fires at whole multiples of its interval after a moment that is common to all throws.
 
-
-def _with_thrown(rows: Rows, interval: Interval, column: int, law) -> tuple[np.ndarray, np.ndarray]:
-    """The flight of the projectiles that were kept and, last, of the thrown one."""
-    before, after = rows.of(interval.end - 1), rows.of(interval.end)
-    end = after[column]
-    thrown = np.array([0, 0, law.height, end[3], end[4], law.climb], np.float32)
-    kept = interval.kept if interval.fit is not None and interval.fit.error <= 1 else []
-    start = np.stack([*(before[row] for row, _ in kept), thrown])
-    return start, np.stack([*(after[row] for _, row in kept), end])
-
-
-class _Law:
-    """What the simulator throws, with this configuration."""
-
-    def __init__(self, session: Session) -> None:
-        params = game_params(session.config)
-        self._params = params
-        thrown = _thrown(params, np.zeros(2, np.float32), np.zeros(2, np.float32))
-        beside = _thrown(params, np.zeros(2, np.float32), np.array([1, 0], np.float32))
-        self.height, self.climb = float(thrown[2]), float(thrown[5])
-        self._flight_seconds = 1 / float(beside[3] - thrown[3])
-        x, y = _line(params)
-        self._line = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=1)
-        thrower = session.config.observation_mode == "with_thrower"
-        self.delay = float(session.config.thrower_delay_seconds) if thrower else 0.0
-
-    def target(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-        """Where the player was, (2,), whom a throw aims at."""
-        return position + velocity * self._flight_seconds
-
-    def distance_from_line(self, position: np.ndarray) -> float:
-        """Metres between a place and the nearest from which a throw may come."""
-        start, along = self._line[:-1], np.diff(self._line, axis=0)
-        share = np.sum((position - start) * along, axis=1) / np.maximum(np.sum(along**2, axis=1), 1e-30)
-        nearest = start + np.clip(share, 0, 1)[:, None] * along
-        return float(np.min(np.hypot(*(position - nearest).T)))
-
-
-@jax.jit
-def _thrown(params: GameParams, position, player):
-    """Position and velocity, (6,), of a throw from a place at a player."""
-    state = server_start(params.replace(observation_mode=jnp.int32(0)), 1, 1)
-    at = state.player.position.replace(x=player[0], y=player[1])
-    state = state.replace(player=state.player.replace(position=at), spawn_timer=state.spawn_interval)
-    spawn = spawn_projectiles(state, Inputs(jnp.int32(0), jnp.float32(0), (position[0], position[1])))
-    thrown: tuple[Vector, Vector] = spawn.spawned_projectile.position, spawn.spawned_projectile.velocity
-    return jnp.stack([part for vector in thrown for part in (vector.x, vector.y, vector.z)])
-
-
-@jax.jit
-def _line(params: GameParams):
-    return spawn_position(jnp.linspace(0, 1, POINTS, dtype=jnp.float32), params)
-
-
-def _check_rhythm(session, throws: list[Throw], untold: list[int], handled, clock: Clock, findings) -> None:
-    """Births lie whole intervals apart, but for the frame that they wait for."""
+    A throw appears at the end of the frame in which that happens; after a delay, one frame later at most.
+    """
     interval = float(session.config.projectile_spawn_interval)
-    anchor, number = None, 0
-    for earlier, later in itertools.pairwise(throws):
-        low, high = _gap(earlier, later, clock)
-        more = round((low + high) / 2 / interval)
-        waits = [clock.longest_frame_before(throw.response) for throw in (earlier, later)]
-        if high - low + sum(waits) > interval or clock.stalled(earlier.response, later.response):
-            anchor = None  # Too long a gap to count the intervals in it.
-            continue
+    count = session.arrays["projectile_count"]
+    anchor = None
+    for earlier, throw in itertools.pairwise([*throws[:1], *throws]):
+        waits = clock.longest_near(throw.response - 1, throw.response) + throw.error
+        if law.delay:
+            waits += clock.longest_near(_before(throw, law.delay, clock), throw.response)
         if anchor is None:
-            anchor, number = earlier, 0
-        number += more
-        findings.values += 1
-        low, high = _gap(anchor, later, clock)
-        waited = clock.longest_frame_before(anchor.response)
-        if more == 0 or not low - waits[1] <= number * interval <= high + waited:
-            text = f"{max(number, 1)} x {interval:.6g} s"
-            gap = f"{(low + high) / 2:.4f} s after that of response {anchor.response}"
-            findings.difference(later.response, "throw", gap, text)
-            anchor = None
-        reset = handled.reset_around(earlier.response, later.response)
-        count = session.arrays["projectile_count"][earlier.response : later.response + 1]
-        unseen = (
-            bool(np.any(count > OBSERVED_PROJECTILES))
-            or any(earlier.response <= response <= later.response for response in untold)
-            or clock.longest_between(earlier.response, later.response) > SHORTEST_FLIGHT
-        )
-        if more > 1 and not (reset or unseen) and clock.steady(earlier.response, later.response):
-            findings.difference(later.response, "throws since the one before", 1, more)
-
-
-def _gap(earlier: Throw, later: Throw, clock: Clock) -> tuple[float, float]:
-    low, high = clock.between(earlier.response, later.response)
-    return low + earlier.age - later.age, high + earlier.age - later.age
-
-
-def _check_indicators(session, throws: list[Throw], clock: Clock, law, findings: Findings) -> None:
-    indicator = session.arrays["observation"][:, STANDARD_SIZE:].astype(float)
-    shown = np.any(indicator != 0, axis=1)
-    findings.values += indicator.size
-    for response in np.flatnonzero(shown):
-        position, share = indicator[response, :2], indicator[response, 3]
-        off = law.distance_from_line(position)
-        if off > BOUND or np.float32(indicator[response, 2]) != np.float32(law.height):
-            text = f"none that stands {off:.3g} m from every place of a throw"
-            findings.difference(response, "observation[65:68]", indicator[response, :3], text)
-        if not 0 <= share <= 1:
-            findings.difference(response, "observation[68]", share, "0 to 1")
-    for earlier, later in itertools.pairwise(np.flatnonzero(shown)):
-        if later != earlier + 1 or np.any(indicator[earlier, :2] != indicator[later, :2]):
+            # The timer fired so many seconds after the anchor's birth, and then once an interval.
+            anchor, number, least, largest = throw, 0, -waits, throw.error
             continue
-        if indicator[later, 3] == 0:
+        low, high = clock.between(anchor.response, throw.response)
+        low, high = low + anchor.age - throw.age - waits, high + anchor.age - throw.age + throw.error
+        fewest = int(np.ceil((low - largest) / interval - 1e-9))
+        most = int(np.floor((high - least) / interval + 1e-9))
+        lost = clock.stalled(anchor.response, throw.response) or high - low > interval
+        if lost or fewest < most:
+            anchor, number, least, largest = throw, 0, -waits, throw.error
+            continue
+        findings.values += 1
+        if fewest > most or most <= number:
+            expected = f"{max(number + 1, most)} x {interval:.6g} s, or {waits:.4f} s later"
+            gap = f"{(low + high + waits) / 2:.4f} s after that of response {anchor.response}"
+            findings.difference(throw.response, "throw", gap, expected)
+            anchor = None
+            continue
+        excused = (
+            most == number + 1
+            or handled.reset_around(earlier.response, throw.response)
+            or np.any(count[earlier.response - 1 : throw.response + 1] > OBSERVED_PROJECTILES)
+            or any(earlier.response <= response <= throw.response for response in untold)
+            or clock.longest_between(earlier.response, throw.response) > SHORTEST_LIFE
+        )
+        if not excused:
+            findings.difference(throw.response, "throws since the one before", 1, most - number)
+        number = most
+        least, largest = max(least, low - most * interval), min(largest, high - most * interval)
+
+
+def _before(throw: Throw, ago: float, clock: Clock) -> int:
+    """The last response that was surely published so long before a throw."""
+    response = throw.response
+    while response > 0 and clock.between(response, throw.response)[0] < throw.age + ago + clock.longest_frame:
+        response -= 1
+    return response
+
+
+def _check_draws(throws: list[Throw], law: Law, findings: Findings) -> None:
+    """Throws come from the whole angle, not only from inside of it."""
+    if throws:
+        widest = max(abs(2 * throw.draw - 1) for throw in throws)
+        if widest ** len(throws) < CHANCE:
+            text = f"none beyond {widest:.2%} of the angle in {len(throws)} throws"
+            findings.difference(throws[-1].response, "places of throws", text, "up to the whole angle")
+
+
+def _check_indicators(session, throws: list[Throw], clock: Clock, law: Law, findings: Findings) -> None:
+    indicator = session.arrays["observation"][:, STANDARD_SIZE:].astype(float)
+    findings.values += indicator.size
+    shown = np.flatnonzero(np.any(indicator != 0, axis=1))
+    away = law.draws(indicator[:, :2])[1]
+    bound = float(np.spacing(SPAWN_DISTANCE) * 4)
+    for response in shown:
+        if away[response] > bound or np.float32(indicator[response, 2]) != np.float32(law.height):
+            text = f"none that stands {away[response]:.3g} m from every place of a throw"
+            findings.difference(response, "observation[65:68]", indicator[response, :3], text)
+        if not 0 <= indicator[response, 3] <= 1:
+            findings.difference(response, "observation[68]", indicator[response, 3], "0 to 1")
+    for earlier, later in itertools.pairwise(shown.tolist()):
+        same = np.all(indicator[earlier, :2] == indicator[later, :2])
+        if later != earlier + 1 or not same or indicator[later, 3] == 0:
             continue
         low, high = clock.between(earlier, later)
-        slack = clock.longest_frame
         passed = (indicator[earlier, 3] - indicator[later, 3]) * law.delay
+        slack = clock.longest_near(earlier - 1, later) + 2 * law.delay * float(np.spacing(np.float32(1)))
         if not low - slack <= passed <= high + slack:
             text = f"less by {low:.4f} to {high:.4f} s of the delay"
             findings.difference(later, "observation[68]", f"less by {passed:.4f} s", text)
-    interval = float(session.config.projectile_spawn_interval)
-    single = law.delay < interval - 2 * clock.frame_seconds
-    for throw in throws:
-        born = throw.response
-        lived = [r for r in range(max(born - 1, 0), born) if shown[r]]
-        if not single or not lived:
+    # Only one is pending at a time, so it is the one that throws.
+    single = law.delay < float(session.config.projectile_spawn_interval) - 2 * clock.longest_frame
+    for throw in throws if single else ():
+        before, (low, high) = throw.response - 1, clock.between(throw.response - 1, throw.response)
+        fires, slack = indicator[before, 3] * law.delay + throw.age, 1.5 * clock.longest_frame
+        if before not in shown or not low - slack <= fires <= high + slack:
             continue
-        # Another may have come and gone since.
-        low, high = clock.between(lived[-1], born)
-        fires = float(indicator[lived[-1], 3]) * law.delay + throw.age
-        if not low - 1.5 * clock.longest_frame <= fires <= high + 1.5 * clock.longest_frame:
-            continue
-        off = float(np.hypot(*(indicator[lived[-1], :2] - throw.position)))
-        if off > BOUND:
-            findings.difference(
-                born, "place of a throw", throw.position, f"{indicator[lived[-1], :2]}, the indicator's"
-            )
+        off = float(np.hypot(*(indicator[before, :2] - throw.position)))
+        if off > 1e-3:
+            text = f"{indicator[before, :2]}, the indicator's"
+            findings.difference(throw.response, "place of a throw", throw.position, text)

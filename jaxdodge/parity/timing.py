@@ -112,23 +112,23 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     followed = followed or follow_session(session)
     period = np.mean(arrays["received_s"][between] - arrays["received_s"][between - 1])
     unknown = []
-    fits = {
-        interval.end: interval.fit
-        for interval in followed.intervals
-        if interval.fit is not None and interval.fit.error <= 1
-    }
-    counted = [fits[response] for response in between.tolist() if response in fits]
     frames_per_step = frame_seconds = deviation = None
-    lengths = np.concatenate([np.zeros(0), *(fit.frame_seconds for fit in fits.values())]).astype(float)
-    if len(counted) >= LEAST and len(lengths):
-        frames_per_step = _counts([fit.frames for fit in counted])
-        frame_seconds = float(lengths.mean())
-        deviation = float(lengths.std() / frame_seconds)
+    usual, counted = 1 / session.config.fps, np.zeros(0, int)
+    if (time := followed.time) is not None:
+        usual, counted = time.frame_seconds, between[~np.isnan(time.seconds[between])]
+        # Sums over all frames, of their lengths and of the squares.
+        told = ~np.isnan(time.squares)
+        frames, seconds = int(time.frames[told].sum()), float(time.seconds[told].sum())
+        squares = float(time.squares[told].sum())
+    if time is not None and len(counted) >= LEAST and frames:
+        frames_per_step = _counts(time.frames[counted].tolist())
+        frame_seconds = seconds / frames
+        deviation = float(np.sqrt(max(squares / frames / frame_seconds**2 - 1, 0)))
     else:
         unknown.append(f"frames: projectiles tell them in {len(counted)} steps, fewer than {LEAST}")
     handled = followed.handled.count == np.arange(len(session)) + 1
     shows_action = float(handled[is_step].mean()) if is_step.any() else 0.0
-    moved = _frames_moved(session, followed, followed.frame_seconds)
+    moved = _frames_moved(session, followed, usual)
     response_frame = None
     # gRPC's publication precedes the motion, also where it shows the action.
     unless_told = 0.0 if session.meta["transport"] == "grpc" else None
@@ -138,7 +138,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         unknown.append("response frame: too rarely can be told for how long the player moved")
     else:
         response_frame = _counts(known)
-    order = _order(session, shows_action, followed.frame_seconds)
+    order = _order(session, shows_action, usual)
     if order is None:
         unknown.append("order of handle_commands and publish_state: both give the same responses here")
     return MeasuredTiming(
