@@ -50,7 +50,7 @@ def follow_session(session: Session) -> Followed:
         pictures, palette = check_pictures(session, findings)
         check_seen(session, pictures, palette, handled, findings)
         return Followed(findings, handled)
-    rows = check_publications(session, 1 / session.config.fps, findings)
+    rows = check_publications(session, findings)
     flights = matched(rows)
     time = fit_time(flights, len(session), session.config.fps)
     arrival, ratio = flown(flights, time)

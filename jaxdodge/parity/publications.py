@@ -12,8 +12,8 @@ from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
 from jaxdodge.sim.state import Vector, server_start
 
-SHARES_OF_A_FRAME = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-"""How much a frame may be longer or shorter than usual where a torn response is explained by it."""
+LONGEST_FRAME = 2.0
+"""Nominal frames; how much a frame may last where a torn response is explained by it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +30,8 @@ class Rows:
         return self.table[response, : self.visible[response]]
 
 
-def check_publications(session: Session, frame_seconds: float, findings: Findings) -> Rows:
-    """Compare what every response of a vector session says of its own observation.
-
-    Args:
-        session: with observations.
-        frame_seconds: how long a frame usually lasts.
-        findings: where differences go.
-    """
+def check_publications(session: Session, findings: Findings) -> Rows:
+    """Compare what every response of a vector session says of its own observation."""
     arrays = session.arrays
     observation, recorded_count = arrays["observation"][:, :STANDARD_SIZE], arrays["projectile_count"]
     table = observation[:, 5:].reshape(-1, OBSERVED_PROJECTILES, 6)
@@ -54,8 +48,9 @@ def check_publications(session: Session, frame_seconds: float, findings: Finding
         near = np.abs(arrays["episode_steps"][response] - session.config.max_episode_steps) <= 1
         note = findings.torn_response if near else findings.difference
         note(response, "truncated", arrays["truncated"][response], published.truncated[response])
-    _check_rewards(session, steps, recorded_count, visible, published.reward, frame_seconds, findings)
-    return Rows(table, visible)
+    rows = Rows(table, visible)
+    _check_rewards(session, steps, rows, published.reward, findings)
+    return rows
 
 
 def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) -> np.ndarray:
@@ -74,50 +69,29 @@ def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) 
     return visible
 
 
-def _check_rewards(session, steps, recorded_count, visible, simulated, frame_seconds, findings) -> None:
+def _check_rewards(session: Session, steps, rows: Rows, simulated: np.ndarray, findings: Findings) -> None:
     arrays, config = session.arrays, session.config
     recorded, done = arrays["reward"], arrays["done"]
-    all_seen = recorded_count <= OBSERVED_PROJECTILES
-    different = _bits(recorded) != _bits(simulated)
     # A projectile that is not observed can only be nearer.
-    most = np.float32(config.survival_reward) + np.float32(
-        config.dodge_bonus_threshold * config.dodge_bonus_multiplier * (1 + 1e-6)
-    )
-    nearer = ~all_seen & ~done & (recorded >= simulated) & (recorded <= most)
-    odd = steps[(different & ~nearer)[steps]]
-    if not len(odd):
-        return
-    least, largest = _rewards_a_frame_away(session, odd, visible, frame_seconds)
-    penalty = np.float32(config.collision_penalty)
+    most = config.survival_reward + config.dodge_bonus_threshold * config.dodge_bonus_multiplier
+    nearer = (arrays["projectile_count"] > OBSERVED_PROJECTILES) & ~done
+    nearer &= (recorded >= simulated) & (recorded <= most + 1e-5)
+    different = _bits(recorded) != _bits(simulated)
     neighbours = done | np.roll(done, 1) | np.roll(done, -1)
-    for at, response in enumerate(odd):
-        alive = np.any((recorded[response] >= least[at]) & (recorded[response] <= largest[at]))
-        dies = recorded[response] == penalty or alive
-        explained = dies if neighbours[response] else alive
+    for response in steps[(different & ~nearer)[steps]]:
+        # In a frame the nearest projectile comes nearer, or goes away, as fast as the fastest at most.
+        flying, player = rows.of(response).astype(float), arrays["observation"][response, :5].astype(float)
+        away = np.sqrt(np.sum((flying[:, :3] - player[:3]) ** 2, axis=1)).min(initial=np.inf)
+        speed = np.sqrt(np.sum(flying[:, 3:] ** 2, axis=1)).max(initial=0) + np.hypot(*player[3:])
+        way = (speed + 1) * LONGEST_FRAME / config.fps
+        bonus = config.dodge_bonus_multiplier * np.maximum(
+            config.dodge_bonus_threshold - np.array([away + way, away - way]), 0
+        )
+        low, high = config.survival_reward + bonus
+        explained = low <= recorded[response] <= min(high, most + 1e-5)
+        explained |= neighbours[response] and recorded[response] == np.float32(config.collision_penalty)
         note = findings.torn_response if explained else findings.difference
         note(response, "reward", recorded[response], simulated[response])
-
-
-def _rewards_a_frame_away(session, responses, visible, frame_seconds) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest reward of the frame before and the one after: (responses, 2) each.
-
-    Everything moves straight ahead for so short a time; half a millimetre is left to falling.
-    """
-    observation = session.arrays["observation"][responses, :STANDARD_SIZE].astype(float)
-    alive = {name: session.arrays[name][responses] for name in ("episode_steps", "projectile_count")}
-    rewards = []
-    for direction in (-1, 1):
-        for share in SHARES_OF_A_FRAME:
-            moved, seconds = observation.copy(), direction * share * frame_seconds
-            moved[:, :2] += seconds * observation[:, 3:5]
-            projectiles = moved[:, 5:].reshape(len(moved), -1, 6)
-            projectiles[..., :3] += seconds * projectiles[..., 3:]
-            arrays = {"done": np.zeros(len(moved), bool), **alive}
-            published, _ = _published(moved.astype(np.float32), visible[responses], arrays, session)
-            rewards.append(published.reward)
-    by_direction = np.stack(rewards).reshape(2, len(SHARES_OF_A_FRAME), -1)
-    slack = 5e-4 * session.config.dodge_bonus_multiplier
-    return by_direction.min(axis=1).T - slack, by_direction.max(axis=1).T + slack
 
 
 def _published(observation, visible, arrays, session: Session):
