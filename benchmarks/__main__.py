@@ -1,6 +1,7 @@
 """`python -m benchmarks`: the benchmark suite, and further benchmarks by name.
 
-Exit status: 0 measured or passed; 1 a ratio fell or a check failed; 2 invalid input; 130 interrupted.
+Exit status: 0 measured or passed; 1 a ratio fell or a check failed; 2 invalid input; 130
+interrupted.
 """
 
 import importlib
@@ -11,7 +12,8 @@ import tyro
 from benchmarks import suite
 from jaxdodge.cli import guarded, parse
 
-# Each module has a dataclass `Options` and a function `run` that takes one and returns an exit status.
+# Each module has a dataclass `Options` and a function `run` that takes one and returns an exit
+# status.
 COMMANDS = {
     "check": "benchmarks.guard",
     "ablation": "benchmarks.ablation",

@@ -1,7 +1,7 @@
-"""`python -m benchmarks ablation`: seeds in one program beside single runs, and studies beside a script.
+"""`python -m benchmarks ablation`: seeds in one program and single runs, studies and a script.
 
-All use small networks on vector observations, as in configs/studies. The two sides take turns. CPU time is
-reported too, because other work on the machine affects it less than wall time.
+All use small networks on vector observations, as in configs/studies. The two sides take turns. CPU
+time is reported too, because other work on the machine affects it less than wall time.
 """
 
 import dataclasses
@@ -46,9 +46,9 @@ PARTS = ("epochs", "runs", "study")
 class Options:
     """Compare five seeds in one program with five runs, and a study with a script.
 
-    epochs: training epochs alone, compiled before. runs: the command `train` from start to end with an empty
-    compilation cache, which the five single runs share. study: the command `ablate`, and a script that
-    trains and evaluates the same cells, both compiled before.
+    epochs: training epochs alone, compiled before. runs: the command `train` from start to end with
+    an empty compilation cache, which the five single runs share. study: the command `ablate`, and a
+    script that trains and evaluates the same cells, both compiled before.
     """
 
     parts: Annotated[tuple[Literal[PARTS], ...], tyro.conf.Positional] = PARTS  # type: ignore[valid-type]

@@ -1,4 +1,4 @@
-"""Environment steps per second with vector observations, random actions and auto-reset, beside gymnax.
+"""Environment steps per second: vector observations, random actions, auto-reset, beside gymnax.
 
 The observations are part of the scan's carry, so every step writes them to memory.
 """
@@ -82,7 +82,7 @@ def steps_at_once(size: int, settings: Settings) -> int:
 
 
 def begin(env: Any, params: Any, key: Any, size: int) -> Any:
-    """The initial carry of `play`: a key, and the observations and states of `size` environments."""
+    """The initial carry of `play`: a key, observations and states of `size` environments."""
     import jax
 
     return key, *jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, size), params)

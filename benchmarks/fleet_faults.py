@@ -1,9 +1,9 @@
-"""`python -m benchmarks fleet_faults`: a fleet whose servers fail plays on and stores no wrong transition.
+"""`python -m benchmarks fleet_faults`: a fleet whose servers fail stores no wrong transition.
 
-Our servers run in lockstep, each behind a proxy that can spoil a response. Faults are random: the server or
-its parent, the proxy, is killed or stopped; a response is delayed, reset, truncated, garbage or of a wrong
-shape. At the end every stored transition is looked up in the logs of the servers, and remaining processes
-are counted.
+Our servers run in lockstep, each behind a proxy that can spoil a response. Faults are random: the
+server or its parent, the proxy, is killed or stopped; a response is delayed, reset, truncated,
+garbage or of a wrong shape. At the end every stored transition is looked up in the logs of the
+servers, and remaining processes are counted.
 """
 
 import collections

@@ -8,7 +8,8 @@ from typing import Any
 from benchmarks import suite
 from jaxdodge.fields import ConfigError
 
-# Not `train`: training times of one peer vary by a factor of seven between seeds. `scaling` has no peer.
+# Not `train`: training times of one peer vary by a factor of seven between seeds. `scaling` has no
+# peer.
 GUARDED = ("env", "render", "sac")
 COMMITTED = Path(__file__).parent / "results" / "bench.json"
 
@@ -25,7 +26,7 @@ class Options:
     against: Path = COMMITTED
     """The committed result."""
     margin: float = 0.25
-    """Share by which a ratio may fall; medians of repeated runs on a busy machine differ by up to a fifth."""
+    """Share by which a ratio may fall; on a busy machine medians differ by up to a fifth."""
 
 
 def run(options: Options) -> int:

@@ -1,4 +1,4 @@
-"""Timing of cases in turn, so that load on the machine affects all alike, and the machine's peak rates."""
+"""Timing of cases in turn, so that other load affects all alike, and the machine's peak rates."""
 
 import dataclasses
 import statistics
@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Bytes of the copied arrays: they fit into the cache of one core, the cache of all cores, and no cache.
+# Bytes of the copied arrays: they fit into the cache of one core, the cache of all cores, and no
+# cache.
 COPIED_BYTES = (1 << 18, 1 << 23, 1 << 28)
 MATRIX_SIDE = 1024
 
@@ -174,7 +175,7 @@ def _raw(leaf: Any) -> Any:
 
 
 def machine(settings: Settings) -> dict[str, Any]:
-    """Peak rates of this machine: bytes copied (read and written) and float32 operations per second."""
+    """Peak rates of this machine: bytes read and written, and float32 operations, per second."""
     import jax.numpy as jnp
 
     limit = 1 << 12 if settings.tiny else max(COPIED_BYTES)

@@ -1,8 +1,8 @@
 """The rasterizer without JAX: array operations in NumPy, compiled loops in numba.
 
-Both take float32 players (frames, 2) and projectiles (frames, 2, slots), all in use and without a thrower,
-and write uint8 (frames, height, width, channels), the same bytes as `jaxdodge.render.topdown.draw`.
-Source of the rules: docs/mechanics.md.
+Both take float32 players (frames, 2) and projectiles (frames, 2, slots), all in use and without a
+thrower, and write uint8 (frames, height, width, channels), the same bytes as
+`jaxdodge.render.topdown.draw`. Source of the rules: docs/mechanics.md.
 """
 
 from collections.abc import Callable

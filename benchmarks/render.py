@@ -1,4 +1,4 @@
-"""Frames per second: the rasterizer alone and in an environment, beside NumPy and numba versions."""
+"""Frames per second of the rasterizer, alone and in an environment, beside NumPy and numba."""
 
 from collections.abc import Callable
 from functools import partial

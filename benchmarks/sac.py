@@ -1,9 +1,9 @@
 """SAC updates per second, replay sampling included, beside sbx and Stable-Baselines3.
 
-All use the same network widths, batch size, inputs and actions, and the same number of updates per call.
-Ours always has layer norm in the critics and an EMA of the policy; sbx has only the former as an option,
-Stable-Baselines3 neither. Ours computes the networks' inputs from stored frames; the others store the
-inputs.
+All use the same network widths, batch size, inputs and actions, and the same number of updates per
+call. Ours always has layer norm in the critics and an EMA of the policy; sbx has only the former as
+an option, Stable-Baselines3 neither. Ours computes the networks' inputs from stored frames; the
+others store the inputs.
 """
 
 import dataclasses
@@ -179,7 +179,8 @@ def epoch(settings: Settings, devices: int = 1, images: bool = False) -> Prepare
     Args:
         settings: of the suite.
         devices: that share the environments.
-        images: train from images of 84 x 84 pixels, with fewer environments, updates and transitions.
+        images: train from images of 84 x 84 pixels, with fewer environments, updates and
+            transitions.
     """
     import jax
     import jax.numpy as jnp

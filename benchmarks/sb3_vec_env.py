@@ -1,4 +1,4 @@
-"""Adapter from our Gymnasium vector environment to that of Stable-Baselines3, which sbx uses too."""
+"""Adapter from our Gymnasium vector environment to Stable-Baselines3, which sbx uses too."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from jaxdodge.sim.gym import DodgeVectorEnv
 
 
 class DodgeVecEnv(VecEnv):
-    """The environments of `env`, seeded with `first_seed`; rewards are multiplied by `reward_scale`."""
+    """The environments of `env`, seeded with `first_seed`, with scaled rewards."""
 
     def __init__(self, env: DodgeVectorEnv, reward_scale: float, first_seed: int):
         self.env, self.reward_scale, self.first_seed = env, reward_scale, first_seed

@@ -1,4 +1,4 @@
-"""Steps per second over the number of environments on one device, and over the number of devices."""
+"""Steps per second over the number of environments, and over the number of devices."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""`python -m benchmarks serve_throughput`: steps per second of the server, and late frames in real time."""
+"""`python -m benchmarks serve_throughput`: the server's steps per second, and late frames."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""`python -m benchmarks soak`: a million image requests to one server without error or memory growth."""
+"""`python -m benchmarks soak`: a million image requests without error or memory growth."""
 
 import dataclasses
 import json

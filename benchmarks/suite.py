@@ -30,12 +30,12 @@ class Options:
     """Measure speed and print tables.
 
     The parts are env: steps of environments with vector observations; render: frames, alone and in
-    environments; sac: updates; train: whole trainings to a return of 800; scaling: steps over the number of
-    environments and of devices.
+    environments; sac: updates; train: whole trainings to a return of 800; scaling: steps over the
+    number of environments and of devices.
 
-    Further benchmarks are `python -m benchmarks NAME`, each with its own --help. check: compare the ratios
-    with the committed ones. ablation: studies and seeds. serve_throughput: the server. soak: a million
-    requests to the server. fleet_faults: a fleet whose servers fail.
+    Further benchmarks are `python -m benchmarks NAME`, each with its own --help. check: compare the
+    ratios with the committed ones. ablation: studies and seeds. serve_throughput: the server. soak:
+    a million requests to the server. fleet_faults: a fleet whose servers fail.
     """
 
     parts: Annotated[tuple[Literal[PARTS], ...], tyro.conf.Positional] = PARTS  # type: ignore[valid-type]
@@ -55,7 +55,7 @@ class Options:
     train_seeds: int = Settings.train_seeds
     """Trainings of each agent in `train`, with seeds from 0, in turn."""
     devices: int = 1
-    """Largest number of devices of `scaling` (powers of two); without accelerators, virtual CPU devices."""
+    """Largest number of devices of `scaling` (powers of two); on a CPU, virtual devices."""
     tiny: bool = False
     """Use the smallest sizes to test the benchmark itself; the figures are meaningless."""
     out: Path | None = None

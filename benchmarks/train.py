@@ -1,9 +1,10 @@
 """Whole trainings: wall time until a mean return on level 2, angle 30, at the original's timing.
 
-Ours is that of `python -m jaxdodge.train`. sbx and Stable-Baselines3 train on our vector environment with
-the same num_envs, updates per step, batch size, widths, discount, learning rate, replay size, reward scale
-and penalty; sbx also with our layer norm and policy_delay. Our evaluations count as training time, theirs do
-not. With several seeds the agents take turns, seed by seed.
+Ours is that of `python -m jaxdodge.train`. sbx and Stable-Baselines3 train on our vector
+environment with the same num_envs, updates per step, batch size, widths, discount, learning rate,
+replay size, reward scale and penalty; sbx also with our layer norm and policy_delay. Our
+evaluations count as training time, theirs do not. With several seeds the agents take turns, seed by
+seed.
 """
 
 import importlib
@@ -71,7 +72,7 @@ class _Clock:
         self.cpu += time.process_time() - self._began[1]
 
     def row(self, name: str, seed: int, goal: float, curve: list[tuple[float, int, float]]) -> dict[str, Any]:
-        """The row of a training; `curve`: seconds, environment steps and mean return of evaluations."""
+        """The row of a training; `curve`: seconds, steps and mean return of evaluations."""
         best = max((mean for _, _, mean in curve), default=None)
         return {
             "part": "train",

@@ -1,7 +1,7 @@
-"""`python -m jaxdodge.ablate STUDY.yaml`: train and evaluate the cells of a study, and write a report.
+"""`python -m jaxdodge.ablate STUDY`: train and evaluate the cells of a study, write a report.
 
-Exit status: 0 finished, 1 finished but some cells failed, 2 invalid input, 130 or 143 stopped by Ctrl-C or
-SIGTERM (the same command resumes).
+Exit status: 0 finished, 1 finished but some cells failed, 2 invalid input, 130 or 143 stopped by
+Ctrl-C or SIGTERM (the same command resumes).
 """
 
 import dataclasses
@@ -31,7 +31,8 @@ class Ablate:
     """Train every cell of a study with several seeds, evaluate it, and write a report.
 
     If it is interrupted, the same command resumes. Finished cells are computed again only if their
-    configuration or the code has changed. The report names the cells that fail; the others continue.
+    configuration or the code has changed. The report names the cells that fail; the others
+    continue.
     """
 
     study: Annotated[Path, tyro.conf.Positional]

@@ -1,4 +1,4 @@
-"""A replacement for `compute` in the worker process that fails in the way its cell is named after."""
+"""A replacement for `compute` that fails in the way its cell is named after."""
 
 import os
 import signal

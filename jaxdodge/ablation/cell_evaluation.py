@@ -28,7 +28,8 @@ SAMPLE_SECONDS = 2.0
 def evaluate_conditions(task: Task, run: Run) -> dict[str, list[dict[str, float]]]:
     """Statistics of each seed's final policy by condition key.
 
-    All policies play all conditions in one batch. A seed uses the same random keys in each condition.
+    All policies play all conditions in one batch. A seed uses the same random keys in each
+    condition.
     """
     # The program of the training, so tasks that share it also share the compiled evaluation.
     trainer = shared_program(task.game, task.train, steps_of_an_epoch(task.train)).trainer

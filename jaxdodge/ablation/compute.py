@@ -32,8 +32,8 @@ Report = Callable[[dict[str, Any]], None]
 class BudgetProgress:
     """In place of `TrainingProgress`: reports `done` (0 to 1), `left` (seconds) and `score`.
 
-    A budget in minutes starts after the first epoch, when everything is compiled: of cells that share a
-    program, only the first one compiles.
+    A budget in minutes starts after the first epoch, when everything is compiled: of cells that
+    share a program, only the first one compiles.
 
     Args:
         report: called with new values.
@@ -46,7 +46,7 @@ class BudgetProgress:
         self._started: float | None = None
 
     def begin(self, total: int, done: int, seconds: Callable[[], float]) -> "BudgetProgress":
-        """Itself, for a training of `total` environment steps, `done` of them made, and its clock."""
+        """Itself, for a training of `total` environment steps, `done` of them made."""
         self._total, self._steps, self._seconds = total, done, seconds
         return self
 
@@ -85,8 +85,8 @@ def compute(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Train the seeds of a task and evaluate them.
 
-    An existing run is resumed, or only evaluated if it is finished. Seeds that do not fit into memory
-    together are trained in groups, see `fitting`.
+    An existing run is resumed, or only evaluated if it is finished. Seeds that do not fit into
+    memory together are trained in groups, see `fitting`.
 
     Args:
         task: of a cell.
@@ -97,8 +97,8 @@ def compute(
         Name of the result file, and the result.
 
     Raises:
-        ConfigError: the configuration is invalid, one seed alone does not fit into memory, or the code
-            differs from that of the study.
+        ConfigError: the configuration is invalid, one seed alone does not fit into memory, or the
+            code differs from that of the study.
         DivergedError: a quantity is not finite.
     """
     if training_key(task.game, task.train, task.minutes) != task.key:
@@ -156,7 +156,7 @@ def _summary(run: Run) -> dict[str, Any] | None:
 def fitting(
     task: Task, make: Callable[[GameConfig, TrainConfig], Any] | None = None
 ) -> tuple[Any, list[Task]]:
-    """The training of the first group of seeds, and all groups: the fewest that each fit into memory.
+    """The training of the first group of seeds, and all groups: the fewest that fit into memory.
 
     Args:
         task: with the seeds.
@@ -218,7 +218,7 @@ def _curve(run: Run) -> list[dict[str, float]]:
 
 
 def images_drawn(game: GameConfig, train: TrainConfig, timesteps: int, updates: int) -> int:
-    """Images drawn to train one seed: one per action, and two per sampled transition, times the stack."""
+    """Images drawn to train a seed: the stack, per action and twice per sampled transition."""
     if game.observation_mode != "topdown":
         return 0
     return game.frame_stack * (timesteps + 2 * updates * train.batch_size)
@@ -247,7 +247,7 @@ def reset_memory(program: str) -> None:
 
 
 def peak_memory() -> int:
-    """Peak bytes in use since `reset_memory`: of the device if it reports them, else of the process."""
+    """Peak bytes since `reset_memory`: of the device if it reports them, else of the process."""
     statistics = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in statistics:
         return int(statistics["peak_bytes_in_use"])

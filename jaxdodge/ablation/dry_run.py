@@ -1,4 +1,4 @@
-"""The dry run of a study: its cells, their memory and the estimated time, from a short calibration."""
+"""The dry run of a study: its cells, their memory and the estimated time."""
 
 import os
 import statistics
@@ -111,10 +111,10 @@ def _next_result(events: Iterator[Event]) -> dict[str, Any] | str:
 
 
 class Calibration:
-    """In place of `compute`: yields `estimate_task`, or only `estimate_memory` once the time is over.
+    """In place of `compute`: yields `estimate_task`, or `estimate_memory` once the time is over.
 
-    It lives in the worker process. A task is calibrated only if the longest calibration so far would
-    still end in time; the first task always is.
+    It lives in the worker process. A task is calibrated only if the longest calibration so far
+    would still end in time; the first task always is.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ def estimate_memory(task: Task) -> dict[str, Any]:
 
 
 def estimate_task(task: Task) -> dict[str, Any]:
-    """Memory and time of a task, measured on one compilation, one epoch of updates and one evaluation.
+    """Memory and time of a task, from one compilation, one epoch of updates and one evaluation.
 
     Returns:
         `memory_bytes`, `seeds_per_program`, and the seconds of `total_seconds`.

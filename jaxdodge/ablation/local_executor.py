@@ -1,8 +1,8 @@
 """Computes tasks on this machine, one after another, in a worker process.
 
-A task that exhausts the memory ends the worker and not the study; the next task gets a new worker. A worker
-computes many tasks, because tasks that differ only in `GameParams` share compiled programs. Only the worker
-imports JAX, so that it has the device for itself.
+A task that exhausts the memory ends the worker and not the study; the next task gets a new worker.
+A worker computes many tasks, because tasks that differ only in `GameParams` share compiled
+programs. Only the worker imports JAX, so that it has the device for itself.
 """
 
 import multiprocessing
@@ -20,7 +20,8 @@ from jaxdodge.ablation.tasks import Task
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import one_line
 
-# Seconds until a worker that should stop is killed: enough for an epoch, a checkpoint, or a compilation.
+# Seconds until a worker that should stop is killed: enough for an epoch, a checkpoint, or a
+# compilation.
 STOP_TIMEOUT = 120.0
 # Seconds between checks whether the study is interrupted.
 POLL_SECONDS = 0.2
@@ -127,7 +128,7 @@ def _exit_reason(status: int) -> str:
 
 
 def _work(connection: Connection, log: Path, cache: Path, job: Job | None) -> None:
-    """The worker's main function: receive tasks and send events. The worker ends with its parent."""
+    """The worker's main function: receive tasks, send events, and end with the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         # A terminal sends them to both processes; the parent decides what to do.
         signal.signal(number, signal.SIG_IGN)

@@ -41,7 +41,7 @@ def profiles(rows: list[Row]) -> str:
 
 
 def pair_means(rows: list[Row]) -> str:
-    """Means of two factors' levels: a line per level of the first, over the levels of the second."""
+    """Means of two factors: a line per level of the first, over the levels of the second."""
     return _lines([row | {"over": row["other"]} for row in rows], "over", "", "score", marker="o")
 
 

@@ -1,7 +1,7 @@
 """Computes tasks on a Ray cluster, one task per device.
 
-The driver does not import JAX. If the study's folder is on a file system that all machines share, the tasks
-of a lost machine continue from their last checkpoint; otherwise they start over.
+The driver does not import JAX. If the study's folder is on a file system that all machines share,
+the tasks of a lost machine continue from their last checkpoint; otherwise they start over.
 """
 
 import os
@@ -38,14 +38,15 @@ def run_on_ray(
     Args:
         tasks: to compute.
         interrupted: called several times per second.
-        address: of the cluster; "auto" for the one this machine belongs to; "local" for a new one on this
-            machine, which ends with the study.
+        address: of the cluster; "auto" for the one this machine belongs to; "local" for a new one
+            on this machine, which ends with the study.
         gpus: GPUs per task, possibly a fraction; default: 1 if the cluster has any.
         cpus: CPUs per task.
         job: in place of `compute`.
 
     Raises:
-        ConfigError: Ray is not installed, the cluster is unreachable, or its machines are too small.
+        ConfigError: Ray is not installed, the cluster is unreachable, or its machines are too
+            small.
     """
     ray = _connect(address)
     try:
@@ -142,7 +143,7 @@ class _ProgressBoard:
 
 
 def _read(ray: Any, board: Any, running: set[int]) -> list[tuple[int, dict[str, Any]]]:
-    """New progress of running tasks; nothing if the board is lost, which does not stop the study."""
+    """New progress of running tasks; a lost board does not stop the study."""
     try:
         progress = ray.get(board.read.remote(), timeout=10)
         return [(index, progress[index]) for index in sorted(progress.keys() & running)]

@@ -118,7 +118,7 @@ def _conclusions(study: Study, rows: list[Row]) -> list[str]:
 
 
 def comparison(rows: list[Row]) -> list[str]:
-    """Sentences: the highest row, those that overlap with it, those below it, and other overlaps."""
+    """Sentences: the highest row, those that overlap with it, those below, other overlaps."""
     best, *others = sorted(rows, key=lambda row: -row["value"])
     lines = [f"highest: {best['of']}, {_interval(best)}"]
     for text, group in (
@@ -158,7 +158,7 @@ def _scores(rows: list[Row]) -> Table:
 
 
 def _conditions(study: Study, rows: list[Row]) -> list[Table]:
-    """Returns and survival of all cells in all conditions; nothing if there is only one condition."""
+    """Returns and survival in all conditions; nothing if there is only one condition."""
     if len(study.conditions) < 2:
         return []
     tables = []

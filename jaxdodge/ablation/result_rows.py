@@ -1,4 +1,4 @@
-"""All numbers of a report as rows of one table, which is also the source of the plots. NumPy only."""
+"""All numbers of a report as rows of one table, the source of the plots too. NumPy only."""
 
 import itertools
 import math
@@ -38,13 +38,14 @@ def result_rows(study: Study, cells: list[CellResult]) -> list[Row]:
 
     learning_curve    mean return of a cell over seeds during training, at `steps` and `seconds`
     seed_return, seed_survival    of a cell and seed in the condition `other`
-    condition_return, condition_survival    of a cell in the condition `other`: IQM and mean over seeds
+    condition_return  of a cell in the condition `other`: IQM over seeds
+    condition_survival    of a cell in the condition `other`: mean over seeds
     score, survival   of a cell: IQM of the score over seeds, mean survival rate
     profile           share of a cell's seeds and conditions with a return above `threshold`
     improvement       probability that a seed of a cell scores higher than a seed of `other`
     main_effect       of a factor's level: IQM of the score over all cells with it
     pair_mean         of two levels: mean score of the cells with both
-    interaction       of two levels: the part of `pair_mean` that the effects of both do not add up to
+    interaction       of two levels: `pair_mean` beyond the sum of the effects of both
     cost              of a cell: the amount of `other`
 
     Main effects, pair means and interactions exist only if the cells are a full grid.
@@ -154,7 +155,8 @@ def _curve(cell: CellResult) -> Iterator[Row]:
 def _effects(study: Study, done: list[CellResult], scores: np.ndarray) -> Iterator[Row]:
     """Effects of levels and of pairs, from scores (seeds, cells).
 
-    Nothing unless the cells are a full grid: otherwise the cells of two levels differ in other factors too.
+    Nothing unless the cells are a full grid: otherwise the cells of two levels differ in other
+    factors too.
     """
 
     def cells_with(**levels: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The results of tasks on disk: one JSON file each, complete or absent. This module does not import JAX."""
+"""The results of tasks on disk: one JSON file each, complete or absent. Does not import JAX."""
 
 import dataclasses
 import json

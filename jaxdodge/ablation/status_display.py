@@ -1,4 +1,4 @@
-"""Shows the state of a running study: a live table of its cells on a terminal, otherwise a line per event."""
+"""Shows a running study: a live table of its cells on a terminal, otherwise a line per event."""
 
 import time
 from typing import Any
@@ -9,7 +9,8 @@ from rich.table import Table
 
 from jaxdodge.evaluation.tables import seconds_text
 
-# Largest number of cells for which the table lists every cell; larger studies list only the active ones.
+# Largest number of cells for which the table lists every cell; larger studies list only the active
+# ones.
 MAX_LISTED = 30
 
 

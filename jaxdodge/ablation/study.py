@@ -22,7 +22,7 @@ class Cell:
     """Budget, if it is given in updates."""
 
     def configuration(self) -> tuple[GameConfig, TrainConfig]:
-        """Configurations of game and training; raises ConfigError if the fields are incompatible."""
+        """Game and training configuration; raises ConfigError if the fields are incompatible."""
         game, train = split(self.fields)
         if self.updates is not None:
             total = timesteps_of(self.updates, game, train)

@@ -189,7 +189,7 @@ class _Reader:
         return combinations
 
     def check_duplicates(self, cells: list[tuple[KeyPath, Cell]]) -> None:
-        """Fail if two cells have the same configuration; invalid ones are reported when they run."""
+        """Fail if two cells have the same configuration; invalid ones fail when they run."""
         names: dict[Any, str] = {}
         for key_path, cell in cells:
             try:

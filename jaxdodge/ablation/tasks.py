@@ -1,4 +1,4 @@
-"""Tasks: some seeds of a cell, with the keys that name their results. This module does not import JAX."""
+"""Tasks: some seeds of a cell, and the keys that name their results. Does not import JAX."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The command `ablate` with real trainings. In the slow tier its processes are interrupted and killed."""
+"""The command `ablate` with real trainings; the slow tier interrupts and kills its processes."""
 
 import contextlib
 import json

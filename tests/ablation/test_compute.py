@@ -76,7 +76,7 @@ def test_after_an_interruption_no_other_group_starts(task, most):
 
 
 def test_an_estimate_counts_the_groups(task, most):
-    """Three groups of two sizes; five seeds with 2 x 4 episodes during training and 2 afterwards."""
+    """Three groups of two sizes; five seeds with 2 x 4 episodes during training and 2 after it."""
     _, groups = compute.fitting(task)
     found = total_seconds(task, groups, compiled=10.0, epochs=100.0, episode=1.0)
     assert found == {"compile": 20, "epochs": 300, "evaluations": 50}

@@ -41,7 +41,7 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A report of made-up results: 100 for each frame, 10 more for colour, and the seed's number."""
+    """A report of synthetic results: 100 per frame, 10 for colour, plus the seed."""
     folder = tmp_path_factory.mktemp("report")
     file = folder / "study.yaml"
     file.write_text(yaml.safe_dump(STUDY, sort_keys=False))
@@ -102,7 +102,7 @@ def test_numbers_match_a_calculation_by_hand(rows):
     assert {float(row["value"]) for row in costs} == {5}
 
 
-def made_up(folder: Path) -> tuple[Study, list[CellResult]]:
+def synthetic(folder: Path) -> tuple[Study, list[CellResult]]:
     """The study of `folder`, with its results."""
     study = read_study(folder / "study.yaml")
     cells = cell_results(study, folder)
@@ -111,7 +111,7 @@ def made_up(folder: Path) -> tuple[Study, list[CellResult]]:
 
 
 def test_effects_need_a_full_grid(folder):
-    study, cells = made_up(folder)
+    study, cells = synthetic(folder)
     cells[0].error = "no luck"
     rows = result_rows(study, cells)
     assert not {"main_effect", "pair_mean", "interaction"} & {row["figure"] for row in rows}
@@ -130,7 +130,7 @@ def test_a_profile_draws_a_seed_with_all_its_conditions():
 
 
 def test_costs_of_groups_add_up_except_memory(folder):
-    study, cells = made_up(folder)
+    study, cells = synthetic(folder)
     (whole,) = cells[0].results
     cells[0].results = [
         whole
@@ -158,7 +158,7 @@ def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
 
 
 def test_the_same_results_give_the_same_files(folder, tmp_path):
-    write_report(*made_up(folder), tmp_path)
+    write_report(*synthetic(folder), tmp_path)
     for name in ("report.html", "report.md", "results.csv", "results.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -198,7 +198,7 @@ def _browser() -> str | None:
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """The browser; where it is not there, it is installed from Debian's packages if that can be done."""
+    """Path of Chromium; if missing, it is installed from Debian's packages if possible."""
     if not _browser() and shutil.which("apt-get") and os.geteuid() == 0:
         for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
             subprocess.run(["apt-get", *command], check=False, capture_output=True, timeout=600)
@@ -209,7 +209,7 @@ def chromium() -> str:
 
 
 def visit(chromium: str, page: Path, profile: Path, expression: str) -> tuple[list[str], list[str], object]:
-    """Addresses that a page asks for, errors that it makes, and the value of an expression in it."""
+    """Requested addresses and errors of a page, and the value of an expression in it."""
     process = subprocess.Popen(
         [
             *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
@@ -268,27 +268,44 @@ def _visit(browser, page: Path, expression: str) -> tuple[list[str], list[str], 
     return [address for address in addresses if not address.startswith("data:")], errors, value
 
 
-FIGURES = """
-[...document.images].map(image => [image.alt.length > 10, image.complete && image.naturalWidth > 0])
-"""
+LOOK = """({
+    images: [...document.images].map(
+        image => [image.alt.length > 10, image.complete && image.naturalWidth > 0]
+    ),
+    cut: [...document.querySelectorAll("table")].filter(
+        table => table.getBoundingClientRect().right > innerWidth
+    ).map(table => table.rows[0].innerText),
+})"""
 
 
-def test_a_browser_opens_it_without_network_and_errors(chromium, folder, tmp_path):
-    page = folder / "report.html"
-    addresses, errors, images = visit(chromium, page, tmp_path, FIGURES)
-    assert addresses == [page.as_uri()]
-    assert errors == []
-    assert len(images) == len(list((folder / "figures").iterdir())) >= 8
-    assert images == [[True, True]] * len(images)
-    text = page.read_text()
+def test_html_escapes_text_and_embeds_all_figures(folder):
+    text = (folder / "report.html").read_text()
     assert "Which &lt;b&gt;is&lt;/b&gt; it?" in text
     assert "a &lt;fast&gt; one" in text
+    assert text.count("<img ") == text.count('src="data:image/') == len(list((folder / "figures").iterdir()))
+    assert "http" not in re.sub(r'src="data:[^"]*"', "", text)
 
 
-def test_that_look_sees_requests_errors_and_missing_texts(chromium, tmp_path):
+@pytest.mark.slow
+def test_a_browser_opens_it_without_network_and_errors(chromium, folder, tmp_path):
+    """Every picture is shown, and no column is cut off in a window of 800 pixels."""
+    page = folder / "report.html"
+    addresses, errors, found = visit(chromium, page, tmp_path, LOOK)
+    assert addresses == [page.as_uri()]
+    assert errors == []
+    assert len(found["images"]) == len(list((folder / "figures").iterdir())) >= 8
+    assert found["images"] == [[True, True]] * len(found["images"])
+    assert found["cut"] == []
+
+
+@pytest.mark.slow
+def test_the_visit_notices_requests_errors_and_missing_texts(chromium, tmp_path):
     page = tmp_path / "bad.html"
-    page.write_text('<img src="http://127.0.0.1:9/a.png"><script>throw new Error("x")</script>')
-    addresses, errors, images = visit(chromium, page, tmp_path / "profile", FIGURES)
+    page.write_text(
+        '<img src="http://127.0.0.1:9/a.png"><script>throw new Error("x")</script>'
+        '<table style="width: 2000px"><tr><td>wide</td></tr></table>'
+    )
+    addresses, errors, found = visit(chromium, page, tmp_path / "profile", LOOK)
     assert addresses == [page.as_uri(), "http://127.0.0.1:9/a.png"]
     assert len(errors) >= 2
-    assert images == [[False, False]]
+    assert found == {"images": [[False, False]], "cut": ["wide"]}
