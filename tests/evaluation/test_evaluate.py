@@ -13,7 +13,8 @@ import pytest
 
 from jaxdodge import evaluate
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.agents.randomization import randomized_env
+from jaxdodge.agents.train_config import DomainRandomization, TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation import episodes as evaluation
@@ -82,12 +83,12 @@ def test_a_run_is_played_and_written(seeds, tmp_path, capsys):
 
 
 def test_drawn_actions_repeat_with_the_key_and_differ_from_the_mean():
+    # The game, episodes and networks of the test before, which are compiled.
     trainer = make_trainer(GAME, TRAIN)
-    rest = _random_policy(0), trainer.env.default_params, jax.random.key(0), 8
-    first, again = (
-        evaluation.evaluate(trainer.env, trainer.sampled_policy, *rest, sampled=True) for _ in range(2)
-    )
-    mean = evaluation.evaluate(trainer.env, trainer.policy, *rest)
+    env = randomized_env(dataclasses.replace(GAME, fps=50), DomainRandomization())
+    rest = _random_policy(0), env.default_params, jax.random.key(0), 9
+    first, again = (evaluation.evaluate(env, trainer.sampled_policy, *rest, sampled=True) for _ in range(2))
+    mean = evaluation.evaluate(env, trainer.policy, *rest, sampled=False, draw_params=None)
     np.testing.assert_array_equal(first.returns, again.returns)
     assert (np.asarray(first.returns) != np.asarray(mean.returns)).any()
 
@@ -132,16 +133,16 @@ def test_a_grid_of_two_gives_a_line_each_and_two_tables(seeds, tmp_path, capsys,
 
 
 def test_robustness_plays_other_numbers_in_every_episode(seeds, tmp_path, capsys, monkeypatch):
-    # Each is compiled for itself; what the others vary, the last one varies too.
-    some = {name: conditions.ROBUSTNESS[name] for name in ("nothing", "frame time 15 %", "all of these")}
+    # Each is compiled for itself; the last one varies what all others vary.
+    some = {name: conditions.ROBUSTNESS[name] for name in ("nothing", "all of these")}
     monkeypatch.setattr(conditions, "ROBUSTNESS", some)
     path = tmp_path / "episodes.csv"
-    assert _evaluate(seeds / "seed_1", "--episodes", 3, "--robustness", "--csv", path) == 0
+    assert _evaluate(seeds / "seed_1", "--episodes", 9, "--fps", 50, "--robustness", "--csv", path) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
     varied = list(conditions.ROBUSTNESS)
     width = max(map(len, varied))
     assert [line[:width].strip() for line in lines] == varied
-    assert [row["varied"] for row in _table(path)] == [name for name in varied for _ in range(3)]
+    assert [row["varied"] for row in _table(path)] == [name for name in varied for _ in range(9)]
     assert len({line[width:] for line in lines}) > 1
 
 

@@ -1,10 +1,11 @@
-"""The command `train` in the tests' own process, and folders of checkpoints."""
+"""The command `train` in the tests' own process, folders of checkpoints, and one cache of programs."""
 
 import signal
 from pathlib import Path
 
 import pytest
 import yaml
+from compiled import shared_compilations
 from small_states import small_state
 from tiny_runs import TINY
 
@@ -12,6 +13,12 @@ from jaxdodge import train
 from jaxdodge.cli import guarded
 from jaxdodge.runs import loop as training
 from jaxdodge.runs.checkpoints import Checkpoints
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled(tmp_path_factory):
+    with shared_compilations(tmp_path_factory):
+        yield
 
 
 @pytest.fixture

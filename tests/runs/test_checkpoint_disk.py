@@ -30,10 +30,11 @@ SAVE_UNTIL_KILLED = """
 """
 
 
-def test_a_killed_save_leaves_whole_checkpoints(tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_killed_save_leaves_whole_checkpoints(tmp_path, kills):
     template = {"large": jnp.zeros(2_000_000, jnp.int32), "step": jnp.int32(0)}
-    saved, random = Checkpoints(tmp_path / "killed"), np.random.default_rng(0)
-    for _ in range(4):
+    saved, random = Checkpoints(tmp_path / "killed"), np.random.default_rng(kills)
+    for _ in range(kills):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(SAVE_UNTIL_KILLED), str(saved.folder)],
             stdout=subprocess.PIPE,

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from flax import serialization
-from jax.experimental.compilation_cache import compilation_cache
 from tiny_runs import TINY
 from tiny_runs import lines as _lines
 from tiny_runs import only_run as _only_run
 from tiny_runs import summary as _summary
 
-from jaxdodge import evaluate, train
+from jaxdodge import train
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
@@ -28,20 +27,6 @@ from jaxdodge.runs.loop import DivergedError, Training
 from jaxdodge.runs.start import New, read_start
 
 ORIGINAL = Path(__file__).parents[2] / "configs" / "original" / "sac_level1_vector.yaml"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled(tmp_path_factory):
-    """What test_resume has compiled, or will, is compiled no second time."""
-    folder = f"{tmp_path_factory.getbasetemp() / 'compiled'}"
-    changed = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0}
-    before = {name: getattr(jax.config, name) for name in changed}
-    for values in (changed, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is changed:
-            yield
 
 
 def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp_path):
@@ -94,15 +79,23 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
         assert figures["iqm_low"] <= figures["iqm"] <= figures["iqm_high"]
 
 
-def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
-    assert command("--seeds", 3) == 0
-    run = _only_run()
+def test_seeds_have_folders_of_their_own_and_are_evaluated_together(tmp_path):
+    def run_command(*arguments: object) -> str:
+        command = [sys.executable, "-m", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    output = run_command("jaxdodge.train", "--config", "tiny.yaml", "--seeds", 2)
+    assert output.count("seeds: ") == 1
+    (run,) = (tmp_path / "results" / "tiny").iterdir()
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "lock", "summary.json", "models", "plots", "seed_0", "seed_1", "seed_2")
+        *("config.yaml", "lock", "summary.json", "models", "plots", "seed_0", "seed_1")
     }
-    parts = [run / f"seed_{index}" for index in range(3)]
-    assert [Run.open(part).config()[1].seed for part in parts] == [0, 1, 2]
-    assert len({(part / "models" / "final").read_bytes() for part in parts}) == 3
+    parts = [run / f"seed_{index}" for index in range(2)]
+    assert [Run.open(part).config()[1].seed for part in parts] == [0, 1]
+    assert len({(part / "models" / "final").read_bytes() for part in parts}) == 2
     finals = [_summary(part)["final_evaluation"]["mean"] for part in parts]
     over_seeds = _summary(run)["final_evaluation"]
     assert over_seeds["means"] == finals
@@ -110,11 +103,14 @@ def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
     assert min(finals) <= over_seeds["mean_low"] < over_seeds["mean"] < over_seeds["mean_high"] <= max(finals)
     assert (run / "plots" / "learning_curves.png").is_file()
     assert all((part / "plots" / "learning_curves.png").is_file() for part in parts)
+    assert "mean of 2 seeds: " in run_command("jaxdodge.evaluate", run, "--episodes", 4)
+
+
+@pytest.mark.slow
+def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
+    assert command("--seeds", 3) == 0
     assert capsys.readouterr().out.count("seeds: ") == 8
-
-    assert guarded(evaluate.evaluate, [f"{run}", "--episodes", "4"]) == 0
-    assert "mean of 3 seeds: " in capsys.readouterr().out
-
+    parts = [_only_run() / f"seed_{index}" for index in range(3)]
     assert command("--seed", 1, "--results", "alone") == 0
     (alone,) = Path("alone", "tiny").iterdir()
     policies = [
@@ -125,6 +121,7 @@ def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
     assert one["evaluation/mean"] == pytest.approx(other["evaluation/mean"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(command, capsys):
     # Of whole episodes many end in a collision, and none before the first checkpoint.
     assert command("--collision-penalty", "-1e30", "--shortest-episode", 1, "--save-freq", 512) == 1
