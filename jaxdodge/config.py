@@ -25,6 +25,8 @@ from jaxdodge.fields import (
     read_yaml,
 )
 
+SERVER_EPISODE_STEPS = 1000
+"""The server's episode limit, which `configure` cannot change."""
 ENVIRONMENT_ID = "jaxdodge/Dodge-v0"
 """As Gymnasium and gymnax know the game."""
 
@@ -118,7 +120,7 @@ class GameConfig:
     """Distance of the nearest projectile below which the bonus is paid, m."""
     dodge_bonus_multiplier: float = checked(Number(float, 0, 100), 0.5)
     """Bonus per metre below the threshold."""
-    max_episode_steps: int = checked(Number(int, 1, 1_000_000), 1000)
+    max_episode_steps: int = checked(Number(int, 1, 1_000_000), SERVER_EPISODE_STEPS)
     """Steps after which an episode is truncated."""
     fps: float = checked(Number(float, 4, 1000, note="the game caps a frame at 250 ms"), 60.0)
     """Frames per second; a frame lasts round(1e9 / fps) ns."""

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxdodge.bevy.worker_pool import FleetError, Limits, Outcome, WorkerPool
-from jaxdodge.config import GameConfig
+from jaxdodge.config import SERVER_EPISODE_STEPS, GameConfig
 from jaxdodge.fields import ConfigError, Number
 from jaxdodge.sim.action_checks import checked_actions
 from jaxdodge.sim.actions import action_shape
@@ -23,8 +23,6 @@ from jaxdodge.sim.spaces import action_space, observation_space, published_space
 
 __all__ = ["Fleet", "FleetError"]
 
-# The server's own limit, which cannot be configured.
-LONGEST_EPISODE = 1000
 SECONDS = Number(float, 0, 1e6, above_low=True)
 
 
@@ -90,7 +88,7 @@ class Fleet(VectorEnv):
         log_folder: str | Path | None = None,
     ):
         self.game = GameConfig() if game is None else game
-        longest = Number(int, 1, LONGEST_EPISODE, note="the server's own limit")
+        longest = Number(int, 1, SERVER_EPISODE_STEPS, note="the server's own limit")
         longest.check("max_episode_steps", self.game.max_episode_steps)
         limits = Limits(
             SECONDS.check("timeout", timeout),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxdodge.agents.program import make_trainer
 from jaxdodge.bevy.play import Log, play
 from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
-from jaxdodge.config import SERVER_FIELDS, GameConfig
+from jaxdodge.config import SERVER_EPISODE_STEPS, SERVER_FIELDS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes
 from jaxdodge.evaluation.episodes import evaluate as simulate
 from jaxdodge.evaluation.tables import FIGURES, figures, line
@@ -21,8 +21,6 @@ from jaxdodge.runs.policy import TrainedPolicy
 from jaxdodge.sim.env import DodgeEnv
 
 SIMULATED_EPISODES = 512
-# The server's own limit, which cannot be configured.
-SERVER_EPISODE_STEPS = 1000
 
 
 def evaluate_on_server(
