@@ -1,4 +1,4 @@
-"""A cache of compiled programs for test files of one process that train or play the same networks."""
+"""A cache of compiled programs, for test files that train or play the same networks."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The command `evaluate`: from end to end, what it prints and writes, and every refusal."""
+"""The command `evaluate`: what it prints and writes, and every error."""
 
 import csv
 import dataclasses
@@ -47,7 +47,7 @@ def seeds(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Instead of playing, returns are frames_per_step times 0, 1, 2 ...; every second episode survives."""
+    """Fake episodes: returns are frames_per_step times 0, 1, 2 ...; every second one survives."""
 
     def play(env, policy, weights, params, key, episodes, sampled, draw_params):
         index = np.arange(episodes)

@@ -1,4 +1,4 @@
-"""Statistics of episodes: values known by hand or from the literature, and rules that hold for all inputs."""
+"""Statistics: values known by hand, from the literature or from scipy, and general properties."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_an_interval_of_equal_values_is_that_value():
     assert bootstrap_interval([1001.0] * 128, interquartile_mean) == (1001, 1001)
 
 
-# The examples of Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I.
+# Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I.
 @pytest.mark.parametrize(
     ("successes", "trials", "interval"),
     [
@@ -190,7 +190,7 @@ def test_a_stratified_interval_draws_runs_within_their_task():
     # Tasks far apart, without spread: whatever is drawn, the mean stays.
     scores = np.float64([[0, 100]] * 5)
     assert stratified_interval(scores, lambda drawn: drawn.mean(axis=(-2, -1))) == (50, 50)
-    # Two runs of 0 and 1: of their mean 0, 0.5 and 1 come a quarter, half and a quarter of the time.
+    # Two runs, 0 and 1: their resampled mean is 0, 0.5 and 1 with probability 1/4, 1/2 and 1/4.
     low, high = stratified_interval(np.float64([[0], [1]]), lambda drawn: drawn.mean(axis=(-2, -1)))
     assert (low, high) == (0, 1)
     values = np.random.default_rng(1).normal(50, 10, (400, 3))
@@ -227,8 +227,8 @@ def test_a_statistic_may_have_many_values():
 def test_the_same_as_the_papers_own_library(runs, tasks, iqm, improvement, profile, interval):
     """Known answers are those of rliable 1.2.0, its intervals from 20 000 draws.
 
-    It is no requirement of the tests because it does not run with the present arch, whose bootstrap has no
-    `random_state` any more; these came of it with that argument renamed.
+    It is no requirement of the tests because it does not run with the present arch, whose bootstrap
+    has no `random_state` any more; these came of it with that argument renamed.
     """
     numbers = np.arange(runs * tasks).reshape(runs, tasks)
     ours, theirs = np.float64(37 * numbers % 101), np.float64(53 * numbers % 101)

@@ -1,4 +1,4 @@
-"""The command `train` in the tests' own process, folders of checkpoints, and one cache of programs."""
+"""The command `train` in this process, folders of checkpoints, and a cache of compiled programs."""
 
 import signal
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Saving checkpoints while processes are killed and disks are full: what lies there stays usable."""
+"""Checkpoints stay usable when a process is killed while saving, or the disk is full."""
 
 import itertools
 import shutil

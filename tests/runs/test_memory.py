@@ -1,4 +1,4 @@
-"""Memory: the estimate counts what a run takes, and what does not fit is refused with what would."""
+"""Memory: the estimate counts what a run needs; one that does not fit is an error with advice."""
 
 import dataclasses
 import re
@@ -26,7 +26,7 @@ GPU = Memory(process=0, replay=30, other_state=4, epoch=6, copies=0, available=1
 
 
 def compiled(temporary: int) -> SimpleNamespace:
-    """An epoch that needs so many bytes besides the state."""
+    """An epoch with so many bytes of temporary memory."""
     return SimpleNamespace(memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=temporary))
 
 
@@ -95,7 +95,7 @@ def test_what_fits_is_not_refused(fits):
 @pytest.mark.parametrize("epoch", [1, 6, 130])
 @pytest.mark.parametrize("available", [36, 60, 155, 156, 400])
 def test_the_advised_buffer_is_the_largest_that_fits(least, epoch, available):
-    """In numbers of MB; the replay's grow with the buffer, of which a row of all arenas has 0.3 MB."""
+    """In MB. The replay grows with the buffer; a row of all environments has 0.3 MB."""
 
     def with_buffer(size: int) -> Memory:
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Training files of the original project mean here what they mean there, or are refused in one line."""
+"""Training files of the original project keep their meaning, or are an error in one line."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""Killed or stopped at any moment, a run that goes on ends with the bits of one that was never stopped.
+"""Killed or stopped at any moment and resumed, a run ends with the bits of an uninterrupted one.
 
-Everything in processes of their own, as only these can be killed.
+Every run is a process of its own, because only a process can be killed.
 """
 
 import json
@@ -36,8 +36,8 @@ CASES = {
     "images": IMAGES | {"critic_observation": "state"},
     "seeds": {"seeds": 2},
 }
-# The command in a process that sends itself a signal at one of the moments at which a run can have changed
-# something on disk, and at the end says how many there are.
+# The command in a process that sends itself a signal at one of the moments at which a run can have
+# changed something on disk. At its end it prints how many such moments there are.
 CHILD = """
 import functools, os, re, resource, sys
 from jaxdodge import train
@@ -102,7 +102,7 @@ class Command:
 
     def __init__(self, folder: Path, cache: Path):
         self.folder = folder
-        # Compiling takes most of the time of such a run; what was compiled before has the same bits.
+        # Compilation takes most of the time of such a run; a cached program has the same bits.
         environment = {
             "JAX_COMPILATION_CACHE_DIR": f"{cache}",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -117,7 +117,15 @@ class Command:
         largest_file: int = 0,
         folder: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it; with the signal that it sends itself and at which moment, and the most bytes of a file."""
+        """Run it.
+
+        Args:
+            arguments: of the command.
+            send: the signal that it sends itself.
+            at: the number of the moment at which it does.
+            largest_file: limit on the bytes of a file; 0 for none.
+            folder: where it runs.
+        """
         done = subprocess.run(
             [sys.executable, "-c", CHILD, *map(str, (int(send), at, largest_file, *arguments))],
             cwd=folder or self.folder,
@@ -147,7 +155,7 @@ def command(tmp_path_factory) -> Command:
 
 @pytest.fixture(scope="module")
 def whole(command):
-    """For a case, a run that was never stopped, and how many moments it had; made once."""
+    """For a case, an uninterrupted run and its number of moments; trained once."""
     runs: dict[str, tuple[Path, int]] = {}
 
     def run(case: str) -> tuple[Path, int]:
@@ -161,7 +169,7 @@ def whole(command):
 
 
 def outcome(run: Path) -> dict:
-    """All of a run that must not depend on when it was stopped; checkpoints without their times."""
+    """All of a run that must not depend on interruptions; checkpoints without their times."""
     found: dict = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
@@ -276,7 +284,7 @@ def test_sigterm_and_ctrl_c_save_and_it_ends_with_the_same_bits(command, whole):
 
 
 def check_stopped(run: Path, done: subprocess.CompletedProcess[str], reason: str, status: int) -> float:
-    """That a run was stopped in an orderly way; the seconds that it took."""
+    """Check that a run was stopped in an orderly way; returns its seconds."""
     assert done.returncode == status
     assert done.stderr == f"{reason}: saving and stopping\n"
     summary = json.loads((run / "summary.json").read_text())
@@ -332,8 +340,8 @@ def test_a_checkpoint_branches_off_into_a_run_of_its_own(command, whole, tmp_pat
 
 @pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(command, whole):
-    # All other files of the run are smaller. Threads of Orbax's outlive its error: what they print can come
-    # after the run's line, or before it without an end of line.
+    # All other files of the run are smaller. Threads of Orbax outlive its error: what they print
+    # can come after the run's line, or before it without a newline.
     run, done = command.begin("vectors", largest_file=100_000)
     assert done.returncode == 1, done.stderr
     folder = run / "models" / "checkpoints"
