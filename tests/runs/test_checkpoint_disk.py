@@ -133,7 +133,7 @@ def test_a_full_disk_is_refused_beforehand(small_disk, capfd):
 def test_a_disk_that_fills_up_meanwhile_is_reported(small_disk, monkeypatch):
     saved = Checkpoints(small_disk / "checkpoints")
     saved.save(1, large_state(0.0), {}, 0.0)
-    monkeypatch.setattr(saved, "_refuse_full_disk", lambda needed: None)
+    monkeypatch.setattr(saved, "_check_free_space", lambda needed: None)
     assert_refused_and_the_older_stay(saved, "No space left on device")
 
 

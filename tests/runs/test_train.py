@@ -16,7 +16,7 @@ from tiny_runs import lines as _lines
 from tiny_runs import only_run as _only_run
 from tiny_runs import summary as _summary
 
-from jaxdodge import train
+from jaxdodge import evaluate, train
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
@@ -79,16 +79,12 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
         assert figures["iqm_low"] <= figures["iqm"] <= figures["iqm_high"]
 
 
-def test_seeds_have_folders_of_their_own_and_are_evaluated_together(tmp_path):
-    def run_command(*arguments: object) -> str:
-        command = [sys.executable, "-m", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
+def test_seeds_have_folders_of_their_own(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    output = run_command("jaxdodge.train", "--config", "tiny.yaml", "--seeds", 2)
-    assert output.count("seeds: ") == 1
+    command = [sys.executable, "-m", "jaxdodge.train", "--config", "tiny.yaml", "--seeds", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("seeds: ") == 1
     (run,) = (tmp_path / "results" / "tiny").iterdir()
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "lock", "summary.json", "models", "plots", "seed_0", "seed_1")
@@ -103,7 +99,6 @@ def test_seeds_have_folders_of_their_own_and_are_evaluated_together(tmp_path):
     assert min(finals) <= over_seeds["mean_low"] < over_seeds["mean"] < over_seeds["mean_high"] <= max(finals)
     assert (run / "plots" / "learning_curves.png").is_file()
     assert all((part / "plots" / "learning_curves.png").is_file() for part in parts)
-    assert "mean of 2 seeds: " in run_command("jaxdodge.evaluate", run, "--episodes", 4)
 
 
 @pytest.mark.slow
@@ -111,6 +106,8 @@ def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
     assert command("--seeds", 3) == 0
     assert capsys.readouterr().out.count("seeds: ") == 8
     parts = [_only_run() / f"seed_{index}" for index in range(3)]
+    assert guarded(evaluate.evaluate, [f"{_only_run()}", "--episodes", "4"]) == 0
+    assert "mean of 3 seeds: " in capsys.readouterr().out
     assert command("--seed", 1, "--results", "alone") == 0
     (alone,) = Path("alone", "tiny").iterdir()
     policies = [
@@ -286,7 +283,7 @@ def test_train_refuses_in_one_line(arguments, text, files, capsys):
 def test_help_and_refusals_answer_without_jax(files):
     code = """
 import sys
-from jaxdodge import train
+from jaxdodge import evaluate, train
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
 for arguments in [["--help"], *eval(sys.argv[1])]:
