@@ -6,7 +6,7 @@ Nothing here imports JAX, so that `--help` and refusals are instant.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,16 @@ GAME_FIELDS = {field.name: "" for field in dataclasses.fields(GameConfig)} | NOT
 SERVER_FIELDS = tuple(
     name for name in GAME_FIELDS if name not in (*NOT_SERVER_FIELDS, *NOT_SETTABLE, "projectile_slots")
 )
+
+
+def step_limit_reached(episode_steps: Any, limit: Any) -> Any:
+    """Whether an episode of so many steps is truncated: bool of Python, NumPy or JAX."""
+    return episode_steps >= limit
+
+
+def restarts_timer(fields: Collection[str]) -> bool:
+    """Whether a `configure` with these fields sets the spawn timer's duration and restarts it."""
+    return "level" in fields or "projectile_spawn_interval" in fields
 
 
 def nanoseconds(seconds: float) -> int:

@@ -29,7 +29,13 @@ def assert_same(one, other, but: tuple[str, ...] = ()) -> None:
         assert path == its_path
         name = jax.tree_util.keystr(path)
         if name not in but:
-            np.testing.assert_array_equal(mine, its, err_msg=name)
+            np.testing.assert_array_equal(bits(mine), bits(its), err_msg=name)
+
+
+def bits(leaf) -> np.ndarray:
+    """The leaf, floats as whole numbers, so that -0.0 and 0.0 and the kinds of NaN differ."""
+    array = np.ascontiguousarray(leaf)
+    return array.view(f"u{array.itemsize}") if array.dtype.kind == "f" else array
 
 
 def described(tree) -> list:

@@ -18,9 +18,10 @@ from jaxdodge.config import GameConfig
 from jaxdodge.recordings.session import RESET, STEP, Session, checked_session
 from jaxdodge.render.topdown import draw
 from jaxdodge.sim.actions import Movement, action_size, movement
+from jaxdodge.sim.frame import ordered_frame
 from jaxdodge.sim.order import SIMULATOR, as_indices, draw_order
-from jaxdodge.sim.ordered import OBSERVATION_SIZE, ordered_frame, publish
 from jaxdodge.sim.params import frame_seconds, game_params
+from jaxdodge.sim.publish import OBSERVATION_SIZES, publish
 from jaxdodge.sim.state import server_start
 from jaxdodge.sim.systems import Command, Inputs
 
@@ -80,8 +81,8 @@ class SimulatedServer:
         self._generator = np.random.default_rng(seed)
         self._orders = random.Random(seed)
         self._config, self._order, self._jitter = config, order, jitter
-        state = server_start(game_params(config), PROJECTILES, INDICATORS)
-        self._carry = (state, jax.jit(publish)(state))
+        state, params = server_start(PROJECTILES, INDICATORS), game_params(config)
+        self._carry = (state, params, jax.jit(publish)(state, params))
         self._waiting: list[tuple[float, int, np.ndarray]] = []
         self.frame_seconds: list[float] = []
         self.handled_in: list[int] = []
@@ -135,7 +136,7 @@ class SimulatedServer:
 
     def published(self) -> dict:
         """The last publication."""
-        return self._carry[1]
+        return self._carry[2]
 
 
 _NOWHERE = (jnp.float32(np.nan), jnp.float32(np.nan))
@@ -219,7 +220,7 @@ def _meta(config: GameConfig, transport: str, think_seconds: float) -> dict:
 
 def _arrays(rows: list, config: GameConfig) -> dict[str, np.ndarray]:
     kinds, sent, received, actions, answers, scenes = zip(*rows, strict=True)
-    size = int(OBSERVATION_SIZE[("standard", "with_thrower", "topdown").index(config.observation_mode)])
+    size = OBSERVATION_SIZES[config.observation_mode]
     is_step = np.array(kinds) == STEP
     of = {name: np.stack([answer[f"published_{name}"] for answer in answers]) for name in ANSWERED}
     arrays = {

@@ -33,7 +33,9 @@ class Observer:
 
     def frames(self, env_state: Any, env_params: Any) -> Any:
         """The stored frames of all environments."""
-        return (self.observe if self.store_features else jax.vmap(self.env.entry))(env_state, env_params)
+        return (self.observe if self.store_features else jax.vmap(self.env.stored_frame))(
+            env_state, env_params
+        )
 
     def from_stacks(self, stacks: FrameStack) -> Any:
         """The observations of a batch of frame stacks, which may be longer than those of `env`."""

@@ -20,7 +20,7 @@ from jaxdodge.bevy.client import (
 from jaxdodge.bevy.launch import ExitedError, ServerProcess
 from jaxdodge.bevy.play import begin_episode, configure
 from jaxdodge.bevy.responses import Response
-from jaxdodge.config import GameConfig
+from jaxdodge.config import GameConfig, step_limit_reached
 from jaxdodge.sim.spaces import published_space
 
 PAUSE = 0.05
@@ -156,7 +156,7 @@ class Worker:
                 f"it is in step {response.episode_steps}: restarted, or another client uses it"
             )
         self._episode_steps = response.episode_steps
-        if response.episode_steps >= self._game.max_episode_steps:
+        if step_limit_reached(response.episode_steps, self._game.max_episode_steps):
             response = dataclasses.replace(response, truncated=True)
         return response
 

@@ -116,24 +116,24 @@ def _after_commands(session: Session) -> tuple[np.ndarray, np.ndarray]:
     space = session.config.action_space_type
     safe = np.where(kind == RESET, 0, action) if action.ndim == 1 else np.nan_to_num(action)
     moves = jax.vmap(lambda action: movement(action, space))(jnp.asarray(safe))
-    state = server_start(game_params(session.config), 1, 1)
+    state, params = server_start(1, 1), game_params(session.config)
     rows = []
     for first in range(0, len(kind), CHUNK):
         part = np.minimum(np.arange(first, first + CHUNK), len(kind) - 1)
         part_of_moves = jax.tree.map(lambda array, part=part: array[part], moves)
-        state, after = _handle_all(state, part_of_moves, kind[part] == STEP, kind[part] == RESET)
+        state, after = _handle_all(state, params, part_of_moves, kind[part] == STEP, kind[part] == RESET)
         rows.append(np.stack([np.asarray(each) for each in after], axis=1)[: len(kind) - first])
     table = np.concatenate([np.zeros((1, 3), np.float32), *rows])
     return table[:, :2], table[:, 2].astype(np.int32)
 
 
 @jax.jit
-def _handle_all(state, moves, steps, resets):
+def _handle_all(state, params, moves, steps, resets):
     def one(state, command):
         move, step, reset = command
         command = Command(move=move, step=step, reset=reset)
         inputs = Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)), (command,))
-        state = handle_commands(state, inputs)
+        state = handle_commands(state, params, inputs)
         velocity = state.player.velocity
         return state, (velocity.x, velocity.y, state.episode_steps.astype(jnp.float32))
 

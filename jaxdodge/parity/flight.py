@@ -259,7 +259,7 @@ def fly(start: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> np.ndarra
 
 @jax.jit
 def _fly(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
-    state = server_start(game_params(GameConfig()), CHUNK, 1)
+    state, params = server_start(CHUNK, 1), game_params(GameConfig())
     x, y, z, vx, vy, vz = start.T
     projectiles = state.projectiles.replace(position=Vector(x, y, z), velocity=Vector(vx, vy, vz))
     first, total = counts[:, 0], counts.sum(axis=1)
@@ -271,7 +271,7 @@ def _fly(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
         length = jnp.where(last, jnp.where(of_first, lengths[:, 0, 1], lengths[:, 1, 1]), equal)
         length = jnp.where(frame < total, length, 0)
         inputs = Inputs(jnp.int32(0), length, (jnp.float32(0), jnp.float32(0)))
-        return move_projectiles(state.replace(projectiles=projectiles), inputs).projectiles
+        return move_projectiles(state.replace(projectiles=projectiles), params, inputs).projectiles
 
     last = jax.lax.fori_loop(0, total.max(), one, projectiles)
     return jnp.stack([*jax.tree.leaves(last.position), *jax.tree.leaves(last.velocity)], axis=-1)

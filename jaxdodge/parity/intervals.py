@@ -168,6 +168,6 @@ def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:
 def _outside_all(observation, count, params):
     def one(observation, count):
         inputs = Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)))
-        return cleanup_projectiles(observed_state(observation, count, params), inputs).projectiles.outside
+        return cleanup_projectiles(observed_state(observation, count), params, inputs).projectiles.outside
 
     return jax.vmap(one)(observation, count)

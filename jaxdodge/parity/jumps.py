@@ -11,7 +11,7 @@ from jaxdodge.parity.findings import Findings
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.actions import movement, wants_jump
 from jaxdodge.sim.params import game_params
-from jaxdodge.sim.state import server_start
+from jaxdodge.sim.state import player_start, server_start
 from jaxdodge.sim.systems import JUMP_SPEED, PLAYER_GRAVITY, Command, Inputs, apply_gravity, handle_commands
 
 FINEST_FRAME = 5e-4
@@ -23,7 +23,7 @@ BEGAN = np.linspace(0, 1, 401)
 def check_heights(session: Session, handled: Handled, clock: Clock, findings: Findings) -> None:
     """Check the player's height in every response."""
     height = session.arrays["observation"][:, 2].astype(float)
-    ground = float(server_start(game_params(GameConfig()), 1, 1).player.position.z)
+    ground = float(player_start().z)
     findings.values += len(height)
     highest = _arc(FINEST_FRAME).max()
     for odd in np.flatnonzero((height < ground) | (height > highest)):
@@ -98,13 +98,13 @@ def _arc(frame_seconds: float) -> np.ndarray:
 
 
 def _fly_arc(frame_seconds, frames: int):
-    state = server_start(game_params(GameConfig()), 1, 1)
+    state, params = server_start(1, 1), game_params(GameConfig())
     inputs = Inputs(jnp.int32(0), frame_seconds, (jnp.float32(0), jnp.float32(0)))
     up = movement(jnp.array([0, 0, -1, 1], jnp.float32), "basic_4d_jump")
-    state = handle_commands(state, inputs.replace(commands=(Command(move=up),)))
+    state = handle_commands(state, params, inputs.replace(commands=(Command(move=up),)))
 
     def one(state, _):
-        state = apply_gravity(state, inputs)
+        state = apply_gravity(state, params, inputs)
         return state, state.player.position.z
 
     return jax.lax.scan(one, state, None, length=frames)[1]

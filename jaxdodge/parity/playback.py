@@ -1,6 +1,6 @@
 """Replay a frame recording with the simulator's own systems, free-running from the server's start.
 
-The order of the systems is data (`jaxdodge.sim.ordered`), so recordings of the same shape share one
+The order of the systems is data (`ordered_frame`), so recordings of the same shape share one
 compilation however often their order changes.
 """
 
@@ -17,8 +17,9 @@ from jaxdodge.render.topdown import Scene
 from jaxdodge.sim import systems
 from jaxdodge.sim.actions import Movement
 from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND
-from jaxdodge.sim.ordered import ordered_frame, publish
+from jaxdodge.sim.frame import ordered_frame
 from jaxdodge.sim.params import frame_seconds, game_params
+from jaxdodge.sim.publish import publish
 from jaxdodge.sim.state import server_start
 
 FRAMES_PER_CALL = 256
@@ -39,8 +40,8 @@ def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
     arrays = recording.arrays
     projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2)
     thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, least=8)
-    state = server_start(game_params(GameConfig()), projectile_slots, thrower_slots)
-    carry = (state, jax.jit(publish)(state))
+    state, params = server_start(projectile_slots, thrower_slots), game_params(GameConfig())
+    carry = (state, params, jax.jit(publish)(state, params))
     inputs = _inputs(recording)
     results = []
     for start in range(0, recording.frames, FRAMES_PER_CALL):
@@ -48,8 +49,8 @@ def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
         frames = jax.tree.map(lambda a, part=part: _padded(a[part]), (arrays["order"], inputs))
         carry, result = _frames(carry, frames, recording.schedule)
         results.append(jax.tree.map(np.asarray, result))
-    state, published = jax.tree.map(lambda *a: np.concatenate(a)[: recording.frames], *results)
-    return _named(state, published, inputs, arrays), published["scene"]
+    state, params, published = jax.tree.map(lambda *a: np.concatenate(a)[: recording.frames], *results)
+    return _named(state, params, published, inputs, arrays), published["scene"]
 
 
 def _roomy(needed: int, least: int = 16) -> int:
@@ -92,7 +93,7 @@ def _inputs(recording: FrameRecording) -> systems.Inputs:
     )
 
 
-def _named(state: Any, published: dict, inputs: Any, recorded: dict) -> dict[str, np.ndarray]:
+def _named(state: Any, params: Any, published: dict, inputs: Any, recorded: dict) -> dict[str, np.ndarray]:
     """The replayed arrays under the recording's names and in its shapes."""
     player, projectiles, throwers = state.player, state.projectiles, state.throwers
 
@@ -114,7 +115,7 @@ def _named(state: Any, published: dict, inputs: Any, recorded: dict) -> dict[str
         "projectile_count": projectiles.count,
         "thrower_count": throwers.count,
         "spawn_timer_elapsed_ns": _nanoseconds(state.spawn_timer),
-        "spawn_timer_duration_ns": _nanoseconds(state.spawn_interval),
+        "spawn_timer_duration_ns": _nanoseconds(params.spawn_interval),
         "game_over": state.game_over,
         "episode_steps": state.episode_steps,
         **{name: array for name, array in published.items() if name != "scene"},

@@ -106,22 +106,21 @@ def _published(observation, visible, arrays, session: Session):
 @jax.jit
 def _publish_all(observation, visible, done, episode_steps, params: GameParams):
     def one(observation, count, game_over, steps):
-        state = observed_state(observation, count, params).replace(game_over=game_over, episode_steps=steps)
-        return publish_state(state), observe_vector(state, with_thrower=False)
+        state = observed_state(observation, count).replace(game_over=game_over, episode_steps=steps)
+        return publish_state(state, params), observe_vector(state, params, with_thrower=False)
 
     return jax.vmap(one)(observation, visible.astype(jnp.int32), done, episode_steps)
 
 
-def observed_state(observation, count, params: GameParams):
+def observed_state(observation, count):
     """The state that an observation shows; jittable.
 
     Args:
         observation: float32 (65,).
         count: int32, its projectiles.
-        params: of the game.
     """
     x, y, z, vx, vy, vz = observation[5:STANDARD_SIZE].reshape(OBSERVED_PROJECTILES, 6).T
-    state = server_start(params, OBSERVED_PROJECTILES, 1)
+    state = server_start(OBSERVED_PROJECTILES, 1)
     return state.replace(
         player=state.player.replace(
             position=Vector(*observation[:3]), velocity=Vector(observation[3], observation[4], jnp.float32(0))

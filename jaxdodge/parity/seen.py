@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxdodge.config import step_limit_reached
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.pictures import Palette, Picture
@@ -48,7 +49,7 @@ def _check_rewards(session: Session, pictures, palette: Palette, frame: float, f
     pixel = 1.5 * float(palette.metres[0])
     for response in np.flatnonzero(arrays["kind"] != RESET):
         reward, picture = arrays["reward"][response], pictures[response]
-        truncated = arrays["episode_steps"][response] >= config.max_episode_steps
+        truncated = step_limit_reached(arrays["episode_steps"][response], config.max_episode_steps)
         findings.values += 2
         if arrays["truncated"][response] != truncated:
             findings.difference(response, "truncated", arrays["truncated"][response], truncated)

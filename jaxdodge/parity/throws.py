@@ -75,11 +75,12 @@ class Law:
 @jax.jit
 def _thrown(params: GameParams, player_x):
     """Position and velocity, (6,), of a throw from the origin at a player beside it."""
-    state = server_start(params.replace(observation_mode=jnp.int32(0)), 1, 1)
+    params = params.replace(observation_mode=jnp.int32(0))
+    state = server_start(1, 1)
     at = state.player.position.replace(x=player_x)
-    state = state.replace(player=state.player.replace(position=at), spawn_timer=state.spawn_interval)
+    state = state.replace(player=state.player.replace(position=at), spawn_timer=params.spawn_interval)
     zero = jnp.float32(0)
-    spawn = spawn_projectiles(state, Inputs(jnp.int32(0), zero, (zero, zero))).spawned_projectile
+    spawn = spawn_projectiles(state, params, Inputs(jnp.int32(0), zero, (zero, zero))).spawned_projectile
     return jnp.stack([*jax.tree.leaves(spawn.position), *jax.tree.leaves(spawn.velocity)])
 
 

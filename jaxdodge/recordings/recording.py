@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdodge.config import ACTION_SPACES, GameConfig
+from jaxdodge.config import ACTION_SPACES, GameConfig, restarts_timer
 from jaxdodge.fields import ConfigError, Number
 from jaxdodge.recordings.npz import RecordingError, check_arrays
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
@@ -135,8 +135,7 @@ def _commands(recorded: list[Any], frames: int) -> list[list[RecordedCommand]]:
         elif kind in ("set_level", "configure"):
             fields = command["fields"] if kind == "configure" else {"level": command["level"]}
             config = config.configure(**fields)
-            restart = "level" in fields or "projectile_spawn_interval" in fields
-            by_frame[frame].append(RecordedCommand("configure", config, restart))
+            by_frame[frame].append(RecordedCommand("configure", config, restarts_timer(fields)))
         elif kind == "discrete":
             action = Number(int, 0, len(DISCRETE_DIRECTIONS) - 1).check("action", command["action"])
             vx, vy = DISCRETE_DIRECTIONS[action].tolist()

@@ -19,10 +19,10 @@ from jaxdodge.render.topdown import draw
 from jaxdodge.server.packing import Packing
 from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS, Movement
 from jaxdodge.sim.draws import draw_uniform
-from jaxdodge.sim.frame import frame
+from jaxdodge.sim.frame import frame, ordered_frame
 from jaxdodge.sim.order import SYSTEMS
-from jaxdodge.sim.ordered import ordered_frame, publish
-from jaxdodge.sim.params import game_params
+from jaxdodge.sim.params import GameParams, game_params
+from jaxdodge.sim.publish import publish
 from jaxdodge.sim.state import State, server_start
 from jaxdodge.sim.stepping import Timing, frame_inputs
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
@@ -150,16 +150,16 @@ class Vectors:
     """Packings for one capacity: `carry` (state and publication) and `result` (publication and counts)."""
 
     def __init__(self, slots: Slots):
-        self._start = server_start(game_params(GameConfig()), *slots)
-        published = jax.eval_shape(publish, self._start)
-        self.carry = Packing((self._start, published))
+        self._start = server_start(*slots)
+        params = game_params(GameConfig())
+        published = jax.eval_shape(publish, self._start, params)
+        self.carry = Packing((self._start, params, published))
         self.result = Packing((published, jax.eval_shape(_counts, self._start)))
 
     def start(self, config: GameConfig) -> np.ndarray:
         """The carry of a server at its start."""
         params = game_params(config)
-        state = self._start.replace(params=params, spawn_interval=params.spawn_interval)
-        return self.carry.pack_numpy((state, publish(state)))
+        return self.carry.pack_numpy((self._start, params, publish(self._start, params)))
 
     def enlarged(self, carry: np.ndarray, before: "Vectors") -> np.ndarray:
         """Copy a carry of smaller capacity into one of this capacity."""
@@ -204,13 +204,11 @@ class RealtimeGame:
         commands = tuple(_command(row, with_move=True) for row in fields["commands"])
         draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
         inputs = Inputs(fields["frame_nanoseconds"], fields["frame_seconds"], None, commands)  # type: ignore[arg-type]
-        state, published = ordered_frame(
+        carry = ordered_frame(
             self.vectors.carry.unpack(carry), fields["order"], fields["schedule"], inputs, draw
         )
-        return (
-            self.vectors.carry.pack((state, published)),
-            self.vectors.result.pack((published, _counts(state))),
-        )
+        state, _, published = carry
+        return self.vectors.carry.pack(carry), self.vectors.result.pack((published, _counts(state)))
 
 
 class LockstepGame:
@@ -237,24 +235,24 @@ class LockstepGame:
         self.command(self.step(start, idle)[0], idle, np.zeros(COMMAND.size, np.int32))
 
     def _step(self, carry: Any, inputs: jax.Array) -> Any:
-        game, _ = self.vectors.carry.unpack(carry)
+        game, params, _ = self.vectors.carry.unpack(carry)
         fields = STEP.unpack(inputs)
-        throws, _ = self._timing.throws(_key(fields["seed"], fields["number"]), game.params)
-        return self._packed(
-            self._timing.advance(game, throws, fields["last_move"], fields["move"], fields["fresh"])
-        )
+        throws, _ = self._timing.throws(_key(fields["seed"], fields["number"]), params)
+        moves = fields["last_move"], fields["move"]
+        return self._packed(self._timing.advance(game, params, throws, *moves, fields["fresh"]), params)
 
     def _command(self, carry: Any, inputs: jax.Array, vector: jax.Array) -> Any:
-        game, _ = self.vectors.carry.unpack(carry)
+        game, _, _ = self.vectors.carry.unpack(carry)
         fields, command = STEP.unpack(inputs), _command(vector, with_move=False)
         draw = draw_uniform(_key(fields["seed"], fields["number"]), 1)[0]
-        assert command.params is not None
-        throw = spawn_position(draw, command.params)
-        return self._packed(frame(game, frame_inputs(throw, command.params, command), with_thrower=True))
+        params = command.params
+        assert params is not None
+        frame_input = frame_inputs(spawn_position(draw, params), params, command)
+        return self._packed(frame(game, params, frame_input, with_thrower=True), params)
 
-    def _packed(self, game: State) -> tuple[jax.Array, jax.Array]:
-        published = publish(game)
-        return self.vectors.carry.pack((game, published)), self.vectors.result.pack(
+    def _packed(self, game: State, params: GameParams) -> tuple[jax.Array, jax.Array]:
+        published = publish(game, params)
+        return self.vectors.carry.pack((game, params, published)), self.vectors.result.pack(
             (published, _counts(game))
         )
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxdodge.config import GameConfig
+from jaxdodge.config import GameConfig, restarts_timer
 from jaxdodge.server.game import Slots, drawer, enough_slots, return_memory, vectors
 
 Transport = Literal["http", "grpc"]
@@ -101,7 +101,7 @@ class ServedEnv(abc.ABC):
             await asyncio.to_thread(self._prepare, Slots(*wanted), config)
             self._wanted, self.config = Slots(*wanted), config
             self.requests += 1
-            self._configured("level" in fields or "projectile_spawn_interval" in fields)
+            self._configured(restarts_timer(fields))
 
     @abc.abstractmethod
     async def reset(self, transport: Transport) -> tuple[int, Publication]:

@@ -25,6 +25,11 @@ class Duration(struct.PyTreeNode):
         seconds, rest = divmod(int(nanoseconds), NANOSECONDS_PER_SECOND)
         return cls(jnp.int32(seconds), jnp.int32(rest))
 
+    @classmethod
+    def zeros(cls, *shape: int) -> "Duration":
+        """No time, or a table of it."""
+        return cls(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32))
+
     def at_least(self, other: "Duration") -> jax.Array:
         """bool: `self >= other`."""
         return (self.seconds > other.seconds) | (

@@ -1,6 +1,6 @@
-"""The game as an environment after gymnax's contract: steps of several frames, auto-reset, frame stacking.
+"""The game as an environment with gymnax's interface: steps of frames, auto-reset, frame stacking.
 
-Without gymnax itself, which takes a second and a half to import; see `jaxdodge.sim.gymnax`.
+gymnax itself takes 1.5 s to import and is not needed here; see `jaxdodge.sim.gymnax`.
 
 Source: the specification, "Step, reset, configure", "What a step of the real server means" and the
 decisions in `docs/design.md`.
@@ -19,35 +19,36 @@ from jaxdodge.render.topdown import locate, paint
 from jaxdodge.sim.actions import action_shape, action_size
 from jaxdodge.sim.draws import draw_duration, draw_uniform
 from jaxdodge.sim.frame import reset_where
+from jaxdodge.sim.order import SIMULATOR
 from jaxdodge.sim.params import GameParams, game_params
-from jaxdodge.sim.publish import Published, observe_vector, publish_state, scene
-from jaxdodge.sim.state import NOT_ASKED, State, server_start
+from jaxdodge.sim.publish import Published, is_truncated, observe_vector, publish_state, scene
+from jaxdodge.sim.state import State, server_start
 from jaxdodge.sim.stepping import Timing, frame_inputs, phase_within
 from jaxdodge.sim.systems import Command, spawn_position
 
 
 class EnvState(struct.PyTreeNode):
-    """An arena as of a response, and what an agent's observation needs of the past."""
+    """The state of one environment after a step, and the past that its observations need."""
 
     game: State
-    """Without the parameters, which every call brings along, and what is over at a publication."""
+    """As of a publication."""
     time: jax.Array
     """int32: steps since the last reset."""
     action: jax.Array
     """The last action: int32 scalar (discrete) or float32 (components,); zeros after a reset."""
     history: Any
-    """The frame_stack - 1 entries before the current one, oldest first; None without stacking."""
+    """The stored frames before the current one, (frame_stack - 1, ...), oldest first."""
 
 
 class DodgeEnv:
-    """The dodgeball arena; gymnax 1.0 contract.
+    """The dodgeball game; interface of gymnax 1.0.
 
-    Static things (names, image size, slots, frame stack, timing) come from the configuration; numbers come
-    from `params` (`GameParams`) and can be vmapped and swept. One step applies the action, runs
+    Names, image size, slots, frame stack and timing are static and come from the configuration. Numbers
+    come from `params` (`GameParams`) and can be vmapped and swept. One step applies the action, runs
     `response_frame` frames and publishes; the other frames of the step run before the next action. With
     `response_frame` 0 the publication is the one just before the action is applied.
 
-    Observations: float32 (65,) or (69,) per stacked entry, plus the last action if
+    Observations: float32 (65,) or (69,) per stacked frame, plus the last action if
     `observe_previous_action` (one-hot if discrete); or uint8 (height, width, channels * frame_stack),
     then with the last action as `{"image", "previous_action"}`.
     """
@@ -57,6 +58,7 @@ class DodgeEnv:
         config: GameConfig,
         most_frames_per_step: int | None = None,
         thrower_slots: int | None = None,
+        order: tuple[str, ...] = SIMULATOR,
     ):
         """The environment of a configuration.
 
@@ -64,12 +66,14 @@ class DodgeEnv:
             config: of the game.
             most_frames_per_step: if given, `frames_per_step` and `response_frame` too come from `params`:
                 1 <= frames_per_step <= this, 0 <= response_frame <= frames_per_step.
-            thrower_slots: indicators that an arena can hold in the mode with_thrower, default as many as the
-                configuration needs; for `params` with a shorter interval.
+            thrower_slots: indicators that can be pending in the mode with_thrower, default as many as
+                the configuration needs; for `params` with a shorter interval.
+            order: of the systems of every frame (`jaxdodge.sim.order`).
         """
         self.config = config
+        self._order = order
         self._thrower_slots = config.thrower_slots if thrower_slots is None else thrower_slots
-        self._timing = Timing(config, most_frames_per_step)
+        self._timing = Timing(config, most_frames_per_step, order)
         self._image = config.observation_mode == "topdown"
         self._with_thrower = config.observation_mode == "with_thrower"
         self._discrete = config.action_space_type == "discrete"
@@ -95,7 +99,7 @@ class DodgeEnv:
 
         Args:
             key: random key for the throws of this step.
-            state: of one arena; vmap for many.
+            state: of one environment; vmap for many.
             action: int32 scalar or float32 (components,), clipped to [-1, 1].
             params: numbers of the game, default those of the configuration.
 
@@ -109,10 +113,10 @@ class DodgeEnv:
         """
         params = self.default_params if params is None else params
         throws, throw_of_reset = self._timing.throws(key, self._static(params))
-        after, published = self._advance(throws, state, action, params)
+        after, published = self.advance(throws, state, action, params)
         done = published.terminated | published.truncated
         # Select the state, then observe: an image is drawn once, not once per candidate.
-        selected = self._restart_where(done, throw_of_reset, after, params)
+        selected = self.restart_where(done, throw_of_reset, after, params)
         info = {
             **self.counts(after),
             "terminated": published.terminated,
@@ -125,35 +129,37 @@ class DodgeEnv:
     def step_env(self, key, state: EnvState, action, params: GameParams):
         """One step without reset: observation, state, reward, terminated, info."""
         throws, _ = self._timing.throws(key, self._static(params))
-        after, published = self._advance(throws, state, action, params)
+        after, published = self.advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
         return observation, after, published.reward, published.terminated, self.counts(after)
 
     @partial(jax.jit, static_argnames=("self",))
     def reset(self, key, params: GameParams | None = None):
-        """Observation and state as of a long-running server's first episode: see `reset_env`."""
+        """Observation and state of the first episode of a server that has run for long: see `reset_env`."""
         return self.reset_env(key, self.default_params if params is None else params)
 
     def reset_env(self, key, params: GameParams):
-        """A long-running server's first episode: its spawn timer is anywhere in its period."""
+        """The first episode of a server that has run for long: the spawn timer's phase is random."""
         key_phase, key_draw = jax.random.split(key)
-        config = self.config
-        game = server_start(params, config.projectile_slots, self.static_parts[1])
-        state = EnvState(
-            game=_carried(game.replace(spawn_timer=draw_duration(key_phase, params.spawn_interval))),
+        state = self.start()
+        phase = draw_duration(key_phase, params.spawn_interval)
+        state = state.replace(game=state.game.replace(spawn_timer=phase))
+        throw = spawn_position(draw_uniform(key_draw, 1)[0], self._static(params))
+        state = self.restart_where(True, throw, state, params)
+        return self.observe(None, state, None, params), state
+
+    def start(self) -> EnvState:
+        """The state of a server that has just started and has published for the first time."""
+        game = server_start(self.config.projectile_slots, self.static_parts[1])
+        stored = jax.eval_shape(self._stored_frame, game, self.default_params)
+        return EnvState(
+            game=game,
             time=jnp.int32(0),
             action=jnp.int32(0) if self._discrete else jnp.zeros(self.num_actions, jnp.float32),
-            history=None,
+            history=jax.tree.map(
+                lambda new: jnp.zeros((self.config.frame_stack - 1, *new.shape), new.dtype), stored
+            ),
         )
-        history = None
-        if config.frame_stack > 1:
-            history = jax.tree.map(
-                lambda entry: jnp.zeros((config.frame_stack - 1, *entry.shape), entry.dtype),
-                jax.eval_shape(self.entry, state, params),
-            )
-        throw = spawn_position(draw_uniform(key_draw, 1)[0], self._static(params))
-        state = self._restart_where(True, throw, state.replace(history=history), params)
-        return self.observe(None, state, None, params), state
 
     def restart(self, key, state: EnvState, params: GameParams | None = None):
         """The server's reset command: observation and state, as `reset` returns them.
@@ -166,12 +172,12 @@ class DodgeEnv:
         throw = spawn_position(draws[0], self._static(params))
         phase = phase_within(state.game.spawn_timer, params.spawn_interval, draws[1])
         state = state.replace(game=state.game.replace(spawn_timer=phase))
-        state = self._restart_where(True, throw, state, params)
+        state = self.restart_where(True, throw, state, params)
         return self.observe(None, state, None, params), state
 
     def is_truncated(self, state: EnvState, params: GameParams) -> jax.Array:
-        """bool: the episode has had its steps."""
-        return state.game.episode_steps >= params.max_episode_steps
+        """bool: the episode has reached its step limit."""
+        return is_truncated(state.game, params)
 
     def is_terminal(self, state: EnvState, params: GameParams) -> jax.Array:
         """bool: terminated or truncated."""
@@ -180,43 +186,51 @@ class DodgeEnv:
     def observe(self, key, state: EnvState, action, params: GameParams | None = None):
         """The observation of a state; key and action are not used."""
         params = self.default_params if params is None else params
-        entries = jax.tree.map(lambda array: array[None], self.entry(state, params))
-        if self.config.frame_stack > 1:
-            entries = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), state.history, entries)
-        return self.assemble(entries, state.time, state.action)
+        return self.assemble(self._stack_with(state, params), state.time, state.action)
 
-    def entry(self, state: EnvState, params: GameParams):
-        """The part of an observation that is the arena's, small enough to be kept by the million.
+    def stored_frame(self, state: EnvState, params: GameParams):
+        """The game's part of one observation in its smallest form, as replay buffers store it.
 
         float32 (65,) or (69,), or the `Discs` of an image.
         """
-        game, config = self.arena(state, params), self.config
+        return self._stored_frame(state.game, params)
+
+    def _stored_frame(self, game: State, params: GameParams):
+        config = self.config
         if not self._image:
-            return observe_vector(game, self._with_thrower)
+            return observe_vector(game, params, self._with_thrower)
         return locate(scene(game), width=config.image_obs_width, height=config.image_obs_height)
 
-    def assemble(self, entries, time, previous_action):
-        """The observation that a stack of entries stands for.
+    def _stack_with(self, state: EnvState, params: GameParams):
+        """The stored frames of an observation, leading axis (frame_stack,)."""
+        return jax.tree.map(
+            lambda old, new: jnp.concatenate([old, new[None]]),
+            state.history,
+            self.stored_frame(state, params),
+        )
+
+    def assemble(self, frames, time, previous_action):
+        """The observation that a stack of stored frames stands for.
 
         Args:
-            entries: of consecutive steps, leading axis (frame_stack,), oldest first.
-            time: int32 steps since the reset, of the last entry; those before the reset count as zeros.
-            previous_action: as `EnvState.action` has it.
+            frames: of consecutive steps, leading axis (frame_stack,), oldest first.
+            time: int32 steps since the reset, of the last frame; frames before the reset count as zeros.
+            previous_action: as in `EnvState.action`.
         """
         if self._image:
             config = self.config
             size = {"width": config.image_obs_width, "height": config.image_obs_height}
-            entries = paint(entries, **size, grayscale=config.image_grayscale)
-        return self.stack(entries, time, previous_action)
+            frames = paint(frames, **size, grayscale=config.image_grayscale)
+        return self.stack(frames, time, previous_action)
 
     def stack(self, published, time, previous_action):
-        """The observation that a stack of what a server publishes stands for.
+        """The observation that a stack of publications stands for.
 
         Args:
             published: float32 (frame_stack, 65) or (frame_stack, 69), or uint8 images
                 (frame_stack, height, width, channels), oldest first.
-            time: as `assemble` takes it.
-            previous_action: as `EnvState.action` has it.
+            time: as for `assemble`.
+            previous_action: as in `EnvState.action`.
         """
         config = self.config
         if config.observe_previous_action and self._discrete:
@@ -232,19 +246,8 @@ class DodgeEnv:
             {"image": image, "previous_action": previous_action} if config.observe_previous_action else image
         )
 
-    def arena(self, state: EnvState, params: GameParams | None = None) -> State:
-        """The whole state that the systems run on, from what an environment's state keeps of it."""
-        params = self.default_params if params is None else params
-        nobody = jnp.full(self.config.projectile_slots, NOT_ASKED)
-        return state.game.replace(
-            params=self._static(params),
-            spawn_interval=params.spawn_interval,
-            projectiles=state.game.projectiles.replace(cleared=nobody),
-            collision=jnp.asarray(False),
-        )
-
     def counts(self, state: EnvState) -> dict[str, jax.Array]:
-        """What `info` holds of a state, int32: steps, projectiles, and what found no free slot."""
+        """The counts in `info`, int32: steps, projectiles, and spawns that found no free slot."""
         return {
             "episode_steps": state.game.episode_steps,
             "projectile_count": state.game.projectiles.count,
@@ -259,41 +262,38 @@ class DodgeEnv:
             random_spawn_position=jnp.asarray(self.config.random_spawn_position),
         )
 
-    def _advance(self, throws, state: EnvState, action, params) -> tuple[EnvState, Published]:
-        """From a response to the next one; a throw per frame, in the order of the frames."""
+    def advance(self, throws, state: EnvState, action, params: GameParams) -> tuple[EnvState, Published]:
+        """`step_env` with given throws.
+
+        Args:
+            throws: x and y, each float32 (frames_per_step,): where the throw of each frame comes from.
+            state, action, params: as for `step`.
+
+        Returns:
+            the state after the step and what it published.
+        """
         chex.assert_shape(action, action_shape(self.config.action_space_type))
         if self._discrete:
             action = jnp.asarray(action, jnp.int32)
         else:
             action = jnp.clip(jnp.asarray(action, jnp.float32), -1, 1)
-        game, fresh = self.arena(state, params), state.time == 0
-        game = self._timing.advance(game, throws, state.action, action, fresh)
-        published = publish_state(game)
-        history = state.history
-        if history is not None:
-            history = jax.tree.map(
-                lambda old, new: jnp.concatenate([old[1:], new[None]]), history, self.entry(state, params)
-            )
-        after = EnvState(_carried(game), state.time + 1, action, history)
-        return after, published
+        static = self._static(params)
+        game = self._timing.advance(state.game, static, throws, state.action, action, state.time == 0)
+        history = jax.tree.map(lambda frames: frames[1:], self._stack_with(state, params))
+        return EnvState(game, state.time + 1, action, history), publish_state(game, static)
 
-    def _restart_where(self, condition, throw, state: EnvState, params: GameParams) -> EnvState:
-        """The reset command and its frame where the condition holds."""
-        inputs = frame_inputs(throw, params, Command(reset=True))
-        game = reset_where(condition, self.arena(state, params), inputs, self._with_thrower)
+    def restart_where(self, condition, throw, state: EnvState, params: GameParams) -> EnvState:
+        """The reset command and its frame where the condition holds; `throw` is x and y of its throw."""
+        static = self._static(params)
+        inputs = frame_inputs(throw, static, Command(reset=True))
+        game = reset_where(condition, state.game, static, inputs, self._with_thrower, self._order)
 
         def cleared(array: jax.Array) -> jax.Array:
             return jnp.where(condition, jnp.zeros_like(array), array)
 
         return EnvState(
-            game=_carried(game),
+            game=game,
             time=cleared(state.time),
             action=cleared(state.action),
             history=jax.tree.map(cleared, state.history),
         )
-
-
-def _carried(game: State) -> State:
-    """What a step leaves to the next: without what every call brings along, or what is over by then."""
-    projectiles = game.projectiles.replace(cleared=None)
-    return game.replace(params=None, spawn_interval=None, projectiles=projectiles, collision=None)

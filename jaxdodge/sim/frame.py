@@ -1,79 +1,85 @@
-"""A frame: systems in an order, then what they deferred, in the order of the schedule.
+"""A frame: the systems in an order, then what they deferred, in the order of the schedule.
 
-The real game draws its order at every start and varies it while running, so a replay passes the recorded
-order as data (`jaxdodge.parity`); the simulator uses one of the orders seen most, below. Source: the
-specification, "The order of a frame is random in the real game" and "The simulator's own order".
+Two folds of the same systems: environments run `frame`, whose order is a constant; recordings are replayed
+with `ordered_frame`, whose order is data. Source: the specification, "The order of a frame is random in the
+real game" and "The simulator's own order".
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxdodge.sim import systems
-from jaxdodge.sim.state import NOT_ASKED, Projectiles, Spawn, State, Throwers, select
-from jaxdodge.sim.systems import Inputs
+from jaxdodge.sim.deferred import DEFERRED, apply_deferred, cleared_ranks
+from jaxdodge.sim.order import SIMULATOR, SYSTEMS, UNOBSERVABLE
+from jaxdodge.sim.params import GameParams
+from jaxdodge.sim.publish import publish
+from jaxdodge.sim.state import State, select
+from jaxdodge.sim.systems import Inputs, System, configured, spawn_position
 
-System = Callable[[State, Inputs], State]
-
-# What runs before publish_state, at which a frame of the simulator ends.
-BEFORE_PUBLICATION: tuple[System, ...] = (
-    systems.move_projectiles,
-    systems.process_thrower_indicators,
-    systems.spawn_thrower_indicators,
-    systems.spawn_projectiles,
-    systems.cleanup_projectiles,
-    systems.detect_collisions,
-    systems.handle_collisions,
-)
-# What runs after it, with which the next frame begins.
-AFTER_PUBLICATION: tuple[System, ...] = (
-    systems.handle_commands,
-    systems.apply_gravity,
-    systems.apply_velocity,
-)
-OF_INDICATORS = (systems.process_thrower_indicators, systems.spawn_thrower_indicators)
+RULES: dict[str, System] = {
+    name: getattr(systems, name) for name in SYSTEMS if name not in (*UNOBSERVABLE, "publish_state")
+}
+"""The systems that change the state, by name."""
+OF_INDICATORS = ("process_thrower_indicators", "spawn_thrower_indicators")
+SPAWNERS = ("spawn_projectiles", "spawn_thrower_indicators")
 
 
-def frame(state: State, inputs: Inputs, with_thrower: bool) -> State:
-    """One frame of the simulator, from one publication to the next.
+def frame(
+    state: State,
+    params: GameParams,
+    inputs: Inputs,
+    with_thrower: bool,
+    order: Sequence[str] = SIMULATOR,
+) -> State:
+    """One frame, from one publication to the next, in an order that is constant.
 
     Args:
         state: as of a publication; a frame's deferred changes may still be pending in it.
-        inputs: time step, draw and commands.
-        with_thrower: whether the mode is with_thrower; without it there are no indicators to look after.
+        params: of the whole frame.
+        inputs: time step, throw and commands.
+        with_thrower: whether the mode is with_thrower; otherwise the systems of indicators are left out.
+        order: of the systems, and the schedule of what they defer.
     """
-    for system in AFTER_PUBLICATION:
-        state = system(state, inputs)
-    idle = set() if with_thrower else set(OF_INDICATORS)
-    if not any(command.reset is not False for command in inputs.commands):
-        idle.add(systems.handle_commands)
-    for system in BEFORE_PUBLICATION + AFTER_PUBLICATION:
-        if system in DEFERRED and system not in idle:
-            state = DEFERRED[system](state)
-    for system in BEFORE_PUBLICATION:
-        if with_thrower or system not in OF_INDICATORS:
-            state = system(state, inputs)
+    order = [name for name in order if with_thrower or name not in OF_INDICATORS]
+    publication, handling = order.index("publish_state"), order.index("handle_commands")
+    # A reset before the publication is still pending when the next frame begins.
+    can_be_cleared = handling < publication or any(c.reset is not False for c in inputs.commands)
+    for name in order[publication + 1 :]:
+        state = RULES[name](state, params, inputs) if name in RULES else state
+    state = apply_deferred(state, order, can_be_cleared)
+    for name in order[:publication]:
+        state = RULES[name](state, params, inputs) if name in RULES else state
     return state
 
 
-def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower: bool) -> State:
+def reset_where(
+    condition: jax.Array,
+    state: State,
+    params: GameParams,
+    inputs: Inputs,
+    with_thrower: bool,
+    order: Sequence[str] = SIMULATOR,
+) -> State:
     """The frame that begins with a reset command, where the condition holds; else the state as it is.
+
+    Bit for bit what `frame` gives in the slots in use, with one exception: into a full table `frame` drops
+    the throw that is pending, although the reset empties the table.
 
     Args:
         condition: bool.
-        state: as of a publication.
+        state, params, with_thrower, order: as for `frame`.
         inputs: of the frame, with the reset among its commands.
-        with_thrower: as for `frame`.
     """
-    if with_thrower:
-        # Several projectiles may appear at once, in an order that depends on what is removed.
-        return select(condition, frame(state, inputs, with_thrower), state)
-    # Everything seen is removed, so only a throw of the last frame is left: one slot is enough.
+    if with_thrower or order != SIMULATOR:
+        # Several projectiles may appear at once, or projectiles matter that the reset has yet to remove.
+        return select(condition, frame(state, params, inputs, with_thrower, order), state)
+    # The reset removes everything but a throw of the last frame: one slot is enough.
     before = state.projectiles
     emptied = jax.tree.map(lambda array: array[:1], before.replace(count=jnp.zeros(1, jnp.int32)))
     emptied = emptied.replace(count=jnp.int32(0), outside=jnp.zeros(1, bool))
-    after = frame(state.replace(projectiles=emptied), inputs, with_thrower)
+    after = frame(state.replace(projectiles=emptied), params, inputs, with_thrower)
 
     def with_first(old: jax.Array, new: jax.Array) -> jax.Array:
         first = jnp.where(condition, new, old[:1])
@@ -83,127 +89,55 @@ def reset_where(condition: jax.Array, state: State, inputs: Inputs, with_thrower
         position=jax.tree.map(with_first, before.position, after.projectiles.position),
         velocity=jax.tree.map(with_first, before.velocity, after.projectiles.velocity),
         count=jnp.where(condition, after.projectiles.count, before.count),
-        # What lies beyond the count is never read, but it must not ask to be removed.
+        # Rows beyond the count must not request their removal.
         outside=jnp.where(condition, False, before.outside),
     )
     return select(condition, after.replace(projectiles=projectiles), state.replace(projectiles=projectiles))
 
 
-def _append(table: Projectiles | Throwers, row: dict, due: jax.Array):
-    """The table with a row at its end if it is due, and 1 if there was no room for it."""
-    slots = jax.tree.leaves(table.position)[0].shape[0]
-    here = (jnp.arange(slots, dtype=jnp.int32) == table.count) & due
-    fits = due & (table.count < slots)
-    columns = {
-        name: jax.tree.map(lambda new, old: jnp.where(here, new, old), value, getattr(table, name))
-        for name, value in row.items()
-    }
-    return table.replace(**columns, count=table.count + fits), due & ~fits
+Carry = tuple[State, GameParams, dict]
+"""The state, the configuration, and what `publish` last gave."""
 
 
-def _appear(state: State, spawn: Spawn) -> State:
-    row = {"position": spawn.position, "velocity": spawn.velocity}
-    projectiles, dropped = _append(state.projectiles, row, spawn.due)
-    return state.replace(projectiles=projectiles, dropped_projectiles=state.dropped_projectiles + dropped)
+def ordered_frame(carry: Carry, order, schedule, inputs: Inputs, draw: jax.Array | None = None) -> Carry:
+    """One frame from its first system to the deferred changes, in an order that is data.
 
-
-def projectile_appears(state: State) -> State:
-    """Deferred by `spawn_projectiles`."""
-    state = _appear(state, state.spawned_projectile)
-    return state.replace(spawned_projectile=state.spawned_projectile.replace(due=jnp.asarray(False)))
-
-
-def indicator_appears(state: State) -> State:
-    """Deferred by `spawn_thrower_indicators`."""
-    spawn = state.spawned_thrower
-    row = {
-        "position": spawn.position,
-        "velocity": spawn.velocity,
-        "elapsed": jax.tree.map(jnp.zeros_like, spawn.delay),
-        "duration": spawn.delay,
-    }
-    throwers, dropped = _append(state.throwers, row, spawn.due)
-    return state.replace(
-        throwers=throwers,
-        spawned_thrower=spawn.replace(due=jnp.asarray(False)),
-        dropped_throwers=state.dropped_throwers + dropped,
-    )
-
-
-def indicators_fire(state: State) -> State:
-    """Deferred by `process_thrower_indicators`: each appears as a projectile, then is removed."""
-
-    def fire(slot: jax.Array, state: State) -> State:
-        throwers = state.throwers
-        position, velocity = jax.tree.map(lambda array: array[slot], (throwers.position, throwers.velocity))
-        return _appear(state, Spawn(position, velocity, throwers.fired[slot]))
-
-    slots = state.throwers.fired.shape[0]
-    state = jax.lax.fori_loop(0, slots, fire, state)
-    throwers = swap_remove(state.throwers, _ranks(state.throwers.fired))
-    return state.replace(throwers=throwers.replace(fired=jnp.zeros(slots, bool)))
-
-
-def outsiders_leave(state: State) -> State:
-    """Deferred by `cleanup_projectiles`."""
-    return _remove_projectiles(state, _ranks(state.projectiles.outside))
-
-
-def cleared_leave(state: State) -> State:
-    """Deferred by `handle_commands`: everything that a reset saw."""
-    return _remove_projectiles(state, state.projectiles.cleared)
-
-
-def _remove_projectiles(state: State, ranks: jax.Array) -> State:
-    """Both systems may have asked for the same projectile; what is gone asks for nothing more."""
-    projectiles = swap_remove(state.projectiles, ranks)
-    in_use = jnp.arange(ranks.shape[0], dtype=jnp.int32) < projectiles.count
-    return state.replace(
-        projectiles=projectiles.replace(
-            outside=projectiles.outside & in_use,
-            cleared=jnp.where(in_use, projectiles.cleared, NOT_ASKED),
-        )
-    )
-
-
-DEFERRED: dict[System, Callable[[State], State]] = {
-    systems.handle_commands: cleared_leave,
-    systems.spawn_projectiles: projectile_appears,
-    systems.spawn_thrower_indicators: indicator_appears,
-    systems.process_thrower_indicators: indicators_fire,
-    systems.cleanup_projectiles: outsiders_leave,
-}
-
-
-def _ranks(asked: jax.Array) -> jax.Array:
-    """A system asks for removals in table order, and nothing has moved in the table since it asked."""
-    return jnp.where(asked, jnp.arange(asked.shape[0], dtype=jnp.int32), NOT_ASKED)
-
-
-def swap_remove(table, ranks: jax.Array):
-    """Remove slots as the game's table does: in the order of asking, the last slot in use fills the gap.
+    A scan whose body switches over the systems, so frames of all orders share one compilation.
 
     Args:
-        table: `Projectiles` or `Throwers`; every array of the shape (slots,) moves along.
-        ranks: int32 (slots,): place in the order of asking, NOT_ASKED where nothing is removed.
+        carry: of the frame before.
+        order: int (systems,): indices into SYSTEMS, in the order in which they run.
+        schedule: the same, the order in which deferred changes are applied.
+        inputs: of the frame.
+        draw: None, or the frame's uniform draw, float32. A throw then comes from where the configuration of
+            the moment says, instead of from `inputs.spawn_position`.
+
+    Returns:
+        the new carry.
     """
-    slots = jnp.arange(ranks.shape[0], dtype=jnp.int32)
-    columns = table.replace(count=None)
 
-    def remove_next(carry):
-        columns, ranks, count, remaining = carry
-        removed, last = jnp.argmin(ranks), count - 1
+    def run(carry, system):
+        return jax.lax.switch(system, [_runs(name, draw) for name in SYSTEMS], carry, inputs), None
 
-        def move(array):
-            moved = jax.lax.dynamic_index_in_dim(array, last, keepdims=True)
-            return jnp.where(slots == removed, moved, array)
+    def run_deferred(carry, system):
+        return jax.lax.switch(system, changes, *carry), None
 
-        columns, ranks = jax.tree.map(move, (columns, ranks))
-        # The freed slot at the end must not ask again.
-        return columns, jnp.where(slots == last, NOT_ASKED, ranks), last, remaining - 1
+    changes = [DEFERRED.get(name, lambda state, cleared: (state, cleared)) for name in SYSTEMS]
+    (state, params, published), _ = jax.lax.scan(run, carry, order)
+    (state, _), _ = jax.lax.scan(run_deferred, (state, cleared_ranks(state)), schedule)
+    return state, params, published
 
-    asked = jnp.sum(ranks != NOT_ASKED, dtype=jnp.int32)
-    columns, _, count, _ = jax.lax.while_loop(
-        lambda carry: carry[3] > 0, remove_next, (columns, ranks, table.count, asked)
-    )
-    return columns.replace(count=count)
+
+def _runs(name: str, draw: jax.Array | None):
+    def run(carry: Carry, inputs: Inputs) -> Carry:
+        state, params, published = carry
+        if name == "publish_state":
+            return state, params, publish(state, params)
+        if name in UNOBSERVABLE:
+            return carry
+        if name in SPAWNERS and draw is not None:
+            inputs = inputs.replace(spawn_position=spawn_position(draw, params))
+        state = RULES[name](state, params, inputs)
+        return state, configured(params, inputs) if name == "handle_commands" else params, published
+
+    return run

@@ -8,7 +8,6 @@ from flax import struct
 from jaxdodge.config import OBSERVATION_MODES, GameConfig, nanoseconds
 from jaxdodge.sim.duration import Duration
 
-PLAYER_START_HEIGHT = np.float32(1.0)
 SPAWN_DISTANCE = np.float32(20.0)
 WITH_THROWER = OBSERVATION_MODES.names.index("with_thrower")
 DEGREES_TO_RADIANS = np.float32(np.pi / 180)

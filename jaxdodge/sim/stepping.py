@@ -1,4 +1,4 @@
-"""Timing: the frames of a step, in which of them the action is applied, and the phase of the throws.
+"""Timing: the frames of a step, the frame that applies the action, and the phase of the throws.
 
 Source: the specification, "Step, reset, configure", "What a step of the real server means" and the
 decisions in `docs/design.md`.
@@ -15,13 +15,14 @@ from jaxdodge.sim.actions import Movement, movement
 from jaxdodge.sim.draws import draw_uniform
 from jaxdodge.sim.duration import NANOSECONDS_PER_SECOND, Duration
 from jaxdodge.sim.frame import frame
+from jaxdodge.sim.order import SIMULATOR
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.state import State, select
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
 
 def frame_inputs(throw, params: GameParams, command: Command) -> Inputs:
-    """What a frame takes from outside; `throw` is x and y of a projectile thrown in it."""
+    """The inputs of a frame; `throw` is x and y of a projectile thrown in it."""
     return Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))
 
 
@@ -41,50 +42,52 @@ def phase_within(timer: Duration, interval: Duration, draw) -> Duration:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What runs between two responses, of one arena.
+    """The frames of one environment between two responses.
 
     Without `most_frames_per_step`, `frames_per_step` and `response_frame` are static, those of the
-    configuration. With it they are those of the parameters: every step then scans over that many frames, and
-    those that are too many change nothing. Both give the same bits for the same numbers.
+    configuration. With it they are those of the parameters: every step then scans over that many
+    frames, and the excess frames change nothing. Both give the same bits for the same numbers.
     """
 
     config: GameConfig
     most_frames_per_step: int | None
+    order: tuple[str, ...] = SIMULATOR
+    """Of the systems of every frame."""
 
     def throws(self, key, params: GameParams):
         """x and y of the throws of a step's frames, each float32 (frames,), and of a reset's frame."""
         most = self.most_frames_per_step
         draws = draw_uniform(key, (self.config.frames_per_step if most is None else most) + 1)
-        # In a loop, because XLA on CPU would else compute sine and cosine anew wherever they are read.
+        # A loop, because XLA on CPU otherwise recomputes sine and cosine at every use.
         throws = jax.lax.map(lambda draw: spawn_position(draw, params), draws)
-        # Where the reset's draw stands, whatever decides frames_per_step.
+        # The reset takes the draw after those of the frames.
         reset = -1 if most is None else params.frames_per_step
         x, y = throws
         return (x[:-1], y[:-1]), (x[reset], y[reset])
 
-    def advance(self, game: State, throws, last_action, action, fresh) -> State:
+    def advance(self, game: State, params: GameParams, throws, last_action, action, fresh) -> State:
         """From one response to the next.
 
         Args:
             game: as of a response.
+            params: numbers of the game.
             throws: as from `throws`.
             last_action: of the step before, which is applied only now if `response_frame` is 0.
             action: of this step.
             fresh: bool, no step since the reset: no frame and no action is left over.
         """
         if self.most_frames_per_step is not None:
-            return self._advance_masked(game, throws, last_action, action, fresh)
+            return self._advance_masked(game, params, throws, last_action, action, fresh)
         frames, response = self.config.frames_per_step, self.config.response_frame
         if response == 0:
-            return self._run(game, throws, last_action, ~fresh)
+            return self._run(game, params, throws, last_action, ~fresh)
         if response < frames:
             waiting = jax.tree.map(lambda array: array[: frames - response], throws)
-            game = select(fresh, game, self._run(game, waiting, action, False))
+            game = select(fresh, game, self._run(game, params, waiting, action, False))
         throws = jax.tree.map(lambda array: array[frames - response :], throws)
-        return self._run(game, throws, action, True)
+        return self._run(game, params, throws, action, True)
 
-    def _advance_masked(self, game: State, throws, last_action, action, fresh) -> State:
-        params = game.params
+    def _advance_masked(self, game: State, params: GameParams, throws, last_action, action, fresh) -> State:
         frames, queued = params.frames_per_step, params.response_frame == 0
         first = jnp.where(queued, 0, frames - params.response_frame)
         number = jnp.arange(self.most_frames_per_step)
@@ -98,9 +101,9 @@ class Timing:
 
         return jax.lax.scan(one, game, (throws, runs, applies))[0]
 
-    def _run(self, game: State, throws, action, apply) -> State:
+    def _run(self, game: State, params: GameParams, throws, action, apply) -> State:
         """Run a frame per throw; the first applies the action, where `apply` holds."""
-        count, params = len(throws[0]), game.params
+        count = len(throws[0])
         move = movement(action, self.config.action_space_type)
         if count == 1:
             return self._frame(game, jax.tree.map(lambda array: array[0], throws), params, move, apply)
@@ -114,4 +117,4 @@ class Timing:
 
     def _frame(self, game: State, throw, params: GameParams, move: Movement, applies) -> State:
         inputs = frame_inputs(throw, params, Command(step=applies, move=move))
-        return frame(game, inputs, self.config.observation_mode == "with_thrower")
+        return frame(game, params, inputs, self.config.observation_mode == "with_thrower", self.order)

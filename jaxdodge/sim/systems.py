@@ -1,8 +1,10 @@
-"""The systems of the game, each a pure function `(state, inputs) -> state` named as in the real game.
+"""The systems of the game: pure functions `(state, params, inputs) -> state`, named as in the real game.
 
 Source of every rule: the specification, "One frame" and "The order of a frame". A system changes the
-state at once, or asks for a change that the game defers to the end of the frame (see `frame.py`).
+state at once, or requests a change that the game defers to the end of the frame (see `deferred.py`).
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,16 @@ from flax import struct
 from jaxdodge.exact import divide, product
 from jaxdodge.sim.actions import Movement, horizontal_velocity, wants_jump
 from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
-from jaxdodge.sim.params import PLAYER_START_HEIGHT, SPAWN_DISTANCE, WITH_THROWER, GameParams
-from jaxdodge.sim.state import NOT_ASKED, Spawn, State, Vector, player_start, select
+from jaxdodge.sim.params import SPAWN_DISTANCE, WITH_THROWER, GameParams
+from jaxdodge.sim.state import (
+    PLAYER_START_HEIGHT,
+    Spawn,
+    State,
+    ThrowerSpawn,
+    Vector,
+    player_start,
+    select,
+)
 
 PLAYER_RADIUS = np.float32(0.5)
 PROJECTILE_RADIUS = np.float32(0.3)
@@ -28,21 +38,18 @@ SPAWN_HEIGHT_LINE, FLIGHT_SECONDS_LINE = np.float32(2.5), np.float32(2.0)
 
 
 class Command(struct.PyTreeNode):
-    """One command of a client, as data. Several kinds may be off: then it does nothing.
-
-    `params` is the configuration that holds once the command is handled: a new one after `configure` and
-    `set_level`, else the same; None where there are no such commands.
-    """
+    """One command of a client, as data. All kinds may be off; the command then does nothing."""
 
     move: Movement | None = None
-    """An action, None where there is none."""
+    """An action; None if the command can be none."""
     step: jax.Array | bool = True
-    """Whether there is one."""
+    """Whether the command is an action."""
     reset: jax.Array | bool = False
-    """A reset, also part of every `configure`."""
+    """Whether the command resets the game, as every `configure` does."""
     restart_timer: jax.Array | bool = False
-    """The level or the spawn interval was set."""
+    """Whether the command sets the level or the spawn interval."""
     params: GameParams | None = None
+    """The configuration once the command is handled; None if the command cannot change it."""
 
 
 class Inputs(struct.PyTreeNode):
@@ -58,55 +65,58 @@ class Inputs(struct.PyTreeNode):
     """In the order of arrival."""
 
 
-def handle_commands(state: State, inputs: Inputs) -> State:
-    """Apply the commands that have arrived. Deferred: a reset's removal of all projectiles seen now."""
+System = Callable[[State, GameParams, Inputs], State]
+
+
+def handle_commands(state: State, params: GameParams, inputs: Inputs) -> State:
+    """Apply the commands that have arrived. Deferred: a reset's removal of all projectiles."""
     for command in inputs.commands:
-        state = _configure(state, command)
+        params = params if command.params is None else command.params
+        state = _restart_timer(state, command)
         state = _reset(state, command)
-        state = _step(state, command)
+        state = _step(state, params, command)
     return state
 
 
-def _configure(state: State, command: Command) -> State:
-    if command.params is None:
+def configured(params: GameParams, inputs: Inputs) -> GameParams:
+    """The configuration once the commands of a frame are handled."""
+    for command in inputs.commands:
+        params = params if command.params is None else command.params
+    return params
+
+
+def _restart_timer(state: State, command: Command) -> State:
+    if command.restart_timer is False:
         return state
-    zero = Duration(jnp.int32(0), jnp.int32(0))
-    return state.replace(
-        params=command.params,
-        spawn_timer=select(command.restart_timer, zero, state.spawn_timer),
-        spawn_interval=select(command.restart_timer, command.params.spawn_interval, state.spawn_interval),
-    )
+    return state.replace(spawn_timer=select(command.restart_timer, Duration.zeros(), state.spawn_timer))
 
 
 def _reset(state: State, command: Command) -> State:
     """Leaves on_ground, pending indicators, a pending collision and the timer's phase as they are."""
     if command.reset is False:
         return state
-    player = state.player.replace(position=player_start(), velocity=Vector.zeros())
-    slots = jnp.arange(state.projectiles.cleared.shape[0], dtype=jnp.int32)
-    seen = jnp.where(slots < state.projectiles.count, slots, NOT_ASKED)
     after = state.replace(
-        player=player,
-        projectiles=state.projectiles.replace(cleared=seen),
+        player=state.player.replace(position=player_start(), velocity=Vector.zeros()),
+        cleared=jnp.asarray(True),
         game_over=jnp.asarray(False),
         episode_steps=jnp.int32(0),
     )
     return select(command.reset, after, state)
 
 
-def _step(state: State, command: Command) -> State:
+def _step(state: State, params: GameParams, command: Command) -> State:
     """Counted and applied after game over too."""
     if command.move is None:
         return state
     jumps = wants_jump(command.move) & state.player.on_ground
-    vx, vy = horizontal_velocity(command.move, state.params)
+    vx, vy = horizontal_velocity(command.move, params)
     vz = jnp.where(jumps, JUMP_SPEED, state.player.velocity.z)
     player = state.player.replace(velocity=Vector(vx, vy, vz))
     after = state.replace(player=player, episode_steps=state.episode_steps + 1)
     return select(command.step, after, state)
 
 
-def apply_gravity(state: State, inputs: Inputs) -> State:
+def apply_gravity(state: State, params: GameParams, inputs: Inputs) -> State:
     """The player's whole vertical rule."""
     dt, player = inputs.frame_seconds, state.player
     speed = player.velocity.z - product(PLAYER_GRAVITY, dt)
@@ -121,7 +131,7 @@ def apply_gravity(state: State, inputs: Inputs) -> State:
     )
 
 
-def apply_velocity(state: State, inputs: Inputs) -> State:
+def apply_velocity(state: State, params: GameParams, inputs: Inputs) -> State:
     """Move the player horizontally, inside the play zone."""
     dt, player = inputs.frame_seconds, state.player
     x = player.position.x + product(player.velocity.x, dt)
@@ -132,23 +142,23 @@ def apply_velocity(state: State, inputs: Inputs) -> State:
     return state.replace(player=player.replace(position=position))
 
 
-def spawn_projectiles(state: State, inputs: Inputs) -> State:
+def spawn_projectiles(state: State, params: GameParams, inputs: Inputs) -> State:
     """Modes standard and topdown: throw when the spawn timer fires. Deferred: the new projectile."""
-    state, thrown = _throw(state, inputs, state.params.observation_mode != WITH_THROWER)
+    state, thrown = _throw(state, params, inputs, params.observation_mode != WITH_THROWER)
     return state.replace(spawned_projectile=select(thrown.due, thrown, state.spawned_projectile))
 
 
-def spawn_thrower_indicators(state: State, inputs: Inputs) -> State:
+def spawn_thrower_indicators(state: State, params: GameParams, inputs: Inputs) -> State:
     """Mode with_thrower: announce when the spawn timer fires. Deferred: the new indicator."""
-    state, thrown = _throw(state, inputs, state.params.observation_mode == WITH_THROWER)
-    announced = thrown.replace(delay=state.params.thrower_delay)
+    state, thrown = _throw(state, params, inputs, params.observation_mode == WITH_THROWER)
+    announced = ThrowerSpawn(thrown.position, thrown.velocity, thrown.due, params.thrower_delay)
     return state.replace(spawned_thrower=select(thrown.due, announced, state.spawned_thrower))
 
 
-def _throw(state: State, inputs: Inputs, active: jax.Array) -> tuple[State, Spawn]:
+def _throw(state: State, params: GameParams, inputs: Inputs, active: jax.Array) -> tuple[State, Spawn]:
     """Advance the spawn timer, if active, and aim at where the player is now."""
-    ticked, fired = tick_repeating(state.spawn_timer, state.spawn_interval, inputs.frame_nanoseconds)
-    on_arc = state.params.random_spawn_position
+    ticked, fired = tick_repeating(state.spawn_timer, params.spawn_interval, inputs.frame_nanoseconds)
+    on_arc = params.random_spawn_position
 
     def climb(height, flight_seconds):
         drop = PLAYER_START_HEIGHT - height
@@ -187,7 +197,7 @@ def spawn_position(draw: jax.Array, params: GameParams) -> tuple[jax.Array, jax.
     )
 
 
-def process_thrower_indicators(state: State, inputs: Inputs) -> State:
+def process_thrower_indicators(state: State, params: GameParams, inputs: Inputs) -> State:
     """Advance the indicators' timers. Deferred: each that fires becomes its projectile."""
     throwers = state.throwers
     slots = jnp.arange(throwers.fired.shape[0], dtype=jnp.int32)
@@ -195,8 +205,8 @@ def process_thrower_indicators(state: State, inputs: Inputs) -> State:
     return state.replace(throwers=throwers.replace(elapsed=elapsed, fired=fired & (slots < throwers.count)))
 
 
-def move_projectiles(state: State, inputs: Inputs) -> State:
-    """Fall, fly, bounce. Slots beyond the count move too; nothing reads them."""
+def move_projectiles(state: State, params: GameParams, inputs: Inputs) -> State:
+    """Fall, fly, bounce. Slots beyond the count move too; their values are never used."""
     dt, projectiles = inputs.frame_seconds, state.projectiles
     velocity = projectiles.velocity.replace(z=projectiles.velocity.z - product(PROJECTILE_GRAVITY, dt))
     position = jax.tree.map(lambda p, v: p + product(v, dt), projectiles.position, velocity)
@@ -210,7 +220,7 @@ def move_projectiles(state: State, inputs: Inputs) -> State:
     )
 
 
-def cleanup_projectiles(state: State, inputs: Inputs) -> State:
+def cleanup_projectiles(state: State, params: GameParams, inputs: Inputs) -> State:
     """Deferred: the removal of every projectile that has left the world."""
     position = state.projectiles.position
     outside = (position.z < -5) | (position.y < -25) | (position.y > 30) | (jnp.abs(position.x) > 30)
@@ -220,7 +230,7 @@ def cleanup_projectiles(state: State, inputs: Inputs) -> State:
     )
 
 
-def detect_collisions(state: State, inputs: Inputs) -> State:
+def detect_collisions(state: State, params: GameParams, inputs: Inputs) -> State:
     """One pending event if a projectile touches the player; none once the game is over."""
     touches = nearest_distance(state) < PLAYER_RADIUS + PROJECTILE_RADIUS
     return state.replace(collision=state.collision | (touches & ~state.game_over))
@@ -236,6 +246,6 @@ def nearest_distance(state: State) -> jax.Array:
     return jnp.sqrt(jnp.min(jnp.where(slots < projectiles.count, squared, jnp.inf)))
 
 
-def handle_collisions(state: State, inputs: Inputs) -> State:
+def handle_collisions(state: State, params: GameParams, inputs: Inputs) -> State:
     """A pending collision ends the game."""
     return state.replace(game_over=state.game_over | state.collision, collision=jnp.asarray(False))

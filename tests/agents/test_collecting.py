@@ -60,8 +60,8 @@ class RecordingEnv:
     def observe(self, key, state, action, params):
         return self.env.observe(key, state.game, action, params)
 
-    def entry(self, state, params):
-        return self.env.entry(state.game, params)
+    def stored_frame(self, state, params):
+        return self.env.stored_frame(state.game, params)
 
 
 class Played(NamedTuple):

@@ -59,7 +59,7 @@ class Sides:
     def observe(self, key, state, action, params):
         return self.assemble(state[:2], state[2], None)
 
-    def entry(self, state, params):
+    def stored_frame(self, state, params):
         return state[1]
 
     def assemble(self, entries, time, previous_action):

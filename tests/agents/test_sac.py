@@ -60,7 +60,7 @@ class Probe:
     def observe(self, key, state, action, params):
         return state[:1]
 
-    def entry(self, state, params):
+    def stored_frame(self, state, params):
         return state[:1]
 
     def assemble(self, entries, time, previous_action):

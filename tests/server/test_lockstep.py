@@ -6,7 +6,6 @@ import functools
 
 import grpc
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import requests
@@ -18,7 +17,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.server.game import NO_MOVE, Slots, move_of, vectors
 from jaxdodge.server.lockstep import LockstepEnv
 from jaxdodge.sim.draws import draw_uniform
-from jaxdodge.sim.env import DodgeEnv, EnvState
+from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.frame import frame
 from jaxdodge.sim.state import server_start
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
@@ -126,7 +125,7 @@ def command_frame(key, params):
     throw = spawn_position(draw_uniform(key, 1)[0], params)
     command = Command(reset=True, restart_timer=True, params=params)
     inputs = Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))
-    return frame(server_start(params, SLOTS, 16), inputs, with_thrower=True)
+    return frame(server_start(SLOTS, 16), params, inputs, with_thrower=True)
 
 
 class Direct:
@@ -141,11 +140,7 @@ class Direct:
         assert self.config.projectile_slots == SLOTS
         self.env, self._restart, self._step = environment(self.config)
         game = command_frame(self._key(), self.env.default_params)
-        projectiles = game.projectiles.replace(cleared=None)
-        game = game.replace(params=None, spawn_interval=None, projectiles=projectiles, collision=None)
-        discrete = self.config.action_space_type == "discrete"
-        action = jnp.int32(0) if discrete else jnp.zeros(self.env.num_actions)
-        self.state = EnvState(game, jnp.int32(0), action, None)
+        self.state = self.env.start().replace(game=game)
 
     def reset(self):
         observation, self.state = self._restart(self._key(), self.state)

@@ -17,9 +17,10 @@ from jaxdodge.server.game import move_of
 from jaxdodge.server.realtime import RealtimeEnv
 from jaxdodge.sim.actions import movement
 from jaxdodge.sim.draws import draw_uniform
+from jaxdodge.sim.frame import ordered_frame
 from jaxdodge.sim.order import ALWAYS, SIMULATOR, SYSTEMS, as_indices, checked_order, draw_order
-from jaxdodge.sim.ordered import ordered_frame, publish
 from jaxdodge.sim.params import frame_seconds, game_params
+from jaxdodge.sim.publish import publish
 from jaxdodge.sim.state import server_start
 from jaxdodge.sim.systems import Command, Inputs
 
@@ -168,8 +169,8 @@ def test_frames_are_the_replays_in_any_order_and_time_step(order):
 
     async def play():
         arena = ByHand(order)
-        start = server_start(game_params(CONFIG), 256, 32)
-        carry = start, jax.jit(publish)(start)
+        start = server_start(256, 32), game_params(CONFIG)
+        carry = *start, jax.jit(publish)(*start)
         arena._loop = asyncio.get_running_loop()
         held = CONFIG
         for number in range(120):
@@ -194,7 +195,7 @@ def test_frames_are_the_replays_in_any_order_and_time_step(order):
             inputs = Inputs(jnp.int32(nanoseconds), jnp.float32(frame_seconds(nanoseconds)), None, (command,))
             systems = jnp.asarray(orders.next()), jnp.asarray(orders.schedule)
             carry = direct_frame(carry, *systems, inputs, number)
-            ours, published = arena.frame(nanoseconds), carry[1]
+            ours, published = arena.frame(nanoseconds), carry[2]
             np.testing.assert_array_equal(
                 ours.fields[0]["published_observation"], published["published_observation"]
             )

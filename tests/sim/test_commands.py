@@ -9,17 +9,18 @@ from jaxdodge.config import GameConfig
 from jaxdodge.sim.actions import action_size, movement
 from jaxdodge.sim.duration import Duration
 from jaxdodge.sim.params import game_params
-from jaxdodge.sim.state import NOT_ASKED, State, Vector, server_start
-from jaxdodge.sim.systems import Command, Inputs, handle_commands
+from jaxdodge.sim.state import State, Vector, server_start
+from jaxdodge.sim.systems import Command, Inputs, configured, handle_commands
 
 f32 = np.float32
 SLOTS = 4
 SPEED, SPRINT = f32(3.3), f32(1.7)
+PARAMS = game_params(GameConfig(player_speed=SPEED, sprint_multiplier=SPRINT))
 
 
 def busy_server() -> State:
     """A server in the middle of a game that is over, every value different from its start."""
-    state = server_start(game_params(GameConfig(player_speed=SPEED, sprint_multiplier=SPRINT)), SLOTS, 2)
+    state = server_start(SLOTS, 2)
     generator = np.random.default_rng(0)
 
     def anything(array):
@@ -39,9 +40,11 @@ def busy_server() -> State:
 
 @jax.jit
 def handle(state: State, *commands: Command) -> State:
-    return handle_commands(
-        state, Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)), commands)
-    )
+    return handle_commands(state, PARAMS, inputs_of(*commands))
+
+
+def inputs_of(*commands: Command) -> Inputs:
+    return Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)), commands)
 
 
 def act(state: State, space: str, action) -> State:
@@ -124,9 +127,7 @@ KEPT_BY_A_RESET = (
     "spawned_projectile",
     "spawned_thrower",
     "spawn_timer",
-    "spawn_interval",
     "collision",
-    "params",
 )
 
 
@@ -135,7 +136,7 @@ def assert_reset(before: State, after: State) -> None:
     assert velocity(after) == (0, 0, 0)
     assert not after.game_over
     assert int(after.episode_steps) == 0
-    assert after.projectiles.cleared.tolist() == [0, 1, 2, NOT_ASKED]
+    assert after.cleared
     assert int(after.projectiles.count) == 3, "removals are deferred"
     assert bool(after.player.on_ground) == bool(before.player.on_ground)
 
@@ -158,11 +159,12 @@ def test_configure_is_a_reset_and_restarts_the_timer_only_with_its_interval(rest
     assert_kept(
         before,
         after,
-        *(part for part in KEPT_BY_A_RESET if part not in ("params", "spawn_timer", "spawn_interval")),
+        *(part for part in KEPT_BY_A_RESET if part != "spawn_timer"),
     )
-    jax.tree.map(np.testing.assert_array_equal, after.params, params)
-    timer = [int(number) for number in jax.tree.leaves((after.spawn_timer, after.spawn_interval))]
-    assert timer == ([0, 0, 1, 200_000_048] if restart else [1, 234_567_890, 2, 0])
+    timer = [int(number) for number in jax.tree.leaves(after.spawn_timer)]
+    assert timer == ([0, 0] if restart else [1, 234_567_890])
+    assert configured(PARAMS, inputs_of(Command(params=params), Command(reset=yes))) is params
+    assert configured(PARAMS, inputs_of(Command(reset=yes))) is PARAMS
 
 
 def test_commands_take_effect_in_the_order_of_their_arrival():
@@ -185,7 +187,5 @@ def test_commands_take_effect_in_the_order_of_their_arrival():
 def test_a_command_that_is_off_does_nothing():
     state = busy_server()
     no = jnp.asarray(False)
-    off = Command(
-        step=no, move=movement(jnp.int32(1), "discrete"), reset=no, restart_timer=no, params=state.params
-    )
+    off = Command(step=no, move=movement(jnp.int32(1), "discrete"), reset=no, restart_timer=no, params=PARAMS)
     jax.tree.map(np.testing.assert_array_equal, handle(state, off), state)

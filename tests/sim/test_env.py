@@ -143,8 +143,8 @@ def test_the_key_decides(dense):
 
 def test_step_is_traced_once(monkeypatch):
     traces = []
-    advance = DodgeEnv._advance
-    monkeypatch.setattr(DodgeEnv, "_advance", lambda self, *args: traces.append(1) or advance(self, *args))
+    advance = DodgeEnv.advance
+    monkeypatch.setattr(DodgeEnv, "advance", lambda self, *args: traces.append(1) or advance(self, *args))
     env, params = jaxdodge.make(**DENSE, action_space_type="basic_3d", max_episode_steps=3)
     _, state = env.reset(key_of(0), params)
     for number in range(8):

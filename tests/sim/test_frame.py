@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim import systems
+from jaxdodge.sim.deferred import DEFERRED, cleared_ranks
 from jaxdodge.sim.duration import Duration
-from jaxdodge.sim.frame import DEFERRED
 from jaxdodge.sim.params import game_params
-from jaxdodge.sim.state import NOT_ASKED, Spawn, State, Vector, server_start
+from jaxdodge.sim.state import Spawn, State, Vector, server_start
 from jaxdodge.sim.systems import Command, Inputs
 
 SLOTS, INDICATORS = 7, 4
@@ -106,14 +106,17 @@ def indicator_of(number: int) -> int:
     return 2 * number + 2
 
 
+PARAMS = game_params(GameConfig())
+
+
 def server() -> State:
-    state = server_start(game_params(GameConfig()), SLOTS, INDICATORS)
+    state = server_start(SLOTS, INDICATORS)
     return state.replace(
         spawned_thrower=state.spawned_thrower.replace(delay=Duration.from_nanoseconds(DELAY))
     )
 
 
-RUN_DEFERRED = [DEFERRED[getattr(systems, name)] for name in DEFERRING]
+CHANGES = [DEFERRED[name] for name in DEFERRING]
 
 
 @jax.jit
@@ -135,8 +138,9 @@ def run_frame(state: State, outside, fired, resets, projectile, indicator, sched
         spawned_thrower=spawned(state.spawned_thrower, indicator),
     )
     for system in (systems.process_thrower_indicators, systems.cleanup_projectiles, systems.handle_commands):
-        state = system(state, inputs)
-    return jax.lax.scan(lambda state, n: (jax.lax.switch(n, RUN_DEFERRED, state), None), state, schedule)[0]
+        state = system(state, PARAMS, inputs)
+    carry = state, cleared_ranks(state)
+    return jax.lax.scan(lambda carry, n: (jax.lax.switch(n, CHANGES, *carry), None), carry, schedule)[0][0]
 
 
 def spawned(spawn: Spawn, entity) -> Spawn:
@@ -172,7 +176,7 @@ def play(frames) -> tuple[State, Game]:
         assert [int(state.dropped_projectiles), int(state.dropped_throwers)] == game.dropped
         assert not (state.spawned_projectile.due | state.spawned_thrower.due)
         assert not state.throwers.fired.any()
-        assert (state.projectiles.cleared == NOT_ASKED).all()
+        assert not state.cleared
     return state, game
 
 

@@ -15,9 +15,9 @@ f32 = np.float32
 INDICATORS = 3
 
 
-def server(projectiles, slots: int = 13, **fields) -> State:
-    """Projectiles are rows of position and velocity; the slots that are not in use hold rubbish."""
-    state = server_start(game_params(GameConfig(**fields)), slots, INDICATORS)
+def server(projectiles, slots: int = 13) -> State:
+    """Projectiles are rows of position and velocity; the slots that are not in use hold other numbers."""
+    state = server_start(slots, INDICATORS)
     table = np.full((6, slots), 0.125, f32)
     for slot, row in enumerate(projectiles):
         table[:, slot] = [*row, *[0] * (6 - len(row))]
@@ -30,12 +30,15 @@ def server(projectiles, slots: int = 13, **fields) -> State:
 
 
 published = jax.jit(publish_state)
-REWARDS = {
-    "collision_penalty": -7.3,
-    "survival_reward": 0.21,
-    "dodge_bonus_threshold": 2.3,
-    "dodge_bonus_multiplier": 1.9,
-}
+PARAMS = game_params(GameConfig())
+REWARDS = game_params(
+    GameConfig(
+        collision_penalty=-7.3,
+        survival_reward=0.21,
+        dodge_bonus_threshold=2.3,
+        dodge_bonus_multiplier=1.9,
+    )
+)
 FAR = (9.0, 9.0, 9.0)
 
 
@@ -66,24 +69,24 @@ def test_the_reward_of_a_frame(projectiles, distance):
     reward = f32(0.21)
     if distance is not None:
         reward = f32(0.21) + (f32(2.3) - distance) * f32(1.9)
-    state = server(projectiles, **REWARDS)
-    assert published(state).reward == reward
-    assert published(state.replace(game_over=jnp.asarray(True))).reward == f32(-7.3)
+    state = server(projectiles)
+    assert published(state, REWARDS).reward == reward
+    assert published(state.replace(game_over=jnp.asarray(True)), REWARDS).reward == f32(-7.3)
 
 
 def test_the_distance_is_euclidean_in_float32():
     offset = f32([0.7, -0.9, 1.1])
-    state = server([(offset[0], offset[1], f32(1) + offset[2])], **REWARDS)
+    state = server([(offset[0], offset[1], f32(1) + offset[2])])
     dx, dy, dz = offset[0], offset[1], f32(1) + offset[2] - f32(1)
     distance = np.sqrt(dx * dx + dy * dy + dz * dz)
-    assert published(state).reward == f32(0.21) + (f32(2.3) - distance) * f32(1.9)
+    assert published(state, REWARDS).reward == f32(0.21) + (f32(2.3) - distance) * f32(1.9)
 
 
 @pytest.mark.parametrize(("steps", "truncated"), [(0, False), (999, False), (1000, True), (1001, True)])
 @pytest.mark.parametrize("over", [False, True])
 def test_flags_and_counts(over, steps, truncated):
     state = server([FAR] * 12).replace(game_over=jnp.asarray(over), episode_steps=jnp.int32(steps))
-    found = published(state)
+    found = published(state, PARAMS)
     assert (bool(found.terminated), bool(found.truncated)) == (over, truncated)
     assert (int(found.episode_steps), int(found.projectile_count)) == (steps, 12)
 
@@ -95,7 +98,7 @@ def test_the_first_ten_projectiles_are_observed(slots, count):
     rows = [[100 * slot + number for number in range(6)] for slot in range(count)]
     state = server(rows, slots)
     player = state.player.replace(position=Vector(*f32([1, 2, 3])), velocity=Vector(*f32([4, 5, 6])))
-    observation = np.asarray(observe_vector(state.replace(player=player), False))
+    observation = np.asarray(observe_vector(state.replace(player=player), PARAMS, False))
     assert observation.shape == (65,)
     assert observation[:5].tolist() == [1, 2, 3, 4, 5]
     seen = min(count, 10)
@@ -116,7 +119,8 @@ def test_the_first_ten_projectiles_are_observed(slots, count):
     ],
 )
 def test_the_remaining_share_of_the_first_indicator(elapsed, duration, delay, share):
-    state = server([], thrower_delay_seconds=delay, observation_mode="with_thrower")
+    state = server([])
+    params = game_params(GameConfig(thrower_delay_seconds=delay, observation_mode="with_thrower"))
 
     def column(first: int) -> Duration:
         whole, rest = divmod(first, 10**9)
@@ -129,8 +133,8 @@ def test_the_remaining_share_of_the_first_indicator(elapsed, duration, delay, sh
     )
     for count in (1, 2):
         pending = state.replace(throwers=throwers.replace(count=jnp.int32(count)))
-        observation = jax.jit(observe_vector, static_argnums=1)(pending, True)
+        observation = jax.jit(observe_vector, static_argnums=2)(pending, params, True)
         assert observation.shape == (69,)
         assert observation[65:].tolist() == [1, 2, 3, share]
     none = state.replace(throwers=throwers)
-    assert not observe_vector(none, True)[65:].any()
+    assert not observe_vector(none, params, True)[65:].any()

@@ -4,64 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import DENSE, FRAME, assert_same, inputs_of, key_of, states_of_play
+from arenas import DENSE, FRAME, key_of, states_of_play
 
 import jaxdodge
 from jaxdodge.sim.duration import Duration
-from jaxdodge.sim.frame import frame, reset_where
 from jaxdodge.sim.state import Vector
-from jaxdodge.sim.systems import Command
-
-
-def random_vector(generator, largest: float, *shape: int) -> Vector:
-    return Vector(*(jnp.asarray(generator.uniform(-largest, largest, shape), jnp.float32) for _ in range(3)))
-
-
-def test_reset_where_is_the_frame_that_begins_with_a_reset(dense):
-    """Bit for bit, for states with removals and throws pending; slots that are not in use do not count."""
-    env, params = dense
-    arenas, slots = 256, env.config.projectile_slots
-    generator = np.random.default_rng(0)
-    states = states_of_play(env, params, arenas, 130)
-    game = states.game
-    in_use = jnp.arange(slots) < game.projectiles.count[:, None]
-    due, condition = (jnp.asarray(generator.random(arenas) < 0.5) for _ in range(2))
-    outside = jnp.asarray(generator.random((arenas, slots)) < 0.2) & in_use
-    game = game.replace(
-        projectiles=game.projectiles.replace(outside=outside),
-        spawned_projectile=game.spawned_projectile.replace(
-            due=due,
-            position=random_vector(generator, 5, arenas),
-            velocity=random_vector(generator, 9, arenas),
-        ),
-    )
-    states = states.replace(game=game)
-    collision = jnp.asarray(generator.random(arenas) < 0.5)
-    draws = jnp.asarray(generator.random(arenas), jnp.float32)
-
-    def both(condition, state, collision, draw):
-        game = env.arena(state, params).replace(collision=collision)
-        inputs = inputs_of(draw, params, Command(reset=True))
-        return game, frame(game, inputs, False), reset_where(condition, game, inputs, False)
-
-    before, after, selected = jax.jit(jax.vmap(both))(condition, states, collision, draws)
-
-    def used(game, condition):
-        """With zeros in the slots that are not in use, and nothing where the condition does not hold."""
-        table = game.projectiles
-        unused = jnp.arange(slots) >= table.count[:, None]
-        hidden = {
-            name: jax.tree.map(lambda array: jnp.where(unused, 0, array), getattr(table, name))
-            for name in ("position", "velocity", "outside")
-        }
-        game = game.replace(projectiles=table.replace(**hidden))
-        return jax.tree.map(lambda array: np.asarray(array)[np.asarray(condition)], game)
-
-    np.testing.assert_array_equal(selected.projectiles.count[condition], due[condition])
-    assert_same(used(selected, condition), used(after, condition))
-    assert_same(used(selected, ~condition), used(before, ~condition))
-    assert selected.game_over.any()
-    assert game.projectiles.count.min() > 3
 
 
 @pytest.mark.parametrize("mode", ["standard", "with_thrower"])

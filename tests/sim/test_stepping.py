@@ -17,18 +17,18 @@ from jaxdodge.sim.systems import Command
 
 @jax.jit
 def plain_frame(game, draw, params):
-    return frame(game, inputs_of(draw, params), False)
+    return frame(game, params, inputs_of(draw, params), False)
 
 
 @jax.jit
 def frame_with_action(game, draw, params, action):
     command = Command(step=True, move=movement(action, "basic_3d"))
-    return frame(game, inputs_of(draw, params, command), False)
+    return frame(game, params, inputs_of(draw, params, command), False)
 
 
 @jax.jit
 def frame_with_reset(game, draw, params):
-    return frame(game, inputs_of(draw, params, Command(reset=True)), False)
+    return frame(game, params, inputs_of(draw, params, Command(reset=True)), False)
 
 
 def frame_by_frame(env, params, game, keys, actions):
@@ -57,10 +57,10 @@ def frame_by_frame(env, params, game, keys, actions):
             game = frame_with_action(game, draws[frames - response], params, action)
             for number in range(frames - response + 1, frames):
                 game = plain_frame(game, draws[number], params)
-        published = publish_state(game)
+        published = publish_state(game, params)
         yield (
             (
-                observe_vector(game, False),
+                observe_vector(game, params, False),
                 published.reward,
                 published.terminated,
                 published.truncated,
@@ -91,8 +91,7 @@ def test_timing_is_that_of_a_frame_by_frame_loop(frames, response, limit):
     keys = jax.random.split(key_of(frames, response), steps)
     actions = 0.2 * random_actions(env, response, steps)
     _, state = env.reset(key_of(4), params)
-    game = env.arena(state, params)
-    expected = frame_by_frame(env, params, game, keys, actions)
+    expected = frame_by_frame(env, params, state.game, keys, actions)
     for number, (values, late_death) in enumerate(expected):
         _, state, reward, terminated, truncated, info = env.step(keys[number], state, actions[number], params)
         got = (

@@ -18,13 +18,16 @@ DT = f32(FRAME) / f32(1e9)
 SLOTS, INDICATORS = 12, 4
 
 
-def server(**fields) -> State:
-    return server_start(game_params(GameConfig(**fields)), SLOTS, INDICATORS)
+PARAMS = game_params(GameConfig())
 
 
-def run(name: str, state: State, nanoseconds: int = FRAME, spawn=(0.0, 20.0)) -> State:
+def server() -> State:
+    return server_start(SLOTS, INDICATORS)
+
+
+def run(name: str, state: State, nanoseconds: int = FRAME, spawn=(0.0, 20.0), params=PARAMS) -> State:
     inputs = Inputs(jnp.int32(nanoseconds), jnp.float32(frame_seconds(nanoseconds)), tuple(map(f32, spawn)))
-    return RUN[name](state, inputs)
+    return RUN[name](state, params, inputs)
 
 
 RUN = {
@@ -283,15 +286,15 @@ def with_timer(state: State, elapsed: int) -> State:
 def test_throws_are_aimed_at_where_the_player_is_now(mode, level, height, flight):
     config = GameConfig(level=level, observation_mode=mode)
     interval = round(config.projectile_spawn_interval * 1e9)
-    state = server(level=level, observation_mode=mode)
-    state = player_at(with_timer(state, interval - FRAME + 5), (1.3, -2.7, 1.9))
+    params = game_params(config)
+    state = player_at(with_timer(server(), interval - FRAME + 5), (1.3, -2.7, 1.9))
     x, y = f32(-3.7), f32(19.1)
     spawners = {"spawn_projectiles": "spawned_projectile", "spawn_thrower_indicators": "spawned_thrower"}
     active = "spawn_thrower_indicators" if mode == "with_thrower" else "spawn_projectiles"
     for name, deferred in spawners.items():
-        after = run(name, state, spawn=(x, y))
+        after = run(name, state, spawn=(x, y), params=params)
         assert_only_changed(state, after, *(("spawn_timer", deferred) if name == active else ()))
-    after = run(active, state, spawn=(x, y))
+    after = run(active, state, spawn=(x, y), params=params)
     spawn = getattr(after, spawners[active])
     assert bool(spawn.due)
     assert nanoseconds(after.spawn_timer) == 5
@@ -306,18 +309,18 @@ def test_throws_are_aimed_at_where_the_player_is_now(mode, level, height, flight
 @pytest.mark.parametrize("mode", ["standard", "with_thrower"])
 def test_no_throw_before_the_interval_is_over(mode):
     name = "spawn_thrower_indicators" if mode == "with_thrower" else "spawn_projectiles"
-    state = with_timer(server(level=2, observation_mode=mode), 500_000_000 - FRAME - 1)
-    waiting = run(name, state)
+    params = game_params(GameConfig(level=2, observation_mode=mode))
+    waiting = run(name, with_timer(server(), 500_000_000 - FRAME - 1), params=params)
     assert not (waiting.spawned_projectile.due | waiting.spawned_thrower.due)
     assert nanoseconds(waiting.spawn_timer) == 499_999_999
-    thrown = run(name, waiting, 1)
+    thrown = run(name, waiting, 1, params=params)
     assert bool(thrown.spawned_projectile.due | thrown.spawned_thrower.due)
     assert nanoseconds(thrown.spawn_timer) == 0
 
 
 def test_indicators_stop_at_their_delay_and_fire_only_where_pending():
     elapsed = [0, 700_000_000 - FRAME - 1, 700_000_000 - FRAME, 699_999_999]
-    state = server(observation_mode="with_thrower")
+    state = server()
     throwers = state.throwers.replace(
         elapsed=Duration(jnp.zeros(INDICATORS, jnp.int32), jnp.asarray(elapsed, jnp.int32)),
         duration=Duration(jnp.zeros(INDICATORS, jnp.int32), jnp.full(INDICATORS, 700_000_000, jnp.int32)),
