@@ -127,9 +127,9 @@ class GameConfig:
     frames_per_step: int = checked(Number(int, 1, 1000), 1)
     """Frames between two actions."""
     response_frame: int = checked(Number(int, 0, 1000), None)
-    """Frame of a step that is returned; 0 is the one before the action; default: frames_per_step."""
+    """Frame of a step that is returned; 0: the one before the action; default: frames_per_step."""
     observe_previous_action: bool = checked(Flag(), None)
-    """Append the last action to the observation; default: only if response_frame < frames_per_step."""
+    """Append the last action to the observation; default: if response_frame < frames_per_step."""
     frame_stack: int = checked(Number(int, 1, 64), 1)
     """Observations stacked into one, oldest first, zeros before the first."""
     projectile_slots: int = checked(Number(int, 1, 100_000), None)
@@ -254,5 +254,5 @@ def restarts_timer(fields: Collection[str]) -> bool:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Seconds as the game's whole nanoseconds: the float32 value, rounded (1.2 -> 1 200 000 048)."""
+    """Seconds as whole nanoseconds: the float32 value, rounded (1.2 -> 1 200 000 048)."""
     return int(np.rint(np.float64(np.float32(seconds)) * 1e9))

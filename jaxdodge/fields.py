@@ -30,7 +30,7 @@ def _refuse(name: str, value: Any, accepted: str) -> ConfigError:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A finite number in a range; `float` ones are judged after rounding to float32, as the game does."""
+    """A finite number in a range; a `float` is checked after rounding to float32, as in the game."""
 
     kind: type
     low: float = -math.inf
@@ -132,7 +132,7 @@ def checked(rule: Any, default: Any, **kwargs: Any) -> Any:
 
 
 def check_fields(config: Any) -> None:
-    """Check every field of a dataclass and store the value in its canonical form; raises ConfigError."""
+    """Check every field of a dataclass and store its canonical value; raises ConfigError."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if not (value is None and field.default is None):

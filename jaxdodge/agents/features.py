@@ -78,13 +78,13 @@ def vector_features(observation: jax.Array, config: GameConfig) -> jax.Array:
 
 
 def _commanded_velocity(action: jax.Array, config: GameConfig) -> jax.Array:
-    """Horizontal velocity that an action of a continuous space commands, (..., components) -> (..., 2)."""
+    """Horizontal velocity that a continuous action commands, (..., components) -> (..., 2)."""
     sprint = (action[..., COMPONENTS[config.action_space_type].index("sprint")] + 1) / 2
     return action[..., :2] * (config.player_speed * (1 + sprint * config.sprint_multiplier))[..., None]
 
 
 def _projectile_features(projectiles: jax.Array, player: jax.Array, lag: float) -> jax.Array:
-    """Positions and velocities (..., slots, 6), player (..., 3), s -> (..., n); the next to come first."""
+    """Positions and velocities (..., slots, 6), player (..., 3), s -> (..., n); the next one first."""
     in_use = (projectiles != 0).any(axis=-1)
     height, velocity, climb = projectiles[..., 2:3], projectiles[..., 3:5], projectiles[..., 5:]
     relative = projectiles[..., :2] + velocity * lag - player[..., None, :2]
@@ -137,5 +137,5 @@ def _height_after(height: jax.Array, climb: jax.Array, time: jax.Array) -> jax.A
 
 
 def image_observation(observation: Any) -> dict[str, jax.Array]:
-    """An image observation for the networks: `image`, and `previous_action` if the game shows it."""
+    """An image for the networks: `image`, and `previous_action` if the game shows it."""
     return observation if isinstance(observation, dict) else {"image": observation}

@@ -86,7 +86,7 @@ class ImageEncoder(nn.Module):
 
 
 def _patches(image: jax.Array, side: int) -> jax.Array:
-    """Cut (..., height, width, channels) into (..., rows, columns, side * side * channels), zero-padded."""
+    """(..., height, width, channels) to (..., rows, columns, side * side * channels), zero-padded."""
     *batch, height, width, channels = image.shape
     rows, columns = -(-height // side), -(-width // side)
     padding = ((0, rows * side - height), (0, columns * side - width), (0, 0))
@@ -199,7 +199,7 @@ def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
 
 
 def normalize(statistics: Statistics, features: jax.Array) -> jax.Array:
-    """Scale float32 (..., features) to mean 0 and variance 1; a constant feature only loses its mean."""
+    """Scale float32 (..., features) to mean 0, variance 1; a constant feature only loses its mean."""
     variance = statistics.squares / jnp.maximum(statistics.count, 1)
     deviation = jnp.where(variance > 1e-8, jnp.sqrt(variance), 1)
     return jnp.clip((features - statistics.mean) / deviation, -MAX_DEVIATIONS, MAX_DEVIATIONS)

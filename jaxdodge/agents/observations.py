@@ -1,4 +1,4 @@
-"""What the networks observe: from states of the environment, and from stored frames of the replay."""
+"""What the networks observe, from states of the environment and from stored frames."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

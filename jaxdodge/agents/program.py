@@ -1,4 +1,4 @@
-"""From the configurations of game and training to a compiled epoch, shared by runs of one process."""
+"""From the configurations to a compiled epoch, which runs of one process share."""
 
 import dataclasses
 import functools

@@ -46,7 +46,7 @@ def randomized_env(config: GameConfig, randomization: DomainRandomization) -> Do
 
 
 def most_frames_per_step(config: GameConfig, randomization: DomainRandomization) -> int | None:
-    """The longest step that is drawn, in frames; None if the timing is that of the configuration."""
+    """The longest drawn step, in frames; None if the timing is that of the configuration."""
     if randomization.frames_per_step_jitter == randomization.response_frame_jitter == 0:
         return None
     return config.frames_per_step + randomization.frames_per_step_jitter

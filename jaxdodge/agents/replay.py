@@ -33,7 +33,7 @@ class FrameStack(struct.PyTreeNode):
     frames: Any
     """Stored frames of consecutive steps, leading axes (..., frame_stack), oldest first."""
     time: jax.Array
-    """int32 (...): steps since the reset, capped at the stack; earlier frames are not the episode's."""
+    """int32 (...): steps since the reset, capped at the stack; earlier frames are not valid."""
     previous_action: jax.Array
     """float32 (..., action_size): zeros at the first step of an episode."""
 

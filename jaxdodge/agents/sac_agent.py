@@ -109,7 +109,7 @@ class SACAgent:
         )
 
     def distribution(self, policy: PolicyParams, actor_obs: Any) -> tuple[jax.Array, jax.Array]:
-        """Mean and log standard deviation of the action before its tanh; observations batched or not."""
+        """Mean and log std of the action before its tanh; observations batched or not."""
         features = self.networks.encode(policy.encoder, policy.statistics, actor_obs)
         return self.networks.actor.apply(policy.actor, features)
 

@@ -13,7 +13,7 @@ from jaxdodge.fields import ConfigError, Flag, Name, Number, Sizes, check_fields
 
 @dataclasses.dataclass(frozen=True)
 class EntropyCoefficient:
-    """The temperature alpha, written as for Stable-Baselines3: learned (auto, auto_0.1) or fixed (0.1)."""
+    """The temperature alpha as in Stable-Baselines3: learned (auto, auto_0.1) or fixed (0.1)."""
 
     initial: float = 1.0
 
@@ -114,7 +114,7 @@ class TrainConfig(DomainRandomization):
     normalize_observations: bool = checked(Flag(), False)
     """Vectors: normalize what the networks observe by its running mean and variance."""
     critic_observation: str = checked(Name(("same", "state")), "same")
-    """Images: whether the critics observe the same, or the true state (privileged, asymmetric critics)."""
+    """Images: whether the critics observe the same, or the true state (privileged critics)."""
     random_shift: bool = checked(Flag(), True)
     """Images: shift them by a few pixels when learning from them (DrQ)."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.25)
@@ -146,7 +146,7 @@ class TrainConfig(DomainRandomization):
 
 
 def check_trainable(game: GameConfig, train: TrainConfig) -> None:
-    """Raise ConfigError for games that the agent cannot play, and for options that exclude each other."""
+    """Raise ConfigError for a game that the agent cannot play, or options that exclude each other."""
     if game.action_space_type == "discrete":
         accepted = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The client of a game server, independent of the transport, and its errors. Source: `docs/api.md`."""
+"""The client of a game server for every transport, and its errors. Source: `docs/api.md`."""
 
 import abc
 import math
@@ -32,7 +32,7 @@ class ServerError(Exception):
 
 
 class UnreachableError(ServerError):
-    """Nothing listens there, or the connection broke. Whether a request was carried out is unknown."""
+    """Nothing listens, or the connection broke. Whether a request was carried out is unknown."""
 
 
 class ServerTimeoutError(ServerError):

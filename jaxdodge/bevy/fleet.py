@@ -1,4 +1,4 @@
-"""Many servers as one Gymnasium vector environment, which survives servers that crash, hang or misbehave."""
+"""Many servers as one Gymnasium vector environment that survives crashes, hangs and bad data."""
 
 import contextlib
 import weakref

@@ -141,7 +141,7 @@ def _connected(addresses: list[Any], expires: float) -> _BoundedSocket:
 
 
 def _check_silent(connection: socket.socket) -> None:
-    """Check before a request that the connection is open and that nothing unexpected has arrived."""
+    """Check that the connection is open and that nothing unexpected has arrived."""
     connection.settimeout(0)
     try:
         unexpected = connection.recv(1, socket.MSG_PEEK)

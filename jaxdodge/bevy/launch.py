@@ -208,7 +208,7 @@ class ServerProcess:
 
 
 def _exit(pid: int) -> str | None:
-    """How a child has exited; None while it runs. It is not reaped, so that its id is not reused."""
+    """How a child has exited, None while it runs. It is not reaped, so its id is not reused."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -37,7 +37,7 @@ class ObservationSpace:
 
 @dataclasses.dataclass(frozen=True)
 class ActionSpace:
-    """The space of a server's actions, as it reports it: one of `n`, or `shape` numbers from low to high."""
+    """The action space that a server reports: one of `n`, or `shape` numbers from low to high."""
 
     n: int | None = None
     shape: tuple[int, ...] = ()

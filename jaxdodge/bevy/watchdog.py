@@ -11,7 +11,7 @@ import sys
 
 
 def main(folder: str) -> None:
-    """Read until the program dies and the input ends; then kill the groups and remove the folder."""
+    """Read until the program dies and the input ends; then kill the groups, remove the folder."""
     # Signals to the whole job reach this process too; it still waits for the end of the input.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -50,7 +50,7 @@ class WorkerThread:
         return future
 
     def end(self, expires: float) -> None:
-        """End the thread after its tasks; wait for that until `expires`, a time of `time.monotonic()`."""
+        """End the thread after its tasks; wait until `expires`, a time of `time.monotonic()`."""
         self._tasks.put(None)
         if self._thread is not threading.current_thread():
             self._thread.join(max(0.0, expires - time.monotonic()))
@@ -98,7 +98,7 @@ class Worker:
         self._steps = self._episode_steps = 0
 
     def start(self, delay: float) -> Response:
-        """Wait, start or reconnect, configure, reset; the response to the reset. Raises ServerError."""
+        """Wait, start or reconnect, configure, reset; returns the reset's response. Raises ServerError."""
         self._pause(delay)
         if self._process is not None:
             self._process.stop()

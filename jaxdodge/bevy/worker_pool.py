@@ -1,4 +1,4 @@
-"""Requests to many servers at once: timeouts, restarts within a budget, and an end that leaves nothing."""
+"""Requests to many servers at once: timeouts, restarts within a budget, and a complete clean-up."""
 
 import collections
 import concurrent.futures

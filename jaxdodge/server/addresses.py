@@ -33,7 +33,7 @@ class Addresses:
 
 @contextlib.contextmanager
 def bound_addresses(settings: ServerSettings) -> Iterator[Addresses]:
-    """Listen on TCP sockets and lock Unix socket paths, until the block ends. Raises ConfigError."""
+    """Listen on TCP sockets and lock Unix socket paths until the block ends. Raises ConfigError."""
     with contextlib.ExitStack() as stack:
 
         def bind(option: str, first: int | None, count: int) -> list[socket.socket]:

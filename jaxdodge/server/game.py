@@ -147,7 +147,7 @@ def _counts(game: State) -> dict[str, jax.Array]:
 
 
 class Vectors:
-    """Packings for one capacity: `carry` (state and publication) and `result` (publication and counts)."""
+    """Packings for one capacity: `carry` (state, publication) and `result` (publication, counts)."""
 
     def __init__(self, slots: Slots):
         self._start = server_start(*slots)

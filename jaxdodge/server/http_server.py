@@ -38,7 +38,7 @@ DEEPEST = 16
 OTHER_FILES = 128
 """File descriptors that are not HTTP connections, at most."""
 LARGEST_HEAD = 2**16
-"""Limit for a request's head, and for its trailers, bytes; one read from the socket can exceed it."""
+"""Limit for a request's head, and for its trailers, bytes; one socket read can exceed it."""
 METHODS = {
     "reset": "POST",
     "step": "POST",
@@ -206,7 +206,7 @@ class _Gathered:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits on the head of a request, and JSON errors for malformed HTTP."""
+    """uvicorn's protocol with a limit on a request's head, and JSON errors for malformed HTTP."""
 
     _head_bytes = 0
     """Bytes since the last part of a body, or since a head or message was complete."""

@@ -1,4 +1,4 @@
-"""The response log: one JSON line per reset and step response, the ground truth of what was sent."""
+"""The response log: one JSON line per reset and step response, as a record of what was sent."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Pytrees of arrays as one int32 vector, bit for bit: a small call's overhead grows with its arguments."""
+"""Pytrees of arrays as one int32 vector, bit for bit: each argument adds overhead to a call."""
 
 import itertools
 import math

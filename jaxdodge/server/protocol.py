@@ -20,7 +20,7 @@ TEXT_FIELDS = ("action_space_type", "observation_mode")
 
 
 class RequestError(ValueError):
-    """An invalid request: one line with the field, the value and what is expected. Nothing was applied."""
+    """An invalid request: one line with field, value and what is expected. Nothing was applied."""
 
 
 def error_text(error: Exception) -> str:
@@ -64,7 +64,7 @@ def ignored_text(name: str) -> str:
 
 
 def checked_action(action: Any, space: str) -> np.ndarray:
-    """Check an action: int32 () or float32 (components,); raises RequestError that names the component."""
+    """Check an action: int32 () or float32 (components,). Raises RequestError, which names the part."""
     if action is None:
         raise RequestError("action: missing; expected a whole number (discrete), or a list of numbers")
     names = COMPONENTS.get(space, ())
@@ -89,7 +89,7 @@ def checked_action(action: Any, space: str) -> np.ndarray:
 
 
 def observation_space(config: GameConfig) -> dict[str, Any]:
-    """shape, dtype, low and high; as in the original, they do not depend on the configured speeds."""
+    """shape, dtype, low and high; independent of the configured speeds, as in the original."""
     if config.observation_mode == "topdown":
         channels = 1 if config.image_grayscale else 3
         shape = [config.image_obs_height, config.image_obs_width, channels]

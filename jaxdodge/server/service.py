@@ -1,4 +1,4 @@
-"""The operations of the protocol on one environment, independent of the transport. Source: `docs/api.md`."""
+"""The protocol's operations on one environment, for every transport. Source: `docs/api.md`."""
 
 import contextlib
 import sys

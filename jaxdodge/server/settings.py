@@ -35,18 +35,18 @@ class ServerSettings:
     socket_path: Path | None = None
     """Serve gRPC on this Unix socket."""
     metrics_port: int | None = None
-    """Also serve /health and /metrics of all arenas on this port; every HTTP port serves its own arena's."""
+    """Also serve /health and /metrics of all arenas on this port; an HTTP port serves its arena's."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     mode: Literal["realtime", "lockstep"] = "realtime"
-    """realtime: the wall clock advances the game, as in the original; lockstep: each step request does."""
+    """realtime: the wall clock advances the game, as in the original; lockstep: each step does."""
     order: str = "simulator"
     """realtime: order of the systems in a frame. simulator; start: drawn once at the start; frame: drawn for
     every frame; or the names of the systems, separated by commas."""
     frames_per_step: int = 1
     """lockstep: frames between two actions."""
     response_frame: int | None = None
-    """lockstep: frame of a step that is returned; 0 is the frame before the action. Default: the last."""
+    """lockstep: frame of a step that is returned; 0 is the one before the action. Default: the last."""
     arenas: int = 1
     """Independent games, on consecutive ports; the socket path of arena i > 0 ends in .i."""
     seed: int | None = None

@@ -58,7 +58,7 @@ def test_a_wheel_holds_the_package_with_presets_and_recordings_and_nothing_else(
         f"jaxdodge/data/recordings/{path.name}" for path in (ROOT / "parity" / "recordings").iterdir()
     }
     assert "jaxdodge/py.typed" in package
-    assert len(recordings) == 38
+    assert len(recordings) >= 38
     assert found == package | configs | recordings
     assert wheel.name == f"jaxdodge-{jaxdodge.__version__}-py3-none-any.whl"
 
