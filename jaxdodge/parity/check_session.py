@@ -19,6 +19,7 @@ from jaxdodge.parity.jumps import check_heights
 from jaxdodge.parity.motion import Moved, check_motion
 from jaxdodge.parity.pictures import check_pictures
 from jaxdodge.parity.publications import check_publications
+from jaxdodge.parity.rules import wrong_rules
 from jaxdodge.parity.seen import check_seen
 from jaxdodge.parity.throws import Throw, check_throws
 from jaxdodge.recordings.session import STEP, Session
@@ -64,24 +65,34 @@ def follow_session(session: Session) -> Followed:
     return Followed(findings, handled, flights, time, throws, moved, float(ratio.max(initial=0)))
 
 
-def check_session(session: Session) -> Result:
-    """Compare a session with the simulator; the first difference, or what agrees."""
-    followed = follow_session(session)
+def first_difference(session: Session, followed: Followed) -> str:
+    """The first difference from the simulator, and the rules that look wrong; empty if the two agree."""
     findings = followed.findings
-    differences = sorted(findings.differences, key=lambda difference: difference[0])
-    torn = len(findings.torn)
+    differences, torn = sorted(findings.differences, key=lambda difference: difference[0]), len(findings.torn)
     expected = MOST_TORN * len(session)
     if torn > 1 + expected + 3 * expected**0.5:
         first = min(findings.torn)
         share = f"{torn} responses do not fit together, far more than {MOST_TORN:.0%}; the first is "
         differences.append((first, share + findings.torn[first]))
+    if not differences:
+        return ""
+    text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())
+    if followed.flights is None or followed.time is None:
+        return text
+    wrong = wrong_rules(session, followed.handled, followed.flights, followed.time, followed.throws)
+    return "; ".join([text, *(f"looks wrong: {rule}" for rule in wrong)])
+
+
+def check_session(session: Session) -> Result:
+    """Compare a session with the simulator; the first difference, or what agrees."""
+    followed = follow_session(session)
     return Result(
         path=session.path,
         frames=0 if followed.time is None else int(followed.time.frames.sum()),
-        values=findings.values,
+        values=followed.findings.values,
         images=len(session.arrays.get("image", ())),
         agreement=_agreement(session, followed),
-        difference=min(differences, key=lambda difference: difference[0])[1] if differences else "",
+        difference=first_difference(session, followed),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from jaxdodge.parity.check_session import Followed, follow_session
+from jaxdodge.parity.check_session import Followed, first_difference, follow_session
 from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.session import STEP, Session
 
@@ -43,6 +43,8 @@ class MeasuredTiming:
     """Whether this start of the server handles commands before or after `publish_state`."""
     unknown: tuple[str, ...]
     """What could not be told, and why."""
+    difference: str = ""
+    """The first difference from the simulator, empty if the session agrees with it."""
 
     @property
     def mean_frames_per_step(self) -> float:
@@ -76,7 +78,8 @@ class MeasuredTiming:
     def lines(self) -> list[str]:
         """What was measured, for people."""
         by_clock = self.nominal_fps / self.steps_per_second
-        lines = [f"steps                {self.steps}, {self.steps_per_second:.2f} per second"]
+        lines = [f"game                 {self.difference or 'agrees with the simulator'}"]
+        lines += [f"steps                {self.steps}, {self.steps_per_second:.2f} per second"]
         if self.frames_per_step is not None and self.frame_seconds is not None:
             counted = f"{self.mean_frames_per_step:.2f} counted ({_shares(self.frames_per_step)})"
             frame = f"{1e3 * self.frame_seconds:.3f} ms, {1 / self.frame_seconds:.2f} fps"
@@ -152,6 +155,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         response_frame=response_frame,
         handle_commands=order,
         unknown=tuple(unknown),
+        difference=first_difference(session, followed),
     )
 
 

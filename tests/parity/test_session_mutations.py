@@ -1,13 +1,19 @@
 """Sessions of the real server that were changed, or a simulator that was: the check says so, and where."""
 
+import os
+import re
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
-from api_sessions import IMAGES, changed, followed, real_session
+from api_sessions import IMAGES, RECORDINGS, VECTORS, changed, followed, real_session
 from session_mutations import OF_ALL, OF_IMAGES, OF_VECTORS
 
 from jaxdodge.parity.check_session import check_session
-from jaxdodge.recordings.session import STEP
+from jaxdodge.parity.rules import wrong_rules
+from jaxdodge.recordings.session import STEP, checked_session
 from jaxdodge.sim import systems
 
 # Short ones; the others show the same.
@@ -17,12 +23,53 @@ CASES = [
     *((name, mutation) for mutation in OF_IMAGES for name in IMAGES),
 ]
 
+# Responses of http60_slow that show a mutation.
+NOTICED = {
+    "penalty -99 believed": 11,
+    "observation one later": 2,
+    "player 1 % faster": 3,
+    "throws 1 % rarer": 84,
+    "throws 1 % more often": 101,
+    "angle 5 % smaller": 30,
+    "projectiles a frame later": 14,
+}
+
 
 def assert_caught(session, *found: str) -> None:
     """There is a difference, and it is of one of these kinds."""
     difference = check_session(session).difference
     assert difference, "agrees"
     assert any(each in difference for each in found), difference
+
+
+@pytest.mark.parametrize(("mutation", "responses"), NOTICED.items())
+def test_so_many_responses_show_it(mutation, responses):
+    """The table of `parity/README.md`."""
+    session = real_session("http60_slow")
+    change, _, configure = (OF_ALL | OF_VECTORS)[mutation]
+    wrong = changed(session, lambda arrays: change(arrays, session), **configure(session))
+    arrays = {name: array[:responses] for name, array in wrong.arrays.items()}
+    assert check_session(checked_session(wrong.path, wrong.meta, arrays)).difference
+
+
+@pytest.mark.slow
+def test_words_do_not_depend_on_threads():
+    """The same file gives the same words with any number of threads."""
+    files = [RECORDINGS / f"api_{name}.npz" for name in ("http60_slow", "http240_fast_2")]
+    words = set()
+    for threads in ("1", "2"):
+        flags = f"--xla_cpu_multi_thread_eigen={'true' if threads == '2' else 'false'}"
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxdodge.parity", "check", *map(str, files)],
+            env=os.environ | {"OMP_NUM_THREADS": threads, "XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        # Without the seconds, before the result.
+        words.add(re.sub(r"\d+\.\d+  agrees", "agrees", done.stdout).rpartition(";")[0])
+    assert len(words) == 1
 
 
 @pytest.mark.parametrize(("name", "mutation"), CASES)
@@ -77,3 +124,24 @@ def test_another_simulator(constant, value, found, simulator_with):
     """Its flights miss the recorded ones by far more than the bound, at every bounce and in every fall."""
     simulator_with(constant, value)
     assert_caught(real_session("http60_slow"), *found)
+    rule = {
+        "PROJECTILE_GRAVITY": "gravity 9.8",
+        "RESTITUTION": "restitution 0.69",
+        "FRICTION": "friction 0.9",
+    }
+    assert f"looks wrong: {rule[constant]}" in check_session(real_session("http60_slow")).difference
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [("player_speed", 5.05), ("projectile_spawn_interval", 0.505), ("spawn_angle_degrees", 28.5)],
+)
+def test_the_wrong_rule_is_named(rule, value):
+    session = changed(real_session("grpc60_slow"), **{rule: value})
+    assert f"looks wrong: {rule} " in check_session(session).difference
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_no_rule_of_a_real_session_looks_wrong(name):
+    found = followed(name)
+    assert wrong_rules(real_session(name), found.handled, found.flights, found.time, found.throws) == []

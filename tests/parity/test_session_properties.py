@@ -22,8 +22,8 @@ GAMES = st.fixed_dictionaries(
         "level": st.sampled_from([1, 2]),
         "action_space_type": st.sampled_from(["discrete", "basic_3d", "basic_4d_jump", "tilt_5d", "full_6d"]),
         "observation_mode": st.sampled_from(["standard", "with_thrower"]),
-        "spawn_angle_degrees": st.sampled_from([20.0, 60.0, 180.0]),
-        "projectile_spawn_interval": st.sampled_from([0.1, 0.5, 2.0]),
+        "spawn_angle_degrees": st.sampled_from([20.0, 60.0, 120.0, 180.0]),
+        "projectile_spawn_interval": st.sampled_from([0.1, 0.3, 0.5, 2.0]),
         "thrower_delay_seconds": st.sampled_from([0.05, 0.5, 3.0]),
         "player_speed": st.sampled_from([1.0, 5.0, 20.0]),
         "dodge_bonus_threshold": st.sampled_from([2.0, 6.0]),
@@ -33,30 +33,52 @@ TIMINGS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 10_000),
         "transport": st.sampled_from(["grpc", "http"]),
-        "think_seconds": st.sampled_from([0.0, 0.03, 0.1, 0.25]),
-        "jitter": st.sampled_from([0.0, 0.02, 0.1]),
+        "jitter": st.sampled_from([0.0, 0.02, 0.1, 0.2]),
         "order": st.one_of(st.none(), st.integers(0, 99).map(lambda seed: draw_order(random.Random(seed)))),
         "still": st.sampled_from([False, False, False, True]),
         "reset_share": st.sampled_from([0.0, 0.05]),
         "pause_share": st.sampled_from([0.0, 0.03]),
+        "torn_share": st.sampled_from([0.0, 0.0, 0.005]),
     }
 )
 # Shrinking would take longer than all the rest.
 FEW = settings(derandomize=True, deadline=None, max_examples=6, phases=[Phase.generate])
 
 
-@FEW
-@given(fields=GAMES, fps=st.sampled_from([30.0, 60.0, 144.0]), timing=TIMINGS)
-def test_a_right_session_passes(fields, fps, timing):
-    session = simulated_session(GameConfig(fps=fps).configure(**fields), steps=STEPS, **timing).session
+RIGHT = {
+    "fields": GAMES,
+    "fps": st.sampled_from([30.0, 60.0, 120.0, 144.0, 240.0]),
+    "frames": st.integers(0, 12),
+    "timing": TIMINGS,
+}
+
+
+def assert_passes(fields, fps: float, frames: int, timing) -> None:
+    """A session whose client thinks for so many frames."""
+    config = GameConfig(fps=fps).configure(**fields)
+    session = simulated_session(config, steps=STEPS, think_seconds=frames / fps, **timing).session
     assert check_session(session).difference == ""
+
+
+@FEW
+@given(**RIGHT)
+def test_a_right_session_passes(fields, fps, frames, timing):
+    assert_passes(fields, fps, frames, timing)
+
+
+@pytest.mark.slow
+@settings(FEW, max_examples=40)
+@given(more=st.booleans(), **RIGHT)
+def test_many_right_sessions_pass(more, fields, fps, frames, timing):
+    """`more` only makes them other examples than those of the test above."""
+    assert_passes(fields, fps, frames, timing)
 
 
 @settings(FEW, max_examples=2)
 @given(timing=TIMINGS, grayscale=st.booleans())
 def test_right_images_pass(timing, grayscale):
     config = GameConfig().configure(level=2, image_grayscale=grayscale, **IMAGE)
-    session = simulated_session(config, steps=STEPS, **timing).session
+    session = simulated_session(config, steps=STEPS, think_seconds=0.05, **timing).session
     assert check_session(session).difference == ""
 
 
