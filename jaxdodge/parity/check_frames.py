@@ -6,7 +6,7 @@ import numpy as np
 from jaxdodge.config import GameConfig
 from jaxdodge.parity.check import Result
 from jaxdodge.parity.playback import replay
-from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.npz import RecordingError, bits
 from jaxdodge.recordings.recording import COMPARED, FrameRecording
 from jaxdodge.render.topdown import Scene, draw
 from jaxdodge.sim.params import game_params
@@ -81,12 +81,6 @@ def _config_after(recording: FrameRecording, frame: int) -> GameConfig:
     return GameConfig()
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    """The array as integers of its own width, so that NaN, -0.0 and 0.0 are told apart."""
-    array = np.ascontiguousarray(array)
-    return array.view({1: np.uint8, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
-
-
 def _first_difference(
     recorded: np.ndarray, replayed: np.ndarray, name: str, frames: np.ndarray | None = None
 ) -> tuple[int, str] | None:
@@ -98,7 +92,7 @@ def _first_difference(
         name: of the field.
         frames: the frame of every row; default: the row itself.
     """
-    different = np.argwhere(_bits(recorded) != _bits(replayed.astype(recorded.dtype, copy=False)))
+    different = np.argwhere(bits(recorded) != bits(replayed.astype(recorded.dtype, copy=False)))
     if len(different) == 0:
         return None
     index = tuple(int(i) for i in different[0])
@@ -140,6 +134,6 @@ def _numbers(config: GameConfig):
 
 def _ulp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Distance of float32 numbers counted in representable numbers."""
-    bits = [np.ascontiguousarray(x, np.float32).view(np.int32).astype(np.int64) for x in (a, b)]
-    ordered = [np.where(x < 0, -(x & 0x7FFFFFFF), x) for x in bits]
+    signed = [bits(np.asarray(x, np.float32)).view(np.int32).astype(np.int64) for x in (a, b)]
+    ordered = [np.where(x < 0, -(x & 0x7FFFFFFF), x) for x in signed]
     return np.abs(ordered[0] - ordered[1])

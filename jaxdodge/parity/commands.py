@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.findings import Findings
+from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, STEP, Session
 from jaxdodge.sim.actions import movement
 from jaxdodge.sim.params import game_params
@@ -66,7 +67,7 @@ def handled_commands(session: Session, findings: Findings) -> Handled:
         by_steps = possible[episode_steps[possible] == steps[response]]
         by_velocity = by_steps
         if seen:
-            same = _bits(velocity[possible]) == _bits(observed[response])
+            same = bits(velocity[possible]) == bits(observed[response])
             by_velocity = possible[np.all(same, axis=1)]
         both = np.intersect1d(by_steps, by_velocity)
         if len(both):
@@ -103,7 +104,7 @@ def _latest(least, episode_steps, velocity, steps, observed) -> np.ndarray:
         possible = np.arange(least[response], min(highest, response + 1) + 1)
         fits = episode_steps[possible] == steps[response]
         if observed is not None:
-            fits &= np.all(_bits(velocity[possible]) == _bits(observed[response]), axis=1)
+            fits &= np.all(bits(velocity[possible]) == bits(observed[response]), axis=1)
         if fits.any():
             count[response] = possible[fits][-1]
         highest = count[response]
@@ -138,7 +139,3 @@ def _handle_all(state, params, moves, steps, resets):
         return state, (velocity.x, velocity.y, state.episode_steps.astype(jnp.float32))
 
     return jax.lax.scan(one, state, (moves, steps, resets))
-
-
-def _bits(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, np.float32).view(np.uint32)

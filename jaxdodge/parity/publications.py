@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.findings import Findings
+from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
@@ -39,7 +40,7 @@ def check_publications(session: Session, findings: Findings) -> Rows:
     published, observed = _published(observation, visible, arrays, session)
     steps = np.flatnonzero(arrays["kind"] != RESET)
     findings.values += observed.size + 3 * len(steps)
-    for response, slot in np.argwhere(_bits(observed) != _bits(observation)):
+    for response, slot in np.argwhere(bits(observed) != bits(observation)):
         findings.difference(
             response, f"observation[{slot}]", observation[response, slot], observed[response, slot]
         )
@@ -76,7 +77,7 @@ def _check_rewards(session: Session, steps, rows: Rows, simulated: np.ndarray, f
     most = config.survival_reward + config.dodge_bonus_threshold * config.dodge_bonus_multiplier
     nearer = (arrays["projectile_count"] > OBSERVED_PROJECTILES) & ~done
     nearer &= (recorded >= simulated) & (recorded <= most + 1e-5)
-    different = _bits(recorded) != _bits(simulated)
+    different = bits(recorded) != bits(simulated)
     neighbours = done | np.roll(done, 1) | np.roll(done, -1)
     for response in steps[(different & ~nearer)[steps]]:
         # In a frame the nearest projectile comes nearer, or goes away, as fast as the fastest at most.
@@ -129,7 +130,3 @@ def observed_state(observation, count):
             position=Vector(x, y, z), velocity=Vector(vx, vy, vz), count=count
         ),
     )
-
-
-def _bits(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, np.float32).view(np.uint32)

@@ -67,3 +67,12 @@ def check_arrays(
             raise damaged(f"{name} is {found.dtype}{list(found.shape)}, not {dtype}{list(expected)}")
         sizes |= {size: have for size, have in zip(shape, found.shape, strict=True) if isinstance(size, str)}
     return sizes
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    """The bits of an array's values, as unsigned integers of their width.
+
+    Compared by bits, 0.0 differs from -0.0 and NaN equals itself.
+    """
+    array = np.ascontiguousarray(array)
+    return array.view(f"u{array.dtype.itemsize}")
