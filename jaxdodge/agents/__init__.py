@@ -1,1 +1,1 @@
-"""The agent: networks, replay, SAC, evaluation and runs on disk."""
+"""Soft actor-critic: configuration, networks, losses, replay, rollout and updates."""

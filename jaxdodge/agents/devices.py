@@ -1,7 +1,8 @@
-"""One run on several devices: each has its share of the environments, of their replay and of each batch.
+"""One run on several devices: each has its share of environments, replay and batches.
 
 The networks are replicated. The program is that of one device. The compiler splits it and adds the
-communication (`jax.sharding`): of parts of a batch, and of sums in means over a batch, such as gradients.
+communication (`jax.sharding`): of parts of a batch, and of
+sums in means over a batch, such as gradients.
 """
 
 import dataclasses
@@ -19,8 +20,8 @@ from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line
 
 AXIS = "envs"
-# Virtual CPU devices of a busy machine can be minutes apart, and XLA gives up after 40 s. A user's own
-# flags come last and win.
+# Virtual CPU devices of a busy machine can be minutes apart, and XLA gives up after 40 s. A user's
+# own flags come last and win.
 COLLECTIVE_TIMEOUTS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
     " --xla_cpu_collective_call_terminate_timeout_seconds=600"
@@ -103,7 +104,7 @@ class Layout:
         return jax.shard_map(function, mesh=self.mesh, in_specs=envs, out_specs=envs, check_vma=False)
 
     def replicate(self, sampled: Any) -> Any:
-        """Replicate what was sampled from all environments; the indices then need not be exchanged."""
+        """Replicate what was sampled from all environments; saves exchanging the indices."""
         return jax.lax.with_sharding_constraint(sampled, self.replicated)
 
     def shard_batch(self, batch: Any) -> Any:

@@ -1,8 +1,8 @@
 """Features of an observation, without parameters: what the networks observe.
 
-Projectiles fly by known rules, which the networks therefore need not learn: the features say when each
-will be nearest to the player, and how far it will pass. The index of a projectile in the game's table
-means nothing, so the features hold the next few to come, in the order in which they come.
+Projectiles fly by known rules, which the networks therefore need not learn: the features say when
+each will be nearest to the player, and how far it will pass. The index of a projectile in the
+game's table means nothing, so the features are of the next few to come, in the order of coming.
 """
 
 from typing import Any
@@ -39,12 +39,12 @@ TIME_SCALE, LONGEST_TIME = 0.4, 2.0
 def vector_features(observation: jax.Array, config: GameConfig) -> jax.Array:
     """Features of a vector observation.
 
-    They are relative to where the player will be when the next action is applied. Until then the previous
-    action continues, which is known.
+    They are relative to where the player will be when the next action is applied. Until then the
+    previous action continues, which is known.
 
     Args:
-        observation: float32 (..., n), as `DodgeEnv` gives it: frame_stack frames, then the previous action
-            if `observe_previous_action`.
+        observation: float32 (..., n), as `DodgeEnv` gives it: frame_stack frames, then the
+            previous action if `observe_previous_action`.
         config: of the game.
 
     Returns:
@@ -115,7 +115,7 @@ def _projectile_features(projectiles: jax.Array, player: jax.Array, lag: float) 
 def _first(order: jax.Array, rows: jax.Array, count: int) -> jax.Array:
     """The rows of least order, (..., n) and (..., n, m) -> (..., count, m); ties keep their order.
 
-    The rank of each row is counted: for so few rows that is several times faster than sorting on a CPU.
+    The rank of each row is counted: for so few rows that is several times faster than sorting.
     """
     numbers = jnp.arange(order.shape[-1])
     one, other = order[..., :, None], order[..., None, :]

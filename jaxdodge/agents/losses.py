@@ -1,7 +1,7 @@
 """The losses of soft actor-critic, as pure functions of parameters, a batch and a key.
 
-Source of all equations: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (arXiv
-1812.05905).
+Source of all equations: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications"
+(arXiv 1812.05905).
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from jaxdodge.agents.networks import Params, SACNetworks, sample_action
 class Batch(struct.PyTreeNode):
     """Transitions, leading axis (batch,).
 
-    Observations are those of `SACNetworks.encode`. The losses take a batch in which they are encoded
-    already. Where the critics see what the actor sees, both observations are the same arrays.
+    The agent takes observations as `SACNetworks.encode` does, the losses take them encoded. Where
+    the critics observe what the actor observes, both observations are the same arrays.
     """
 
     actor_obs: Any
@@ -101,8 +101,8 @@ def actor_loss(
 def alpha_loss(log_alpha: jax.Array, entropy: jax.Array, target_entropy: float) -> jax.Array:
     """Loss of the temperature, equation 18: J = alpha (H(pi) - target_entropy).
 
-    alpha rises while the entropy is below its target. The gradient is taken of log_alpha, so that alpha
-    stays positive.
+    alpha rises while the entropy is below its target. The gradient is taken of log_alpha, so that
+    alpha stays positive.
 
     Args:
         log_alpha: float32 ().

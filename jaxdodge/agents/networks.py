@@ -1,4 +1,4 @@
-"""The networks of soft actor-critic: image encoder, actor, critics, and the scaling of their inputs.
+"""The networks of soft actor-critic: image encoder, actor, critics, and input normalization.
 
 Actor and critics take features. Those of a vector observation are float32 (..., features). Those of
 an image are a dictionary of `image`, float32 (..., features), and `previous_action` where the game
@@ -64,7 +64,7 @@ class ImageEncoder(nn.Module):
     """Features of stacked images.
 
     From 64 pixels on the convolutions of Mnih et al. 2015 (Nature 518). Smaller images are cut into
-    patches that do not overlap, three times over: a quarter of the cost of overlapping ones on a CPU.
+    patches that do not overlap, three times over: a quarter of the cost of a convolution on a CPU.
     """
 
     dtype: Any = jnp.float32
@@ -189,7 +189,8 @@ def init_statistics(size: int) -> Statistics:
 def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
     """Include a batch, float32 (batch, features).
 
-    Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", equation 1.5.
+    Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance",
+    equation 1.5.
     """
     size, mean = batch.shape[0], batch.mean(axis=0)
     count = statistics.count + size

@@ -17,7 +17,7 @@ class Observer:
     Args:
         env: with `observe`, `entry` and `assemble`, see `DodgeEnv`.
         features: from an observation of `env`, batched or not, to that of the networks.
-        store_features: store the result of `features`, instead of the frames that an observation is made
+        store_features: store the result of `features`, not the frame that an observation is made
             from. This is right where it is no larger, and `env` stacks no frames.
     """
 

@@ -43,8 +43,8 @@ def make_observers(env: DodgeEnv, game: GameConfig, config: TrainConfig) -> Obse
     if game.observation_mode == "topdown":
         actor = Observer(env, image_observation)
     else:
-        # Without frame stacking, features are smaller than observations, and making them anew for each
-        # batch would be most of its cost.
+        # Without frame stacking, features are smaller than observations, and computing them for
+        # each batch would be most of its cost.
         actor = Observer(env, partial(vector_features, config=game), store_features=game.frame_stack == 1)
     if config.critic_observation == "same":
         return Observers(actor, actor)
@@ -54,7 +54,7 @@ def make_observers(env: DodgeEnv, game: GameConfig, config: TrainConfig) -> Obse
 
 
 class Program:
-    """What is compiled for a run: everything but the numbers in `GameParams` and the keys of the seeds.
+    """What is compiled for a run: everything but the numbers in `GameParams` and the random keys.
 
     Args:
         game, config: of one of the runs that it is for.
@@ -88,8 +88,8 @@ class Program:
         return lowered.compile()
 
 
-# The latest program. Compiling takes as long as thousands of updates, and runs that follow one another
-# often differ in numbers only.
+# The latest program. Compiling takes as long as thousands of updates, and consecutive runs often
+# differ in numbers only.
 _latest: dict[Any, Program] = {}
 
 

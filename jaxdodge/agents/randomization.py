@@ -1,7 +1,7 @@
-"""Domain randomization: other numbers for every episode, so that an agent does not overfit one rhythm.
+"""Domain randomization: other parameters for every episode, against overfitting one rhythm.
 
-The frames of a server are never equally long, and how many pass per step depends on the client. An agent
-trained at one rhythm plays at no other.
+The frames of a server are never equally long, and how many pass per step depends on the client. An
+agent trained at one rhythm plays badly at any other.
 """
 
 import dataclasses
@@ -53,15 +53,15 @@ def most_frames_per_step(config: GameConfig, randomization: DomainRandomization)
 
 
 def draw_params(key: jax.Array, params: GameParams, randomization: DomainRandomization) -> GameParams:
-    """The numbers of one episode of one arena.
+    """Draw the parameters of one episode of one environment.
 
-    What has no jitter stays as it is, bit for bit. A `response_frame` that is the last frame of a step stays
-    the last, before its own randomization.
+    What is not randomized keeps its bits. A `response_frame` that is the last frame of a step stays
+    the last, before its own jitter.
 
     Args:
         key: random key.
         params: of the configuration, scalars.
-        jitter: static.
+        randomization: static.
     """
     frame_time, frames, response, interval, angle, episode = draw_uniform(key, 6)
     drawn: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def draw_params(key: jax.Array, params: GameParams, randomization: DomainRandomi
         wider = params.spawn_angle * _factor(angle, randomization.spawn_angle_jitter)
         drawn["spawn_angle"] = jnp.minimum(wider, WIDEST_ANGLE)
     if randomization.shortest_episode < 1:
-        # The density of a length is proportional to 1 / length^2, so that of the time played to 1 / length.
+        # The density of a length is proportional to 1 / length^2, of the time played to 1 / length.
         share = 1 / (1 + episode * (1 / randomization.shortest_episode - 1))
         drawn["max_episode_steps"] = jnp.ceil(share * params.max_episode_steps).astype(jnp.int32)
     return params.replace(**drawn)

@@ -1,8 +1,8 @@
 """The replay: a ring buffer [time, env] of the last steps of all environments, in device memory.
 
-It holds stored frames, the few numbers that an observation is made from, and each of them once: the
-next observation of a row is made from the rows up to the next one. The end of an episode takes a row of
-its own. That row holds the true last observation, and the environment restarts in it instead of acting.
+A stored frame is the few numbers that an observation is made from. Each is stored once: the next
+observation of a row is made from the rows up to the next one. So the end of an episode takes a row
+of its own, with the true last observation. In it the environment restarts instead of acting.
 """
 
 from typing import Any
@@ -56,7 +56,7 @@ def empty_replay(length: int, num_envs: int, example: Row) -> Row:
 
 
 def add(replay: Row, row: Row, step: jax.Array) -> Row:
-    """Write the `step`-th step (from 0) of all environments, over the oldest one if the ring is full.
+    """Write the `step`-th step (from 0) of all environments, over the oldest in a full ring.
 
     Args:
         replay: donate it; otherwise the whole ring is copied.

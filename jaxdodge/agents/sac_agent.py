@@ -49,9 +49,9 @@ class LearnerState(struct.PyTreeNode):
 class SACAgent:
     """SAC with twin critics, a learned or fixed temperature, and an EMA of the policy.
 
-    The image encoder learns from one loss, `encoder_learns_from`: that of the critics, whose targets use
-    the same encoder, as in DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645); or that of the actor, where the
-    critics see the state and no image.
+    The image encoder learns from one loss, `encoder_learns_from`: that of the critics, whose
+    targets use the same encoder, as in DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645); or that of
+    the actor, where the critics are privileged and observe no image.
 
     Args:
         config: of the training.
@@ -129,8 +129,8 @@ class SACAgent:
             update_actor: bool (), not vmapped, see `update_if`.
 
         Returns:
-            The state, and metrics. Those of the actor are 0 where it is not updated, and else multiplied by
-            `policy_delay`, so that means over updates are right.
+            The state, and metrics. Those of the actor are 0 where it is not updated, and else
+            multiplied by `policy_delay`, so that means over updates are right.
         """
         state, encoded, critic_metrics = self.update_critics(state, batch, keys[0])
         state, actor_metrics = update_if(

@@ -1,7 +1,7 @@
 """The configuration of a training: every option by its name, with its range.
 
-Names are those of the original project's training files where those have one. Nothing here imports JAX,
-so that `--help` and error messages are instant.
+Names are those of the original project's training files where those have one. Nothing here imports
+JAX, so that `--help` and error messages are instant.
 """
 
 import dataclasses
@@ -35,10 +35,10 @@ class EntropyCoefficient:
 
 @dataclasses.dataclass(frozen=True)
 class DomainRandomization:
-    """How far the numbers of an episode may differ from those of the configuration; by default not at all.
+    """How far the parameters of an episode may differ from the configuration; default: not at all.
 
-    Frozen, checked when made; raises ConfigError. A share s stands for a factor drawn uniformly from
-    [1 - s, 1 + s), a number of frames n for an offset drawn uniformly from -n to n.
+    Frozen, checked when made; raises ConfigError. A share s stands for a factor drawn uniformly
+    from [1 - s, 1 + s), a number of frames n for an offset drawn uniformly from -n to n.
     """
 
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.0)
@@ -52,8 +52,8 @@ class DomainRandomization:
     spawn_angle_jitter: float = checked(Number(float, 0, 0.9), 0.0)
     """Share by which the half angle of throws is wider or narrower, up to 180 degrees."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 1.0)
-    """Episodes are truncated between this share of max_episode_steps and all of it; the time played at each
-    length is log-uniform."""
+    """Episodes are truncated between this share of max_episode_steps and all of it; the time played
+    at each length is log-uniform."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -109,8 +109,9 @@ class TrainConfig(DomainRandomization):
     policy_delay: int = checked(Number(int, 1, 1000), 2)
     """Updates of the critics per update of the actor."""
     policy_averaging: float = checked(Number(float, 0, 1, above_low=True), 0.0006)
-    """Rate of the exponential moving average (EMA) of the policy, which is evaluated and saved, per update of
-    the actor. It is higher at first, so that the average covers at most a tenth of the updates so far."""
+    """Rate of the exponential moving average (EMA) of the policy, which is evaluated and saved, per
+    update of the actor. It is higher at first: the EMA covers at most a tenth of all updates so
+    far."""
     normalize_observations: bool = checked(Flag(), False)
     """Vectors: normalize what the networks observe by its running mean and variance."""
     critic_observation: str = checked(Name(("same", "state")), "same")
@@ -122,8 +123,8 @@ class TrainConfig(DomainRandomization):
     spawn_interval_jitter: float = checked(Number(float, 0, 0.9), 0.06)
     """Share by which the interval of throws is longer or shorter."""
     shortest_episode: float = checked(Number(float, 0, 1, above_low=True), 0.02)
-    """Episodes are truncated between this share of max_episode_steps and all of it; the time played at each
-    length is log-uniform."""
+    """Episodes are truncated between this share of max_episode_steps and all of it; the time played
+    at each length is log-uniform."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)
     """Factor on the collision penalty while training; evaluations use the original one."""
     eval_freq: int = checked(Number(int, 1, 2**31 - 1), 250_000)
@@ -148,9 +149,9 @@ class TrainConfig(DomainRandomization):
 def check_trainable(game: GameConfig, train: TrainConfig) -> None:
     """Raise ConfigError for a game that the agent cannot play, or options that exclude each other."""
     if game.action_space_type == "discrete":
-        accepted = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
+        expected = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
         raise ConfigError(
-            f"action_space_type: invalid value 'discrete'; expected {accepted} (SAC needs continuous actions)"
+            f"action_space_type: invalid value 'discrete'; expected {expected} (SAC needs continuous actions)"
         )
     if train.normalize_observations and game.observation_mode == "topdown":
         raise ConfigError(

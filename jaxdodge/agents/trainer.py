@@ -47,7 +47,7 @@ class Trainer:
     """A SAC agent in the environments that it learns in.
 
     Args:
-        observers: of an environment with continuous actions in [-1, 1] and the methods of `DodgeEnv`.
+        observers: of an environment with the methods of `DodgeEnv` and actions in [-1, 1].
         config: of the training.
         draw_params: from a key and the environment's parameters to those of one episode.
         seeds: independent runs in one program; then all arrays of a state have that leading axis.

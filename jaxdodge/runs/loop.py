@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from jaxdodge.agents.devices import device_put, gather, shared_interrupt
 from jaxdodge.agents.program import shared_program
 from jaxdodge.agents.sac_agent import PolicyParams
 from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.agents.trainer import EpochMetrics
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
 from jaxdodge.evaluation.statistics import mean_and_interval
@@ -29,34 +31,35 @@ from jaxdodge.runs.memory import estimate, refuse_too_large
 from jaxdodge.runs.progress import TrainingProgress
 from jaxdodge.sim.params import game_params
 
-# Environment steps and updates of a jitted call, whichever are fewer: of vectors about a second, so that an
-# interruption and the progress bar respond.
+# Limits of one epoch, a jitted call. On vectors it takes about a second, so that interruptions and
+# the progress bar respond.
 EPOCH_TIMESTEPS = 25_600
 EPOCH_UPDATES = 400
 
 
 def steps_of_an_epoch(config: TrainConfig) -> int:
-    """Steps of all arenas."""
+    """Steps of all environments in an epoch."""
     steps = EPOCH_TIMESTEPS // config.num_envs
     return max(1, min(steps, EPOCH_UPDATES * config.train_freq // config.gradient_steps))
 
 
 NOT_SAVED = "not saved"
+GOES_ON = "; training goes on"
 
 
 class NotSavedError(Exception):
-    """A run has stopped, or come to its end, and not all of it is on disk."""
+    """A run has stopped or finished, and not all of it is on disk."""
 
 
 class Training:
-    """A run from its first epoch, or from a checkpoint, to its end. Its time begins here.
+    """The training of one run: `start` or `resume`, then `learn`. Its clock starts here.
 
     Args:
         game, config: of the run.
-        devices: that share the arenas, see `Cluster.join`.
+        devices: that share the environments, see `Cluster.join`.
 
     Raises:
-        ConfigError: the memory does not suffice.
+        ConfigError: it does not fit into memory.
     """
 
     def __init__(self, game: GameConfig, config: TrainConfig, devices: int = 1):
@@ -72,7 +75,7 @@ class Training:
         self._key_state, self._keys_evaluation = keys[:, 0] if several else keys[0, 0], keys[:, 1]
         program = shared_program(game, config, self.steps_per_epoch, devices)
         self.trainer, self.shapes, self._shardings = program.trainer, program.shapes, program.shardings()
-        # What is too large even without an epoch is refused before that is compiled, which takes a while.
+        # A state that is too large is refused before the epoch is compiled, which takes a while.
         refuse_too_large(estimate(self.shapes, devices=devices), game, config)
         self._epoch = program.epoch
         self.memory = estimate(self.shapes, self._epoch, devices)
@@ -85,20 +88,20 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """What the run has taken so far, compilation included, without the time between processes."""
+        """Duration of the run so far, compilation included, without the time between processes."""
         return time.perf_counter() - self._began
 
     def start(self) -> None:
-        """Begin anew."""
+        """Set the state before the first epoch."""
         self.state = self.trainer.init(self._key_state, self.params)
-        self.best_policies = self._policies()
+        self.best_policies = self._ema_policies()
 
     def resume(self, source: Run, timesteps: int | None = None) -> None:
-        """Go on from a checkpoint.
+        """Set the state of a checkpoint.
 
         Args:
-            source: whose newest usable checkpoint, or that of `timesteps`, is the start.
-            timesteps: environment steps of a checkpoint.
+            source: run with the checkpoint.
+            timesteps: environment steps of the checkpoint; None for the newest usable one.
 
         Raises:
             ConfigError: there is no such checkpoint.
@@ -112,98 +115,92 @@ class Training:
         self._began -= record["seconds"]
 
     def learn(
-        self,
-        run: Run,
-        interrupted: Callable[[], str | None],
-        show: Callable[..., Any] = TrainingProgress,
+        self, run: Run, interrupted: Callable[[], str | None], show: Callable[..., Any] = TrainingProgress
     ) -> str | None:
         """Train to the end, or until `interrupted` gives a reason to stop, which is returned.
 
         Args:
-            run: where everything is written.
-            interrupted: asked after every epoch.
-            show: in place of `TrainingProgress`, with its methods.
+            run: folder to write to.
+            interrupted: called after each epoch.
+            show: replaces `TrainingProgress`, with the same methods.
 
         Raises:
-            DivergedError: a quantity is no longer finite; no checkpoint and no policy has it.
-            NotSavedError: where it stopped or ended, not all could be written.
+            DivergedError: a quantity is not finite. No checkpoint and no policy contains it.
+            NotSavedError: at the end of the training, not everything could be written.
         """
         interrupted = shared_interrupt(interrupted)
         self.run, self.seed_runs = run, run.seed_runs(self.config)
         self.checkpoints = Checkpoints(run.checkpoints)
-        logs = [Log(part, self.timesteps) for part in self.seed_runs]
+        logs = [Log(seed_run, self.timesteps) for seed_run in self.seed_runs]
         self._unwritten, stopped = False, None
         with show(self.total, self.timesteps, lambda: self.seconds) as progress:
             self._say = progress.say
             self._say(str(self.memory))
             if self.best:
-                # The folder may have none yet, or one that was found after the checkpoint.
+                # After a resume the folder may have none, or a later one than the checkpoint.
                 self._save_policies("best", self.best_policies)
             try:
                 while self.timesteps < self.total and stopped is None:
                     self._unwritten = False
-                    metrics, rates = self._advance(progress)
+                    began = self.seconds
+                    metrics = self._run_epoch()
+                    rates = self._rates(metrics, self.seconds - began)
+                    progress.advance(self.timesteps_per_epoch, rates)
                     if self._due(self.config.eval_freq):
                         self._evaluate(progress, logs, metrics, rates)
                     stopped = interrupted() if self.timesteps < self.total else None
                     if self._due(self.config.save_freq) or stopped:
-                        self._save("" if stopped or self.timesteps == self.total else "; training goes on")
+                        self._save_checkpoint("" if stopped or self.timesteps == self.total else GOES_ON)
             except DivergedError as error:
-                self._summarise(str(error))
+                self._save_summary(str(error))
                 raise
             finally:
                 for log in logs:
-                    with self._noting(log.path, ""):
+                    with self._report_unwritten(log.path, ""):
                         log.close()
             if self.best:
-                # What could not be written when it was found.
+                # Again, in case it could not be written when it was found.
                 self._save_policies("best", self.best_policies, "")
-            self._save_policies("final", self._policies(), "")
-            self._summarise(stopped or (NOT_SAVED if self._unwritten else None))
+            self._save_policies("final", self._ema_policies(), "")
+            self._save_summary(stopped or (NOT_SAVED if self._unwritten else None))
         if self._unwritten:
             raise NotSavedError(f"{NOT_SAVED}; last checkpoint: {self._last_checkpoint()}")
         return stopped
 
+    def _run_epoch(self) -> EpochMetrics:
+        """Advance the state by one epoch; metrics with leading axes (seeds, steps)."""
+        first_step = jnp.int32(self.timesteps // self.config.num_envs)
+        self.state, metrics = self._epoch(self.state, self.params, first_step)
+        metrics = jax.tree.map(np.atleast_2d, metrics)
+        self._refuse_divergence(metrics.collected | metrics.learned)
+        self.timesteps += self.timesteps_per_epoch
+        return metrics
+
+    def _rates(self, metrics: EpochMetrics, seconds: float) -> dict[str, float]:
+        """Environment steps and updates per second of an epoch, of all seeds together."""
+        epochs_per_second = self.config.seeds / seconds
+        updates = self.config.gradient_steps * int(metrics.learning[0].sum())
+        return {
+            "steps_per_second": epochs_per_second * self.timesteps_per_epoch,
+            "updates_per_second": epochs_per_second * updates,
+        }
+
+    def _due(self, frequency: int) -> bool:
+        """Whether the last epoch completed another `frequency` environment steps, or the run."""
+        before = self.timesteps - self.timesteps_per_epoch
+        return before // frequency < self.timesteps // frequency or self.timesteps == self.total
+
     @contextlib.contextmanager
-    def _noting(self, path: Path, then: str = "; training goes on") -> Iterator[None]:
-        """What cannot be written, as on a full disk, is said in a line, and then goes on."""
+    def _report_unwritten(self, path: Path, then: str = GOES_ON) -> Iterator[None]:
+        """Report what cannot be written, as on a full disk, in one line instead of raising."""
         try:
             yield
         except OSError as error:
             self._unwritten = True
             self._say(f"{path}: not written ({error_line(error)}){then}")
 
-    def _due(self, frequency: int) -> bool:
-        """Whether something that is done every so many environment steps is to be done now."""
-        before = self.timesteps - self.timesteps_per_epoch
-        return before // frequency < self.timesteps // frequency or self.timesteps == self.total
-
-    def _advance(self, progress: TrainingProgress) -> tuple[list[dict[str, float]], dict[str, float]]:
-        """One epoch; the means of its metrics for each seed, and rates per second."""
-        before = self.seconds
-        first_step = jnp.int32(self.timesteps // self.config.num_envs)
-        self.state, metrics = self._epoch(self.state, self.params, first_step)
-        # Without seeds there is no such leading axis yet.
-        metrics = jax.tree.map(np.atleast_2d, metrics)
-        self._refuse_divergence(metrics.collected | metrics.learned)
-        self.timesteps += self.timesteps_per_epoch
-        runs_per_second = self.config.seeds / (self.seconds - before)
-        updates = self.config.gradient_steps * int(metrics.learning[0].sum())
-        rates = {
-            "steps_per_second": runs_per_second * self.timesteps_per_epoch,
-            "updates_per_second": runs_per_second * updates,
-        }
-        progress.advance(self.timesteps_per_epoch, rates)
-        times = np.maximum(metrics.learning.sum(axis=1), 1)
-        means = {name: values.mean(axis=1) for name, values in metrics.collected.items()}
-        means |= {name: values.sum(axis=1) / times for name, values in metrics.learned.items()}
-        seeds = range(self.config.seeds)
-        return [
-            {f"training/{name}": float(mean[seed]) for name, mean in means.items()} for seed in seeds
-        ], rates
-
     def _refuse_divergence(self, metrics: dict[str, np.ndarray]) -> None:
-        """Raises DivergedError if a metric of the epoch, or what it has left behind, is not finite."""
+        """Raise DivergedError if a metric of the epoch or the learner after it is not finite."""
         wrong = first_not_finite(metrics, self.state.learner)
         if wrong:
             step, name, seed = wrong
@@ -218,28 +215,23 @@ class Training:
         saved = self.checkpoints.steps()
         return self.run.checkpoints / f"{saved[-1]:012d}" if saved else "none was saved"
 
-    def _policies(self) -> list[PolicyParams]:
-        """The averaged policy of every seed, copied, because the state is donated."""
+    def _ema_policies(self) -> list[PolicyParams]:
+        """The EMA policy of each seed, copied, because the state is donated."""
         policy = jax.tree.map(np.array, self.state.learner.ema_policy)
         if self.config.seeds == 1:
             return [policy]
-        return [jax.tree.map(lambda leaf: leaf[seed], policy) for seed in range(self.config.seeds)]  # noqa: B023
+        return [jax.tree.map(operator.itemgetter(seed), policy) for seed in range(self.config.seeds)]
 
-    def _save_policies(
-        self, name: str, policies: list[PolicyParams], then: str = "; training goes on"
-    ) -> None:
-        for part, policy in zip(self.seed_runs, policies, strict=True):
-            with self._noting(part.folder / "models" / name, then):
-                part.save_policy(name, policy)
+    def _save_policies(self, name: str, policies: list[PolicyParams], then: str = GOES_ON) -> None:
+        for seed_run, policy in zip(self.seed_runs, policies, strict=True):
+            with self._report_unwritten(seed_run.folder / "models" / name, then):
+                seed_run.save_policy(name, policy)
 
     def _evaluate(
-        self,
-        progress: TrainingProgress,
-        logs: list[Log],
-        metrics: list[dict[str, float]],
-        rates: dict[str, float],
+        self, progress: TrainingProgress, logs: list[Log], metrics: EpochMetrics, rates: dict[str, float]
     ) -> None:
-        self.latest, policies = [], self._policies()
+        """Evaluate the policies, log the results, and save the best policies so far."""
+        self.latest, policies = [], self._ema_policies()
         for key, policy in zip(self._keys_evaluation, policies, strict=True):
             key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch)
             episodes = evaluate(
@@ -247,19 +239,19 @@ class Training:
             )
             self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
         progress.evaluation(self.latest, rates)
-        first = not self.best
+        means, first = _means(metrics), not self.best
         for seed, latest in enumerate(self.latest):
-            with self._noting(logs[seed].path):
-                logs[seed].write(latest, metrics[seed] | rates | {"seconds": self.seconds})
-            # A NaN is no reason to forget the best.
+            with self._report_unwritten(logs[seed].path):
+                logs[seed].write(latest, means[seed] | rates | {"seconds": self.seconds})
+            # A NaN is never better.
             if first or latest["mean"] > self.best[seed]["mean"]:
                 self.best[seed:] = [latest, *self.best[seed + 1 :]]
                 self.best_policies[seed] = policies[seed]
-                with self._noting(self.seed_runs[seed].folder / "models" / "best"):
+                with self._report_unwritten(self.seed_runs[seed].folder / "models" / "best"):
                     self.seed_runs[seed].save_policy("best", policies[seed])
 
-    def _save(self, then: str) -> None:
-        """Save a checkpoint; `then` ends the line that says that it could not be."""
+    def _save_checkpoint(self, then: str) -> None:
+        """Save a checkpoint; `then` is appended to the line that reports a failure."""
         record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
         score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
         state = gather(self.state, self.trainer.layout) if self.trainer.layout else self.state
@@ -271,12 +263,8 @@ class Training:
             self._unwritten = True
             self._say(f"{error}{then}")
 
-    def _summarise(self, stopped: str | None) -> None:
-        """Write the summary of the run, and those of its seeds.
-
-        Args:
-            stopped: why it stopped before its end.
-        """
+    def _save_summary(self, stopped: str | None) -> None:
+        """Write the summaries of the run and its seeds; `stopped`: why it ended early, if so."""
         common = {
             "hardware": hardware(),
             "wall_seconds": self.seconds,
@@ -284,19 +272,28 @@ class Training:
             "stopped": stopped,
         }
         updates = np.atleast_1d(np.asarray(self.state.learner.updates))
-        for seed, part in enumerate(self.seed_runs):
+        for seed, seed_run in enumerate(self.seed_runs):
             own = {
                 "updates": int(updates[seed]),
                 "best_evaluation": self.best[seed] if self.best else None,
                 "final_evaluation": self.latest[seed] if self.latest else None,
             }
-            with self._noting(part.folder / "summary.json", ""):
-                part.save_summary(common | own)
+            with self._report_unwritten(seed_run.folder / "summary.json", ""):
+                seed_run.save_summary(common | own)
         if self.config.seeds > 1:
-            with self._noting(self.run.folder / "plots", ""):
+            with self._report_unwritten(self.run.folder / "plots", ""):
                 plot(self.seed_runs, self.run)
             finals = [latest["mean"] for latest in self.latest]
             over_seeds = {"means": finals, **mean_and_interval(finals)} if finals else None
             common |= {"updates": int(updates.sum()), "final_evaluation": over_seeds}
-            with self._noting(self.run.folder / "summary.json", ""):
+            with self._report_unwritten(self.run.folder / "summary.json", ""):
                 self.run.save_summary(common)
+
+
+def _means(metrics: EpochMetrics) -> list[dict[str, float]]:
+    """The means of an epoch's metrics for each seed, by their names in the logs."""
+    steps_with_updates = np.maximum(metrics.learning.sum(axis=1), 1)
+    means = {name: values.mean(axis=1) for name, values in metrics.collected.items()}
+    means |= {name: values.sum(axis=1) / steps_with_updates for name, values in metrics.learned.items()}
+    seeds = range(len(metrics.learning))
+    return [{f"training/{name}": float(mean[seed]) for name, mean in means.items()} for seed in seeds]
