@@ -3,8 +3,8 @@
 import os
 import signal
 
-import jax
 import pytest
+from fast_compilation import supported_options
 from hypothesis import settings
 
 # The files that take longest, longest first. A file runs in one worker (`--dist loadfile`), because
@@ -29,22 +29,6 @@ settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
 # A script's background processes ignore Ctrl-C, which some tests send to themselves and to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Compiles in a quarter of the time.
-FAST_COMPILATION = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-
-
-def supported(option: str, value: int) -> bool:
-    """Whether this XLA has an option. An unknown option in XLA_FLAGS would end the process."""
-    try:
-        jax.jit(lambda x: x + 1, compiler_options={option: value})(1.0)
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,9 +38,8 @@ def commands(tmp_path_factory):
     Compilation is most of their work. The tests' own process, which tests exactness, optimizes as
     for users, and so does the replay of all recordings. The user's cache folder is not touched.
     """
-    # This process reads the flags once, when it first compiles, which `supported` makes it do.
-    options = {option: value for option, value in FAST_COMPILATION.items() if supported(option, value)}
-    flags = [f"--{option}={value}".lower() for option, value in options.items()]
+    # This process reads the flags once, when it first compiles, which `supported_options` makes it do.
+    flags = [f"--{option}={value}".lower() for option, value in supported_options().items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip())
         temporary = tmp_path_factory.getbasetemp()

@@ -160,7 +160,13 @@ GAMES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", GAMES)
+# Both kinds of observation, both kinds of critics, with and without a stack.
+NORMAL = ("vector", "colour, stacked, with action, state")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in NORMAL else pytest.param(name, marks=pytest.mark.slow) for name in GAMES]
+)
 def test_batches_hold_what_the_environment_emitted(name):
     fields, critic_observation = GAMES[name]
     game = GameConfig(**DENSE, **fields, action_space_type="basic_3d")

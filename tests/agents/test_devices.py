@@ -14,6 +14,10 @@ import orbax.checkpoint as ocp
 import pytest
 import yaml
 
+from jaxdodge.agents.devices import Cluster
+from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.fields import ConfigError
+
 # Seldom enough updates that what they add in another order stays small.
 TINY = {
     "num_envs": 64,
@@ -29,7 +33,8 @@ TINY = {
     "n_eval_episodes": 8,
     "max_episode_steps": 80,
 }
-# The arenas' part of a state is the same to the bit before the first update, which is after this many rows.
+# The environments' part of a state is equal to the bit before the first update, which comes after this
+# many rows.
 ROWS = 6400 // 64
 
 
@@ -113,17 +118,19 @@ def assert_same_run(one: Path, other: Path, steps=(25_600, 51_200), seeds: int =
         assert first[figure] == second[figure]
 
 
-@pytest.mark.parametrize(("devices", "seeds"), [(2, 2), (4, 1)])
+@pytest.mark.parametrize(("devices", "seeds"), [(2, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
 def test_a_run_does_not_depend_on_the_number_of_devices(trained, devices, seeds):
     alone = trained("--seeds", seeds)
     assert_same_run(alone, trained("--seeds", seeds, "--devices", devices), seeds=seeds)
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_kept_for_the_next_run(trained, command):
     trained("--seeds", 1)
     assert [*command.folder.glob("caches/jaxdodge/*/jit__epoch-*-cache")]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_another_number_of_devices(trained, command):
     run = trained("--seeds", 1, "--devices", 4)
     (printed,) = finished(command("on1", "--resume", checkpoint_of(run)))
@@ -146,6 +153,7 @@ def coordinator():
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(trained, command, coordinator):
     shared = ("--devices", 2, "--processes", 2, "--coordinator", coordinator)
     tiny = ("--config", "tiny.yaml", *shared)
@@ -174,7 +182,8 @@ def test_two_processes_train_as_one(trained, command, coordinator):
     assert (summary["stopped"], summary["timesteps"]) == ("another process", int(checkpoint.name))
 
 
-def test_parts_of_a_busy_processor_may_wait_for_each_other_as_long_as_the_user_says():
+@pytest.mark.slow
+def test_the_users_own_timeout_of_collectives_wins():
     mine = "--xla_cpu_collective_call_terminate_timeout_seconds=900"
     code = """
 import os
@@ -193,19 +202,27 @@ print(len(jax.devices()), os.environ["XLA_FLAGS"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "refusal"),
+    ("cluster", "message"),
     [
-        (("--devices", 0), "devices: invalid value 0; expected at least 1"),
-        (("--devices", 3), "devices: invalid value 3; expected a divisor of num_envs (64)"),
-        (("--devices", 32), "devices: invalid value 32; expected a divisor of batch_size (16)"),
-        (("--devices", 4, "--processes", 3), "processes: invalid value 3; expected a divisor of devices (4)"),
-        (("--devices", 2, "--processes", 2), "coordinator: missing; expected HOST:PORT of process 0"),
-        (("--process", 1), "process: invalid value 1; expected 0 to 0"),
+        (Cluster(devices=0), "devices: invalid value 0; expected at least 1"),
+        (Cluster(devices=3), "devices: invalid value 3; expected a divisor of num_envs (64)"),
+        (Cluster(devices=32), "devices: invalid value 32; expected a divisor of batch_size (16)"),
+        (Cluster(4, processes=3), "processes: invalid value 3; expected a divisor of devices (4)"),
+        (Cluster(2, processes=2), "coordinator: missing; expected HOST:PORT of process 0, the same for all"),
+        (Cluster(process=1), "process: invalid value 1; expected 0 to 0"),
     ],
 )
-def test_what_cannot_be_split_is_refused_in_a_line(command, arguments, refusal):
-    process = command("none", "--config", "tiny.yaml", *arguments)
+def test_what_cannot_be_split_is_invalid(cluster, message):
+    with pytest.raises(ConfigError) as error:
+        cluster.check(TrainConfig(num_envs=64, batch_size=16, buffer_size=51_200))
+    assert str(error.value) == message
+
+
+def test_the_command_says_so_in_a_line(command):
+    process = command("none", "--config", "tiny.yaml", "--devices", 3)
     _, error = process.communicate(timeout=300)
-    assert (process.returncode, error.count("\n")) == (2, 1)
-    assert error.startswith(refusal)
+    assert (process.returncode, error) == (
+        2,
+        "devices: invalid value 3; expected a divisor of num_envs (64)\n",
+    )
     assert not (command.folder / "none").exists()

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from fast_compilation import compile_fast
 
 from jaxdodge.agents.features import image_observation
 from jaxdodge.agents.observations import Observer, Observers
@@ -72,7 +74,7 @@ class Sides:
 def test_a_policy_learns_from_images_of_the_past():
     config = dataclasses.replace(SMALL, gradient_steps=2, batch_size=32)
     observer, params = Observer(Sides(), image_observation), jnp.int32(0)
-    trainer = Trainer(Observers(observer, observer), config)
+    trainer = compile_fast(Trainer(Observers(observer, observer), config))
     state, metrics = trainer.init(jax.random.key(0), params), []
     for epoch in range(4):
         state, figures = trainer.epoch(state, params, jnp.int32(epoch * 40), steps=40)
@@ -90,6 +92,7 @@ IMAGES = GameConfig(
 )
 
 
+@pytest.mark.slow
 def test_training_on_images_of_the_game_is_compiled_once_and_repeats_bit_for_bit():
     config = dataclasses.replace(SMALL, precision="bfloat16", critic_observation="state")
     trainer = make_trainer(IMAGES, config)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import fast_jit
 
 from jaxdodge.agents.randomization import draw_params, most_frames_per_step, randomized_env
 from jaxdodge.agents.train_config import DomainRandomization
@@ -28,7 +29,7 @@ EVERYTHING = DomainRandomization(
 
 def drawn(config: GameConfig, randomization: DomainRandomization) -> GameParams:
     """Of many episodes, as NumPy arrays with a leading axis."""
-    draw = jax.jit(jax.vmap(partial(draw_params, randomization=randomization), in_axes=(0, None)))
+    draw = fast_jit(jax.vmap(partial(draw_params, randomization=randomization), in_axes=(0, None)))
     return jax.device_get(draw(jax.random.split(jax.random.key(0), EPISODES), game_params(config)))
 
 
@@ -184,7 +185,7 @@ def test_the_key_decides():
     assert one != other
 
 
-@pytest.mark.parametrize("mode", ["standard", "with_thrower"])
+@pytest.mark.parametrize("mode", [pytest.param("standard", marks=pytest.mark.slow), "with_thrower"])
 def test_the_environment_has_room_for_every_draw(mode):
     """At the shortest interval, the shortest frames and the widest angle nothing is dropped."""
     config = GameConfig(
@@ -210,9 +211,9 @@ def test_the_environment_has_room_for_every_draw(mode):
         state = jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 1200))[0]
         return state.game.dropped_projectiles, state.game.dropped_throwers
 
-    assert jax.jit(partial(dropped, env))(shortest) == (0, 0)
+    assert fast_jit(partial(dropped, env))(shortest) == (0, 0)
     if mode == "with_thrower":
-        assert jax.jit(partial(dropped, randomized_env(config, DomainRandomization())))(shortest)[1] > 0
+        assert fast_jit(partial(dropped, randomized_env(config, DomainRandomization())))(shortest)[1] > 0
 
 
 def test_without_jitter_the_environment_is_the_configurations():
@@ -233,8 +234,8 @@ def test_episodes_of_all_kinds_side_by_side():
     params = jax.vmap(partial(draw_params, randomization=EVERYTHING), in_axes=(0, None))(
         keys, env.default_params
     )
-    _, state = jax.vmap(env.reset)(keys, params)
-    step = jax.jit(jax.vmap(env.step_env))
+    _, state = fast_jit(jax.vmap(env.reset))(keys, params)
+    step = fast_jit(jax.vmap(env.step_env))
     for number in range(1, 4):
         _, state, _, _, info = step(keys, state, jnp.zeros((num_envs, 3)), params)
         queued = params.response_frame == 0

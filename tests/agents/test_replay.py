@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import fast_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def rows(draw) -> dict[str, np.ndarray]:
     return {"ended": ended, "terminated": terminated, "reward": rewards.astype(np.float32)}
 
 
-@jax.jit
+@fast_jit
 def filled(rows: Row, steps: jax.Array) -> Row:
     """A replay of the first `steps` rows, added one after the other."""
     example = jax.tree.map(lambda leaf: leaf[0, 0], rows)
@@ -52,7 +53,7 @@ def filled(rows: Row, steps: jax.Array) -> Row:
     )
 
 
-@partial(jax.jit, static_argnames=("frame_stack", "n_step"))
+@partial(fast_jit, static_argnames=("frame_stack", "n_step"))
 def drawn(key: jax.Array, replay: Row, steps: jax.Array, frame_stack: int, n_step: int) -> list[jax.Array]:
     """Transitions as columns of numbers; what a stack holds from before an episode is 0."""
     transition = sample(key, replay, steps, DRAWS, frame_stack=frame_stack, n_step=n_step, gamma=GAMMA)

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import compile_fast, fast_jit
 
 from jaxdodge.agents.observations import Observer, Observers
+from jaxdodge.agents.sac_agent import LearnerState
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.agents.trainer import Trainer, TrainingState
 
@@ -128,13 +130,17 @@ STEPS = 150
 
 def make_probe_trainer(config: TrainConfig, seeds: int | None = None) -> Trainer:
     observer = Observer(PROBE, features=lambda observation: observation)
-    return Trainer(Observers(observer, observer), config, seeds=seeds)
+    return compile_fast(Trainer(Observers(observer, observer), config, seeds=seeds))
 
 
 @functools.cache
 def shared_trainer(**options: Any) -> Trainer:
     """One for all probes, so that it is compiled once."""
     return make_probe_trainer(dataclasses.replace(CONFIG, **options))
+
+
+# More rewards than one have a test in `test_collecting.py` and `test_replay.py` too.
+N_STEPS = [1, pytest.param(3, marks=pytest.mark.slow)]
 
 
 def trained(trainer: Trainer, name: str, epochs: int = 1, seed: int = 0) -> tuple[TrainingState, Any]:
@@ -146,24 +152,27 @@ def trained(trainer: Trainer, name: str, epochs: int = 1, seed: int = 0) -> tupl
     return state, metrics
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("n_step", N_STEPS)
 @pytest.mark.parametrize("name", PROBES)
 def test_critics_find_the_known_values(name, n_step):
     trainer = shared_trainer(n_step=n_step)
     state, _ = trained(trainer, name, epochs=2)
     observations = jnp.array([[observation] for observation in PROBES[name][2]])
-    actions = trainer.policy(state.learner.ema_policy, observations)
-    values = trainer.agent.networks.critics.apply(state.learner.critic_params, observations, actions).mean(
-        axis=0
-    )
+
+    @fast_jit
+    def values_of(learner: LearnerState) -> jax.Array:
+        actions = trainer.policy(learner.ema_policy, observations)
+        return trainer.agent.networks.critics.apply(learner.critic_params, observations, actions).mean(axis=0)
+
+    values = values_of(state.learner)
     np.testing.assert_allclose(values, list(PROBES[name][2].values()), atol=0.06)
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("n_step", N_STEPS)
 def test_actor_finds_the_best_action(n_step):
     trainer = shared_trainer(n_step=n_step)
     state, _ = trained(trainer, "quadratic", epochs=2)
-    actions = trainer.policy(state.learner.ema_policy, jnp.array([[-1.0], [1.0]]))
+    actions = fast_jit(trainer.policy)(state.learner.ema_policy, jnp.array([[-1.0], [1.0]]))
     np.testing.assert_allclose(actions, [[-0.5], [0.5]], atol=0.1)
 
 
