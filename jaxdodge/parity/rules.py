@@ -53,7 +53,9 @@ def wrong_rules(
         widest = float(np.degrees(np.max(np.abs(np.arctan2(places[:, 0], places[:, 1])))))
         likely = (widest, widest * CHANCE ** (-1 / len(throws)))
         rules.append(("spawn_angle_degrees", likely, config.spawn_angle_degrees))
-    found = [Rule(name, measured[0], measured[1], simulated) for name, measured, simulated in rules if measured]
+    found = [
+        Rule(name, measured[0], measured[1], simulated) for name, measured, simulated in rules if measured
+    ]
     return [rule for rule in found if not rule.low * (1 - 1e-5) <= rule.simulated <= rule.high * (1 + 1e-5)]
 
 

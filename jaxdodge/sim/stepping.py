@@ -73,7 +73,7 @@ class Timing:
         throws: Any,
         last_action: jax.Array,
         action: jax.Array,
-        fresh: jax.Array | bool,
+        fresh: jax.Array,
     ) -> State:
         """From one response to the next.
 
@@ -103,7 +103,7 @@ class Timing:
         throws: Any,
         last_action: jax.Array,
         action: jax.Array,
-        fresh: jax.Array | bool,
+        fresh: jax.Array,
     ) -> State:
         frames, queued = params.frames_per_step, params.response_frame == 0
         first = jnp.where(queued, 0, frames - params.response_frame)
@@ -119,7 +119,7 @@ class Timing:
         return jax.lax.scan(one, game, (throws, runs, applies))[0]
 
     def _run(
-        self, game: State, params: GameParams, throws: Any, action: jax.Array, apply: jax.Array | bool | int
+        self, game: State, params: GameParams, throws: Any, action: jax.Array, apply: jax.Array | bool
     ) -> State:
         """Run a frame per throw; the first applies the action, where `apply` holds."""
         count = len(throws[0])
@@ -135,7 +135,7 @@ class Timing:
         return jax.lax.scan(one, game, (throws, applies))[0]
 
     def _frame(
-        self, game: State, throw: Any, params: GameParams, move: Movement, applies: jax.Array | bool | int
+        self, game: State, throw: Any, params: GameParams, move: Movement, applies: jax.Array | bool
     ) -> State:
         inputs = frame_inputs(throw, params, Command(step=applies, move=move))
         return frame(game, params, inputs, self.config.observation_mode == "with_thrower", self.order)
