@@ -9,10 +9,12 @@ import uvloop
 from jaxdodge.fields import ConfigError
 from jaxdodge.server.addresses import Addresses, address_text
 from jaxdodge.server.grpc_server import grpc_server
-from jaxdodge.server.http_server import HttpServer, env_app, watch_app
+from jaxdodge.server.http_app import env_app, watch_app
+from jaxdodge.server.http_server import HttpServer
 from jaxdodge.server.lockstep import LockstepEnv
 from jaxdodge.server.log import ResponseLog
 from jaxdodge.server.metrics import Metrics
+from jaxdodge.server.page_check import PageCheck
 from jaxdodge.server.realtime import RealtimeEnv
 from jaxdodge.server.served_env import ServedEnv
 from jaxdodge.server.service import Service
@@ -95,7 +97,8 @@ async def _serve_http(
         apps.append((bound, watch_app([service.env for service in services], metrics, settings.mode)))
         lines.append(f"metrics: http://{address_text(bound)}/metrics")
     if apps:
-        server = HttpServer(apps)
+        check = PageCheck([settings.host, *settings.allowed_hosts], settings.allowed_origins)
+        server = HttpServer(apps, check)
         await server.start()
         stack.push_async_callback(server.stop)
     return lines

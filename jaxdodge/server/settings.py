@@ -38,6 +38,12 @@ class ServerSettings:
     """Also serve /health and /metrics of all arenas on this port; an HTTP port serves its arena's."""
     host: str = "127.0.0.1"
     """Address to listen on."""
+    allowed_hosts: tuple[str, ...] = ()
+    """HTTP: names that requests may use for this machine, besides IP addresses, localhost and --host; * for
+    any name. Without the check, a web page could reach the server under a name of its own."""
+    allowed_origins: tuple[str, ...] = ()
+    """HTTP: origins of web pages that may send requests, such as http://localhost:3000; * for any web page,
+    as in the original. Clients other than browsers are not affected."""
     mode: Literal["realtime", "lockstep"] = "realtime"
     """realtime: the wall clock advances the game, as in the original; lockstep: each step does."""
     order: str = "simulator"

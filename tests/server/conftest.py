@@ -35,8 +35,9 @@ def lockstep(folder):
 def arenas(folder):
     """Two realtime environments at 60 fps with a log, and their metrics on a port of their own."""
     ports = ("--headless", "--http", "--port", 0, "--grpc-port", 0, "--metrics-port", 0)
+    pages = ("--allowed-hosts", "game.example", "--allowed-origins", "*")
     log = ("--log", folder / "arenas.log")
-    with running(folder, *ports, "--arenas", 2, "--order", "frame", *log) as server:
+    with running(folder, *ports, "--arenas", 2, "--order", "frame", *pages, *log) as server:
         yield server
 
 

@@ -122,7 +122,10 @@ def refused_over_grpc(channel, generator) -> None:
 def vanished(url, generator) -> None:
     """No HTTP, or half of it; whoever sent it is gone."""
     host, port = url.removeprefix("http://").split(":")
-    head = b"POST /step HTTP/1.1\r\nHost: a\r\nContent-Length: 27\r\n\r\n" + b'{"action": [0, 0, 0, 0, 0]}'
+    head = (
+        b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 27\r\n\r\n"
+        + b'{"action": [0, 0, 0, 0, 0]}'
+    )
     noise = bytes(generator.randrange(256) for _ in range(100))
     sent = generator.choice([noise, head[: generator.randrange(len(head))]])
     with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):

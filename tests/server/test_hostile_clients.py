@@ -15,7 +15,7 @@ from served import SECONDS
 from jaxdodge.server.http_server import MOST_TRACEBACKS, TracebackLimit
 
 STILL = {"action": [0.0] * 5}
-HEAD = b"POST /reset HTTP/1.1\r\nHost: a\r\n"
+HEAD = b"POST /reset HTTP/1.1\r\nHost: localhost\r\n"
 ENDLESS = {
     "one header": HEAD + b"A: ",
     "URL": b"POST /",
@@ -113,9 +113,49 @@ def test_a_log_on_a_full_disk_does_not_fail_a_request(serve):
     assert server.errors == "/dev/full: responses are not logged (No space left on device)\n"
 
 
+HOSTS = ("localhost", "LOCALHOST:8000", "127.0.0.1", "10.0.0.7:80", "[::1]:8000")
+FOREIGN = {
+    "another name": ({"Host": "evil.example"}, "Host: invalid value 'evil.example'"),
+    "a name like an address": ({"Host": "127.0.0.1.evil.example:8000"}, "Host: invalid value"),
+    "a name like localhost": ({"Host": "localhost.evil.example"}, "Host: invalid value"),
+    "no name": ({"Host": ""}, "Host: invalid value ''"),
+    "a page elsewhere": ({"Origin": "http://evil.example"}, "Origin: invalid value 'http://evil.example'"),
+    "a page in a file": ({"Origin": "null"}, "Origin: invalid value 'null'"),
+}
+
+
+@pytest.mark.parametrize(("headers", "reason"), FOREIGN.values(), ids=FOREIGN)
+def test_web_pages_cannot_use_a_server(fresh, headers, reason):
+    before = requests.get(f"{fresh.http}/health", timeout=SECONDS).json()
+    response = requests.post(f"{fresh.http}/step", json=STILL, headers=headers, timeout=SECONDS)
+    assert response.status_code == 403
+    assert reason in response.json()["error"]
+    assert "access-control-allow-origin" not in response.headers
+    assert requests.get(f"{fresh.http}/health", timeout=SECONDS).json() == before
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_addresses_and_localhost_are_allowed_as_host(fresh, host):
+    assert requests.post(f"{fresh.http}/reset", headers={"Host": host}, timeout=SECONDS).ok
+
+
+def test_hosts_and_origins_can_be_allowed(arenas):
+    """With *, as the fixture starts it, any page can, as in the original."""
+    headers = {"Origin": "http://example.org", "Host": "game.example"}
+    response = requests.post(f"{arenas.http}/reset", headers=headers, timeout=SECONDS)
+    assert response.ok
+    assert response.headers["access-control-allow-origin"] == "*"
+    asked = headers | {"Access-Control-Request-Method": "POST"}
+    preflight = requests.options(f"{arenas.http}/step", headers=asked, timeout=SECONDS)
+    assert preflight.status_code == 200
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    headers["Host"] = "another.example"
+    assert requests.post(f"{arenas.http}/reset", headers=headers, timeout=SECONDS).status_code == 403
+
+
 def test_a_half_closed_request_gets_its_response(fresh):
     body = json.dumps(STILL).encode()
-    request = b"POST /step HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    request = b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     with connected(fresh) as connection:
         connection.sendall(request * 3)
         connection.shutdown(socket.SHUT_WR)
