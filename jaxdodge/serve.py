@@ -34,7 +34,6 @@ def serve(arguments: list[str]) -> int:
         import uvloop  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed; pip install 'jaxdodge[server]'") from None
-    _run_calls_in_one_thread()
     from jaxdodge.server.addresses import bound_addresses
 
     if settings.log is not None:
@@ -42,6 +41,7 @@ def serve(arguments: list[str]) -> int:
     # Until the server handles signals itself.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with bound_addresses(settings) as addresses:
+        _run_calls_in_one_thread()
         from jaxdodge.server.process import run
 
         return run(settings, addresses)
