@@ -2,6 +2,8 @@
 
 import dataclasses
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -41,10 +43,9 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(capsys):
     """The command in this process, which keeps its signals: status, lines, lines of errors."""
     handlers = {number: signal.getsignal(number) for number in Interrupt.SIGNALS}
-    monkeypatch.setattr(evaluation, "SIMULATED_EPISODES", 16)
 
     def run_command(*arguments) -> tuple[int, list[str], list[str]]:
         try:
@@ -63,8 +64,12 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     out = tmp_path / "session.npz"
     with running(tmp_path, "--grpc-port", 0, "--seed", 1) as server:
         url = server.addresses("grpc")[0]
-        status, lines, errors = command(run, "--server", url, "--episodes", 3, "--record", out)
-        assert (errors, status) == ([], 0)
+        arguments = [run, "--server", url, "--episodes", "3", "--record", out]
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxdodge.evaluate", *arguments], capture_output=True, text=True
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+        lines = done.stdout.splitlines()
         server.process.kill()
         server.process.wait()
         assert command(run, "--server", url)[0] == 1
@@ -79,8 +84,8 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     # What is printed of the server is what its session holds.
     rewards = np.where(arrays["kind"] == STEP, arrays["reward"], 0)
     returns = [part.sum() for part in np.split(rewards, ends + 1)[:-1]]
-    assert lines[3].startswith(f"    server, 3 episodes  {np.mean(returns):6.1f} ± {np.std(returns):5.1f}  ")
-    assert lines[4].startswith("simulator, 16 episodes  ")
+    assert lines[3].startswith(f"     server, 3 episodes  {np.mean(returns):6.1f} ± {np.std(returns):5.1f}  ")
+    assert lines[4].startswith("simulator, 512 episodes  ")
     assert lines[5].startswith("the simulator ran at the measured timing: frames_per_step ")
     assert all("overlap" in line for line in lines[6:])
     assert len(lines) > 6

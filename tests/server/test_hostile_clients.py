@@ -10,7 +10,7 @@ import time
 
 import pytest
 import requests
-from served import SECONDS
+from served import SECONDS, running
 
 from jaxdodge.server.http_server import MOST_TRACEBACKS, TracebackLimit
 
@@ -105,12 +105,19 @@ def test_tracebacks_are_limited():
     assert passes(error, created=61.0)
 
 
-def test_a_log_on_a_full_disk_does_not_fail_a_request(serve):
-    server = serve("--http", "--port", 0, "--mode", "lockstep", "--log", "/dev/full")
-    for number in range(3):
-        response = requests.post(f"{server.http}/step", json=STILL, timeout=SECONDS)
-        assert response.json()["info"]["episode_steps"] == number + 1
+@pytest.fixture(scope="module")
+def short_of_resources(folder):
+    """A server that cannot log, and with few file descriptors."""
+    with running(folder, "--http", "--port", 0, "--mode", "lockstep", "--log", "/dev/full") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+        yield server
     assert server.errors == "/dev/full: responses are not logged (No space left on device)\n"
+
+
+def test_a_log_on_a_full_disk_does_not_fail_a_request(short_of_resources):
+    for number in range(3):
+        response = requests.post(f"{short_of_resources.http}/step", json=STILL, timeout=SECONDS)
+        assert response.json()["info"]["episode_steps"] == number + 1
 
 
 HOSTS = ("localhost", "LOCALHOST:8000", "127.0.0.1", "10.0.0.7:80", "[::1]:8000")
@@ -167,9 +174,8 @@ def test_a_half_closed_request_gets_its_response(fresh):
         assert connection.makefile("rb").read() == b""
 
 
-def test_idle_connections_do_not_lock_out_others(serve):
-    server = serve("--http", "--port", 0, "--mode", "lockstep")
-    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+def test_idle_connections_do_not_lock_out_others(short_of_resources):
+    server = short_of_resources
     with contextlib.ExitStack() as stack:
         playing = stack.enter_context(requests.Session())
         for number in range(300):
@@ -177,4 +183,3 @@ def test_idle_connections_do_not_lock_out_others(serve):
             if number % 50 == 0:
                 assert playing.post(f"{server.http}/step", json=STILL, timeout=SECONDS).ok
         assert requests.post(f"{server.http}/step", json=STILL, timeout=SECONDS).ok
-    assert server.errors == ""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import requests
+from fast_compilation import supported_options
 from served import SECONDS, SEED
 
 from jaxdodge.bevy import rl_env_pb2 as messages
@@ -116,10 +117,11 @@ CLIENTS = {"http": Http, "grpc": Grpc, "unix": lambda server: Grpc(server, "unix
 def environment(config: GameConfig):
     """An environment and its compiled reset and step."""
     env = DodgeEnv(config, thrower_slots=16)
-    return env, jax.jit(env.restart), jax.jit(env.step_env)
+    functions = env.restart, env.step_env
+    return env, *(jax.jit(each, compiler_options=supported_options()) for each in functions)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=supported_options())
 def command_frame(key, params):
     """The frame of a configure, on the state of a fresh server: it selects a level, which replaces all."""
     throw = spawn_position(draw_uniform(key, 1)[0], params)

@@ -14,6 +14,9 @@ import pytest
 import requests
 from served import SECONDS
 
+from jaxdodge.cli import guarded
+from jaxdodge.serve import serve as serve_command
+
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
@@ -36,6 +39,22 @@ from served import SECONDS
         (("--order", "publish_state,publish_state"), "order: publish_state named twice"),
         (("--order", "random"), "order: random unknown"),
         (("--mode", "fast"), "--mode"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, flags, reason):
+    """Before anything is imported or started, so that this process can run the command."""
+    try:
+        status = guarded(serve_command, [str(flag) for flag in flags])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert (status, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert reason in captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
         (("--socket-path", "/no/such/folder/game.sock"), "no such folder: /no/such/folder"),
         (("--socket-path", "/tmp/" + "x" * 120), "longer than 107 bytes"),
         (
@@ -45,7 +64,7 @@ from served import SECONDS
         (("--http", "--port", 0, "--log", "/no/such/folder/log"), "/no/such/folder/log: No such file"),
     ],
 )
-def test_a_mistake_is_one_line(refused, flags, reason):
+def test_an_address_that_cannot_be_used_is_one_line(refused, flags, reason):
     assert reason in refused(*flags)
 
 
@@ -66,7 +85,7 @@ def test_two_options_cannot_have_the_same_port(refused):
     assert line == f"metrics_port: invalid value {port} on 127.0.0.1; Address already in use\n"
 
 
-@pytest.mark.parametrize("kind", ["port", "socket"])
+@pytest.mark.parametrize("kind", ["port", pytest.param("socket", marks=pytest.mark.slow)])
 def test_of_two_servers_started_at_once_only_one_listens(tmp_path, kind):
     """The other one ends at once, while the first one still compiles."""
     with socket.create_server(("127.0.0.1", 0)) as free:
