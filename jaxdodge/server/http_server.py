@@ -55,7 +55,7 @@ class _Gathered:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits on the head of a request, and JSON errors for malformed HTTP."""
+    """uvicorn's protocol with a limit on a request's head, and JSON errors for malformed HTTP."""
 
     _head_bytes = 0
     """Bytes since the last part of a body, or since a head or message was complete."""
@@ -117,7 +117,7 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _close_idle_connection(self) -> None:
-        """Close the connection that has been idle for longest, so that the next client can connect."""
+        """Close the connection that has been idle for longest, to make room for the next client."""
         idle = [each for each in self.connections if isinstance(each, Protocol) and each._idle()]
         min(idle, key=lambda each: each._last_used).transport.close()
 
