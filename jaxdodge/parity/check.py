@@ -3,6 +3,7 @@
 Exit status: 0 all equal, 1 a difference, 2 a file that is missing, damaged or of another format.
 """
 
+import collections
 import dataclasses
 import platform
 import sys
@@ -13,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from jaxdodge import resources
+from jaxdodge.parity.comparison import Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,33 +27,23 @@ class Check:
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = ()
     """Recordings, or folders of recordings; default: those that come with the package."""
+    simulator: bool = False
+    """Replay recordings of frames also through the training environment, where it can express them: all
+    frames run the same order of systems, last equally long and handle at most one command each."""
     report: Path | None = None
     """Write the table as Markdown to this file too."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a check found: `difference` is empty if the recording and the simulator agree."""
-
-    path: Path
-    frames: int
-    """Frames simulated."""
-    values: int
-    """Values compared."""
-    images: int
-    agreement: str
-    """What the result is called without a difference."""
-    spawn_ulp: int | None = None
-    """Largest difference of a spawn position from the sampling formula, units in the last place."""
-    seconds: float = 0.0
-    difference: str = ""
 
 
 HEADER = ("recording", "frames", "values", "images", "spawn ulp", "seconds", "result")
 
 
-def check(path: Path) -> Result:
-    """Check one recording of either kind; raises RecordingError."""
+def check(path: Path, by_environment: bool = False) -> Result:
+    """Check one recording of either kind; raises RecordingError.
+
+    Args:
+        path: of the recording.
+        by_environment: replay frames through `DodgeEnv` too, where an environment can express them.
+    """
     from jaxdodge.parity.check_frames import check_frames
     from jaxdodge.parity.check_session import check_session
     from jaxdodge.recordings.npz import load
@@ -63,7 +55,7 @@ def check(path: Path) -> Result:
     if meta["kind"] == "session":
         result = check_session(checked_session(path, meta, arrays))
     else:
-        result = check_frames(frame_recording(path, meta, arrays))
+        result = check_frames(frame_recording(path, meta, arrays), by_environment)
     return dataclasses.replace(result, seconds=time.perf_counter() - start)
 
 
@@ -82,7 +74,7 @@ def check_command(options: Check) -> int:
             status = 2
         for file in files:
             try:
-                result = check(file)
+                result = check(file, options.simulator)
             except RecordingError as error:
                 print(error, file=sys.stderr)
                 status = 2
@@ -116,7 +108,7 @@ def _print_row(row: tuple[str, ...]) -> None:
 
 
 def _print_summary(results: list[Result]) -> None:
-    """A line for the recordings of frames, and one for the sessions."""
+    """A line for the recordings of frames, one for the sessions, one for the training environment."""
     for of_frames, verdict in ((True, "equal"), (False, "sessions agree")):
         checked = [result for result in results if (result.spawn_ulp is not None) is of_frames]
         if not checked:
@@ -129,6 +121,18 @@ def _print_summary(results: list[Result]) -> None:
             + ", ".join(f"{count} {name}" for name, count in counts.items())
             + (f"; throws within {max(throws)} ulp of the sampling formula" if throws else "")
             + f"; {sum(result.seconds for result in checked):.1f} s"
+        )
+
+    replays = [result.environment for result in results if result.environment is not None]
+    if replays:
+        reasons = collections.Counter(replay.inexpressible for replay in replays if replay.inexpressible)
+        expressed = len(replays) - reasons.total()
+        equal = sum(not (replay.inexpressible or replay.difference) for replay in replays)
+        print(
+            f"{equal} of {expressed} equal through the training environment: "
+            f"{sum(replay.values for replay in replays)} values"
+            + (f"; {len(replays) - expressed} not expressible: " if reasons else "")
+            + ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         )
 
 

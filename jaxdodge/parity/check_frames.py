@@ -4,9 +4,10 @@ import jax
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.check import Result
+from jaxdodge.parity.comparison import Result, first_difference
+from jaxdodge.parity.environment_replay import replay_by_environment
 from jaxdodge.parity.playback import replay
-from jaxdodge.recordings.npz import RecordingError, bits
+from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.recording import COMPARED, FrameRecording
 from jaxdodge.render.topdown import Scene, draw
 from jaxdodge.sim.params import game_params
@@ -16,15 +17,23 @@ IMAGES_PER_CALL = 16
 LARGEST_SPAWN_ULP = 2
 
 
-def check_frames(recording: FrameRecording) -> Result:
-    """Replay a frame recording and compare everything it stores; raises RecordingError."""
+def check_frames(recording: FrameRecording, by_environment: bool = False) -> Result:
+    """Replay a frame recording and compare everything it stores; raises RecordingError.
+
+    Args:
+        recording: to check.
+        by_environment: replay it through `DodgeEnv` too, where an environment can express it.
+    """
     arrays, scenes = replay(recording)
     images = _draw_images(recording, scenes)
     spawn_ulp, spawn_difference = _spawn_differences(recording)
-    differences = [_first_difference(recording.arrays[name], arrays[name], name) for name in COMPARED]
+    differences = [first_difference(recording.arrays[name], arrays[name], name) for name in COMPARED]
     if recording.image is not None and images is not None:
-        differences.append(_first_difference(recording.image, images, "image", recording.image_frame))
+        differences.append(first_difference(recording.image, images, "image", recording.image_frame))
     differences.append(spawn_difference)
+    outcome = replay_by_environment(recording) if by_environment else None
+    if outcome is not None:
+        differences.append(outcome.difference)
     found = [difference for difference in differences if difference is not None]
     return Result(
         path=recording.path,
@@ -34,6 +43,7 @@ def check_frames(recording: FrameRecording) -> Result:
         agreement="equal",
         spawn_ulp=spawn_ulp,
         difference=min(found)[1] if found else "",
+        environment=outcome,
     )
 
 
@@ -79,26 +89,6 @@ def _config_after(recording: FrameRecording, frame: int) -> GameConfig:
         if commands:
             return commands[-1].config
     return GameConfig()
-
-
-def _first_difference(
-    recorded: np.ndarray, replayed: np.ndarray, name: str, frames: np.ndarray | None = None
-) -> tuple[int, str] | None:
-    """Frame and text of the first difference, None if all bits are equal.
-
-    Args:
-        recorded: (frames, ...).
-        replayed: the same shape and dtype.
-        name: of the field.
-        frames: the frame of every row; default: the row itself.
-    """
-    different = np.argwhere(bits(recorded) != bits(replayed.astype(recorded.dtype, copy=False)))
-    if len(different) == 0:
-        return None
-    index = tuple(int(i) for i in different[0])
-    frame = index[0] if frames is None else int(frames[index[0]])
-    slot = "".join(f"[{i}]" for i in index[1:])
-    return frame, f"frame {frame}, {name}{slot}: recorded {recorded[index]!s}, simulated {replayed[index]!s}"
 
 
 def _spawn_differences(recording: FrameRecording) -> tuple[int, tuple[int, str] | None]:

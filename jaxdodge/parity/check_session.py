@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from jaxdodge.parity.check import Result
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled, handled_commands
+from jaxdodge.parity.comparison import Result
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import Flights, Time, fit_time, flown
 from jaxdodge.parity.intervals import Changes, check_flights, check_gone, check_order, matched
