@@ -21,7 +21,7 @@ def _layers(width: int, grayscale: bool) -> list[tuple[int, np.ndarray]]:
     return [
         (
             int(np.float32(radius) * (np.float32(width) / np.float32(topdown.ARENA_SIDE))),
-            topdown._pixel_value(colour, grayscale),
+            topdown.pixel_value(colour, grayscale),
         )
         for radius, colour in (
             (topdown.PROJECTILE_RADIUS, topdown.PROJECTILE),
@@ -32,7 +32,7 @@ def _layers(width: int, grayscale: bool) -> list[tuple[int, np.ndarray]]:
 
 def numpy_raster(width: int, height: int, grayscale: bool) -> Draw:
     """Scatters all pixels of a layer's discs into copies of the background."""
-    background = topdown._background(width, height, grayscale)
+    background = topdown.background(width, height, grayscale)
     side, half = np.float32(topdown.ARENA_SIDE), np.float32(topdown.ARENA_SIDE / 2)
     layers = []
     for reach, value in _layers(width, grayscale):
@@ -57,7 +57,7 @@ def numba_raster(width: int, height: int, grayscale: bool) -> Draw:
     """Compiled loops over frames, discs and pixels."""
     import numba
 
-    background = topdown._background(width, height, grayscale)
+    background = topdown.background(width, height, grayscale)
     (near, near_value), (far, far_value) = _layers(width, grayscale)
     side, half = np.float32(topdown.ARENA_SIDE), np.float32(topdown.ARENA_SIDE / 2)
     across, down = np.float32(width), np.float32(height)

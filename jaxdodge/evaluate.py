@@ -145,7 +145,7 @@ def _play(
     key, episodes = jax.random.key(options.seed), options.episodes or DEFAULT_EPISODES
     for condition in conditions:
         randomization = condition.randomization
-        env = randomized_env(condition.game, randomization)
+        env = randomized_env(condition.game, randomization, config.squint)
         fixed = randomization == DomainRandomization()
         draw = None if fixed else partial(draw_params, randomization=randomization)
         params = env.default_params

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdodge.config import GameConfig
+from jaxdodge.render.average import average
 from jaxdodge.sim.actions import COMPONENTS
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, WITH_THROWER_SIZE
 from jaxdodge.sim.systems import (
@@ -136,6 +137,15 @@ def _height_after(height: jax.Array, climb: jax.Array, time: jax.Array) -> jax.A
     return jnp.where(after < 0, flying, jnp.maximum(bounced, PROJECTILE_RADIUS))
 
 
-def image_observation(observation: Any) -> dict[str, jax.Array]:
-    """An image for the networks: `image`, and `previous_action` if the game shows it."""
-    return observation if isinstance(observation, dict) else {"image": observation}
+def image_observation(observation: Any, height: int, squint: int) -> dict[str, jax.Array]:
+    """An image observation for the networks: `image`, and `previous_action` if the game shows it.
+
+    Args:
+        observation: of a server or `DodgeEnv`; or of `SquintEnv`, which is averaged down already.
+        height: of the images of the game, pixels.
+        squint: pixels along each side of the blocks that are averaged.
+    """
+    observation = observation if isinstance(observation, dict) else {"image": observation}
+    if squint == 1 or observation["image"].shape[-3] != height:
+        return observation
+    return observation | {"image": average(observation["image"], squint)}

@@ -1,4 +1,4 @@
-"""The networks of soft actor-critic: image encoder, actor, critics, and input normalization.
+"""The networks of soft actor-critic: actor, critics, and input normalization.
 
 Actor and critics take features. Those of a vector observation are float32 (..., features). Those of
 an image are a dictionary of `image`, float32 (..., features), and `previous_action` where the game
@@ -14,14 +14,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdodge.agents.encoders import ENCODERS
 from jaxdodge.agents.train_config import TrainConfig
 
 LOG_STD_RANGE = (-5.0, 2.0)
 NUM_CRITICS = 2
 # Width of the projection of an image in DrQ (Kostrikov et al. 2020, arXiv 2004.13649, appendix B).
 LATENT_SIZE = 50
-# Nature's encoder needs this many pixels along each side to be worth its strides.
-NATURE_MIN_SIDE = 64
 # Normalized features are clipped to this many standard deviations: outliers destabilize training.
 MAX_DEVIATIONS = 10.0
 
@@ -54,45 +53,10 @@ def make_networks(config: TrainConfig, action_size: int) -> SACNetworks:
     """The networks of a configuration, for actions of `action_size` components."""
     dtype = jnp.dtype(config.precision)
     return SACNetworks(
-        encoder=ImageEncoder(dtype),
+        encoder=ENCODERS[config.encoder](dtype),
         actor=Actor(config.net_arch, action_size, dtype),
         critics=critic_ensemble(config.net_arch, dtype),
     )
-
-
-class ImageEncoder(nn.Module):
-    """Features of stacked images.
-
-    From 64 pixels on the convolutions of Mnih et al. 2015 (Nature 518). Smaller images are cut into
-    patches that do not overlap, three times over: a quarter of the cost of a convolution on a CPU.
-    """
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """uint8 (..., height, width, channels) -> float32 (..., features)."""
-        hidden = image.astype(self.dtype) / 255
-        if min(image.shape[-3:-1]) >= NATURE_MIN_SIDE:
-            for channels, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-                convolution = nn.Conv(
-                    channels, (kernel, kernel), (stride, stride), padding="VALID", dtype=self.dtype
-                )
-                hidden = nn.relu(convolution(hidden))
-        else:
-            for channels, side in ((32, 4), (64, 2), (64, 2)):
-                hidden = nn.relu(nn.Dense(channels, dtype=self.dtype)(_patches(hidden, side)))
-        return hidden.reshape(*image.shape[:-3], -1).astype(jnp.float32)
-
-
-def _patches(image: jax.Array, side: int) -> jax.Array:
-    """(..., height, width, channels) to (..., rows, columns, side * side * channels), zero-padded."""
-    *batch, height, width, channels = image.shape
-    rows, columns = -(-height // side), -(-width // side)
-    padding = ((0, rows * side - height), (0, columns * side - width), (0, 0))
-    image = jnp.pad(image, ((0, 0),) * len(batch) + padding)
-    image = image.reshape(*batch, rows, side, columns, side, channels)
-    return jnp.swapaxes(image, -4, -3).reshape(*batch, rows, columns, side * side * channels)
 
 
 def _flat(features: Any, dtype: Any) -> jax.Array:

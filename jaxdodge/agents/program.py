@@ -23,7 +23,7 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of an agent for a game; seeds, devices: see `Trainer`."""
     randomization = DomainRandomization.of(config)
-    env = randomized_env(game, randomization)
+    env = randomized_env(game, randomization, config.squint)
 
     def draw(key: jax.Array, params: GameParams) -> GameParams:
         penalty = config.collision_penalty_factor * params.collision_penalty
@@ -41,7 +41,7 @@ def make_observers(env: DodgeEnv, game: GameConfig, config: TrainConfig) -> Obse
         config: of the training.
     """
     if game.observation_mode == "topdown":
-        actor = Observer(env, image_observation)
+        actor = Observer(env, partial(image_observation, height=game.image_obs_height, squint=config.squint))
     else:
         # Without frame stacking, features are smaller than observations, and computing them for
         # each batch would be most of its cost.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdodge.agents.squint import SquintEnv
 from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.draws import draw_uniform
@@ -23,11 +24,11 @@ SHORTEST_FRAME, LONGEST_FRAME = 1_000_000, 250_000_000
 WIDEST_ANGLE = np.float32(180) * DEGREES_TO_RADIANS
 
 
-def randomized_env(config: GameConfig, randomization: DomainRandomization) -> DodgeEnv:
+def randomized_env(config: GameConfig, randomization: DomainRandomization, squint: int = 1) -> DodgeEnv:
     """The environment for all parameters that `draw_params` draws around a configuration.
 
     It has slots for the shortest interval and the widest angle. Its default parameters are those of
-    the configuration.
+    the configuration. With `squint`, its images are averaged down (`SquintEnv`).
     """
     shortest_interval = config.projectile_spawn_interval * (1 - randomization.spawn_interval_jitter)
     # `configure` derives the slots anew.
@@ -38,11 +39,12 @@ def randomized_env(config: GameConfig, randomization: DomainRandomization) -> Do
         fps=min(1000, config.fps / (1 - randomization.frame_time_jitter)),
     )
     more = extreme.projectile_slots - config.configure().projectile_slots
-    return DodgeEnv(
+    arguments = (
         dataclasses.replace(config, projectile_slots=config.projectile_slots + more),
         most_frames_per_step(config, randomization),
         extreme.thrower_slots,
     )
+    return SquintEnv(squint, *arguments) if squint > 1 else DodgeEnv(*arguments)
 
 
 def most_frames_per_step(config: GameConfig, randomization: DomainRandomization) -> int | None:

@@ -10,6 +10,9 @@ from typing import Any
 from jaxdodge.config import ACTION_SPACES, GameConfig
 from jaxdodge.fields import ConfigError, Flag, Name, Number, Sizes, check_fields, checked
 
+# What the strides of its three convolutions leave at least one output of.
+NATURE_MIN_SIDE = 36
+
 
 @dataclasses.dataclass(frozen=True)
 class EntropyCoefficient:
@@ -116,6 +119,10 @@ class TrainConfig(DomainRandomization):
     """Vectors: normalize what the networks observe by its running mean and variance."""
     critic_observation: str = checked(Name(("same", "state")), "same")
     """Images: whether the critics observe the same, or the true state (privileged critics)."""
+    encoder: str = checked(Name(("patches", "nature")), "patches")
+    """Images: patches that do not overlap, or the convolutions of Mnih et al. 2015 (Nature 518)."""
+    squint: int = checked(Number(int, 1, 64), 1)
+    """Images: average blocks of this many pixels along each side before the encoder."""
     random_shift: bool = checked(Flag(), True)
     """Images: shift them by a few pixels when learning from them (DrQ)."""
     frame_time_jitter: float = checked(Number(float, 0, 0.9), 0.25)
@@ -168,6 +175,20 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
             f"policy_delay: invalid value {train.policy_delay}; "
             f"expected a divisor of gradient_steps ({train.gradient_steps})"
         )
+    if train.squint > 1:
+        sides = game.image_obs_height, game.image_obs_width
+        if game.observation_mode != "topdown" or any(side % train.squint for side in sides):
+            raise ConfigError(
+                f"squint: invalid value {train.squint}; expected 1, or with observation_mode topdown a "
+                f"divisor of the image's sides ({sides[0]}, {sides[1]})"
+            )
+    if train.encoder == "nature" and game.observation_mode == "topdown":
+        averaged = min(game.image_obs_height, game.image_obs_width) // train.squint
+        if averaged < NATURE_MIN_SIDE:
+            raise ConfigError(
+                f"encoder: invalid value 'nature'; expected patches (its images have {averaged} pixels "
+                f"along a side, nature takes {NATURE_MIN_SIDE} or more)"
+            )
     if train.critic_observation == "state" and game.observation_mode != "topdown":
         raise ConfigError(
             "critic_observation: invalid value 'state'; expected same (state is for observation_mode topdown)"

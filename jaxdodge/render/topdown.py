@@ -97,31 +97,33 @@ def paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
 
 
 def _paint_discs(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
-    image = jnp.asarray(_background(width, height, grayscale))
-    layers = (
-        (discs.thrower, THROWER_RADIUS, THROWER),
-        (discs.projectiles, PROJECTILE_RADIUS, PROJECTILE),
-        (discs.player, PLAYER_RADIUS, PLAYER),
-    )
-    for centres, radius, colour in layers:
-        rows, columns = _disc_pixels(centres.astype(jnp.int32), radius, width)
+    image = jnp.asarray(background(width, height, grayscale))
+    for centres, radius, colour in layers(discs):
+        row_offsets, column_offsets = disc_offsets(radius, width)
+        columns, rows = centres.astype(jnp.int32)[..., None]
+        rows, columns = rows + row_offsets, columns + column_offsets
         # Discs of a layer overlap, but in one colour: the order in which a scatter writes does not matter.
         image = image.at[rows, columns].set(
-            _pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
+            pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
         )
     return image
 
 
-def _disc_pixels(centres: Array, radius: float, width: int) -> tuple[Array, Array]:
-    """Rows and columns, int32 [discs, pixels of a disc], some of them outside the image.
+def layers(discs: Discs) -> tuple[tuple[Array, float, tuple[int, int, int]], ...]:
+    """Centres, radius in metres and colour of the discs, in the order in which they are drawn."""
+    return (
+        (discs.thrower, THROWER_RADIUS, THROWER),
+        (discs.projectiles, PROJECTILE_RADIUS, PROJECTILE),
+        (discs.player, PLAYER_RADIUS, PLAYER),
+    )
 
-    centres: int32 [2, discs], columns and rows; radius: metres.
-    """
+
+def disc_offsets(radius: float, width: int) -> np.ndarray:
+    """Rows and columns of a disc's pixels relative to its centre, int32 [2, pixels]; radius in metres."""
     # The width alone sets the scale, also of the rows.
     reach = int(np.float32(radius) * (np.float32(width) / np.float32(ARENA_SIDE)))
     offsets = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).astype(np.int32)
-    row_offsets, column_offsets = offsets[:, (offsets**2).sum(axis=0) <= reach**2]
-    return centres[1][:, None] + row_offsets, centres[0][:, None] + column_offsets
+    return offsets[:, (offsets**2).sum(axis=0) <= reach**2]
 
 
 def _image_position(
@@ -135,20 +137,20 @@ def _image_position(
     return divide(x + half, side) * np.float32(width), divide(half - y, side) * np.float32(height)
 
 
-def _background(width: int, height: int, grayscale: bool) -> np.ndarray:
+def background(width: int, height: int, grayscale: bool) -> np.ndarray:
     """What every image has: ground and outline of the play zone, uint8 [height, width, channels]."""
     image = np.empty((height, width, 1 if grayscale else 3), np.uint8)
-    image[:] = _pixel_value(BACKGROUND, grayscale)
+    image[:] = pixel_value(BACKGROUND, grayscale)
     # A dot every 0.1 m, so the outline has gaps in large images.
     along_x = np.arange(-50, 51, dtype=np.float32) * np.float32(0.1)
     along_y = np.arange(-40, 41, dtype=np.float32) * np.float32(0.1)
     for x, y in ((along_x, -4), (along_x, 4), (-5, along_y), (5, along_y)):
         columns, rows = _image_position(np.float32(x), np.float32(y), width, height, np.divide)
-        image[rows.astype(np.int32), columns.astype(np.int32)] = _pixel_value(OUTLINE, grayscale)
+        image[rows.astype(np.int32), columns.astype(np.int32)] = pixel_value(OUTLINE, grayscale)
     return image
 
 
-def _pixel_value(colour: tuple[int, int, int], grayscale: bool) -> np.ndarray:
+def pixel_value(colour: tuple[int, int, int], grayscale: bool) -> np.ndarray:
     """The colour as uint8 [channels]."""
     red, green, blue = colour
     return np.array([int(0.299 * red + 0.587 * green + 0.114 * blue)] if grayscale else colour, np.uint8)

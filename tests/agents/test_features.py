@@ -8,7 +8,7 @@ from fast_compilation import fast_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdodge.agents.features import NUM_PROJECTILES, image_observation, vector_features
+from jaxdodge.agents.features import NUM_PROJECTILES, vector_features
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.spaces import observation_space
@@ -163,10 +163,3 @@ def test_of_equally_near_projectiles_the_first_is_seen_first():
     both = ((0.5, 10, 1, 0, -10, 0), (-0.5, 10, 1, 0, -10, 0))
     projectiles = seen(observation_of(*both), GameConfig())
     np.testing.assert_allclose(projectiles[:2, 0], [0.05, -0.05], atol=1e-6)
-
-
-def test_an_image_is_seen_as_it_is():
-    image = np.ones((32, 32, 1), np.uint8)
-    assert image_observation(image) == {"image": image}
-    with_action = {"image": image, "previous_action": np.ones(3)}
-    assert image_observation(with_action) is with_action

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from fast_compilation import compile_fast
 
-from jaxdodge.agents.features import image_observation
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
@@ -73,7 +72,7 @@ class Sides:
 
 def test_a_policy_learns_from_images_of_the_past():
     config = dataclasses.replace(SMALL, gradient_steps=2, batch_size=32)
-    observer, params = Observer(Sides(), image_observation), jnp.int32(0)
+    observer, params = Observer(Sides(), lambda image: {"image": image}), jnp.int32(0)
     trainer = compile_fast(Trainer(Observers(observer, observer), config))
     state, metrics = trainer.init(jax.random.key(0), params), []
     for epoch in range(4):

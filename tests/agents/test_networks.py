@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from jaxdodge.agents.encoders import PatchEncoder
 from jaxdodge.agents.networks import (
     NUM_CRITICS,
     Actor,
-    ImageEncoder,
     critic_ensemble,
     sample_action,
 )
@@ -51,71 +51,6 @@ def test_the_actor_is_wide_enough_to_explore_and_bounded():
     assert (log_std <= 2).all()
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "features"),
-    [
-        # Nature's network: 84 -> 20 -> 9 -> 7 and 64 -> 15 -> 6 -> 4, 64 channels.
-        (84, 84, 7 * 7 * 64),
-        (64, 64, 4 * 4 * 64),
-        (84, 64, 7 * 4 * 64),
-        # Patches, the last ones of a side beyond the edge: 63 -> 16 -> 8 -> 4, 48 -> 12 -> 6 -> 3,
-        # 40 -> 10 -> 5 -> 3, 32 -> 8 -> 4 -> 2, 84 -> 21 -> 11 -> 6.
-        (63, 63, 4 * 4 * 64),
-        (48, 40, 3 * 3 * 64),
-        (32, 32, 2 * 2 * 64),
-        (84, 32, 6 * 2 * 64),
-    ],
-)
-def test_the_encoder_takes_images_of_every_size(height, width, features):
-    encoder = ImageEncoder()
-    image = jax.ShapeDtypeStruct((height, width, 4), jnp.uint8)
-    params = jax.eval_shape(encoder.init, KEY, image)
-    for batch in ((), (2, 3)):
-        encoded = jax.eval_shape(
-            encoder.apply, params, jax.ShapeDtypeStruct((*batch, *image.shape), jnp.uint8)
-        )
-        assert encoded.shape == (*batch, features)
-        assert encoded.dtype == jnp.float32
-
-
-def convolved(hidden, layer, stride: int) -> np.ndarray:
-    kernel = layer["kernel"]
-    if kernel.ndim == 2:
-        kernel = kernel.reshape(stride, stride, -1, kernel.shape[-1])
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    convolution = jax.lax.conv_general_dilated(
-        hidden, kernel, (stride, stride), "VALID", dimension_numbers=dimensions
-    )
-    return np.maximum(convolution + layer["bias"], 0)
-
-
-@pytest.mark.parametrize(
-    ("size", "layers"),
-    [
-        (64, (("Conv_0", 4), ("Conv_1", 2), ("Conv_2", 1))),
-        (32, (("Dense_0", 4), ("Dense_1", 2), ("Dense_2", 2))),
-    ],
-)
-def test_the_encoder_is_three_convolutions_of_the_image_from_0_to_1(size, layers):
-    images = random_images(2, size, size, 2)
-    encoder = ImageEncoder()
-    params = initialized(encoder, images[0])
-    hidden = images.astype(np.float32) / 255
-    for name, stride in layers:
-        hidden = convolved(hidden, params["params"][name], stride)
-    np.testing.assert_allclose(applied(encoder, params, images), hidden.reshape(2, -1), atol=1e-5)
-
-
-def test_no_pixel_of_a_small_image_is_lost():
-    image = random_images(45, 37, 1)
-    encoder = ImageEncoder()
-    params = initialized(encoder, image)
-    images = np.stack([image, image])
-    images[1, -1, -1] = 255 - image[-1, -1]
-    encoded = applied(encoder, params, images)
-    assert (encoded[0] != encoded[1]).any()
-
-
 def test_actor_and_critics_see_the_image_and_the_previous_action():
     seen = {"image": jnp.ones((5, 40)), "previous_action": jnp.zeros((5, 2))}
     acted = seen | {"previous_action": jnp.ones((5, 2))}
@@ -135,7 +70,7 @@ def test_actor_and_critics_see_the_image_and_the_previous_action():
 
 @pytest.mark.parametrize("images", [False, True])
 def test_bfloat16_keeps_parameters_and_outputs_in_float32(images):
-    encoder, actor = ImageEncoder(jnp.bfloat16), Actor((16,), 2, jnp.bfloat16)
+    encoder, actor = PatchEncoder(jnp.bfloat16), Actor((16,), 2, jnp.bfloat16)
     critics, action = critic_ensemble((16,), jnp.bfloat16), jnp.ones((4, 2))
     inputs, params = 30 * jax.random.normal(KEY, (4, 9)), []
     if images:

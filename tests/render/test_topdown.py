@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scenes import SLOTS, random_scenes, scene_of
 
 from jaxdodge.render.topdown import Scene, draw
 
-SLOTS = 5
 BATCH = 4
 SIZES = [(32, 32), (64, 64), (84, 84), (128, 96), (97, 61), (512, 40), (37, 509)]
 OBJECT_KINDS = ("background", "outline", "thrower", "projectile", "player")
@@ -54,28 +54,6 @@ def expected_image(scene: Scene, width: int, height: int, grayscale: bool) -> np
         disc(*scene.projectiles[:, slot], 0.3, "projectile")
     disc(*scene.player, 0.5, "player")
     return (GRAYS if grayscale else COLOURS)[kinds]
-
-
-def scene_of(player=(30, 30), projectiles=(), thrower=None) -> Scene:
-    """One scene with as many slots as projectiles; the player is out of sight unless placed."""
-    return Scene(
-        player=np.array(player, np.float32),
-        projectiles=np.array(projectiles, np.float32).reshape(-1, 2).T,
-        projectile_count=np.int32(len(projectiles)),
-        thrower=np.array(thrower or (0, 0), np.float32),
-        thrower_pending=np.bool_(thrower is not None),
-    )
-
-
-def random_scenes(seed: int, shape: tuple[int, ...]) -> Scene:
-    generator = np.random.default_rng(seed)
-    return Scene(
-        player=generator.uniform(-6, 6, (*shape, 2)).astype(np.float32),
-        projectiles=generator.uniform(-15, 15, (*shape, 2, SLOTS)).astype(np.float32),
-        projectile_count=generator.integers(0, SLOTS + 1, shape, np.int32),
-        thrower=generator.uniform(-15, 15, (*shape, 2)).astype(np.float32),
-        thrower_pending=generator.random(shape) < 0.5,
-    )
 
 
 def one_of_batch(scenes: Scene, index) -> Scene:

@@ -1,0 +1,109 @@
+"""Image encoders: from stacked images to features."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# The first layer leaves about this many patches along each side.
+PATCHES_PER_SIDE = 16
+SMALLEST_PATCH = 4
+# Channels, kernel and stride of the layers of Mnih et al. 2015 (Nature 518).
+NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+
+
+class PatchEncoder(nn.Module):
+    """Three layers of patches that do not overlap: one matrix product each.
+
+    The side of the first patches grows with the image, so that all sizes cost about the same. On a CPU
+    this takes a tenth of the time of `NatureEncoder`.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """uint8 (..., height, width, channels) -> float32 (..., features)."""
+        hidden = image.astype(self.dtype) / 255
+        first = patch_side(*image.shape[-3:-1])
+        for channels, side in ((32, first), (64, 2), (64, 2)):
+            hidden = nn.relu(nn.Dense(channels, dtype=self.dtype)(_patches(hidden, side)))
+        return hidden.reshape(*image.shape[:-3], -1).astype(jnp.float32)
+
+
+def patch_side(height: int, width: int) -> int:
+    """Pixels along each side of the first patches of an image: 4 up to 64 pixels, 6 at 84, 16 at 256."""
+    return max(SMALLEST_PATCH, -(-min(height, width) // PATCHES_PER_SIDE))
+
+
+class NatureEncoder(nn.Module):
+    """The convolutions of Mnih et al. 2015 (Nature 518), written as matrix products.
+
+    Same values and parameters as `nn.Conv` with padding VALID. The gradients of XLA's convolutions take
+    six times as long on a CPU as their values do, and those of products do not.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """uint8 (..., height, width, channels) -> float32 (..., features)."""
+        hidden = image.astype(self.dtype) / 255
+        for layer, (channels, kernel, stride) in enumerate(NATURE_LAYERS):
+            convolution = ProductConv(channels, kernel, stride, self.dtype, name=f"Conv_{layer}")
+            hidden = nn.relu(convolution(hidden))
+        return hidden.reshape(*image.shape[:-3], -1).astype(jnp.float32)
+
+
+class ProductConv(nn.Module):
+    """A convolution without padding as a sum of matrix products.
+
+    Blocks of stride x stride pixels become channels, which leaves a convolution of stride 1; each place
+    of its kernel is one product.
+
+    Args:
+        channels: of the output.
+        kernel, stride: pixels along each side; the stride divides the kernel.
+        dtype: of the computation.
+    """
+
+    channels: int
+    kernel: int
+    stride: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """(..., height, width, inputs) -> (..., rows, columns, channels)."""
+        *_, height, width, inputs = image.shape
+        kernel, stride = self.kernel, self.stride
+        shape = (kernel, kernel, inputs, self.channels)
+        weights = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        rows, columns = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        places = kernel // stride
+        used = image[..., : (rows + places - 1) * stride, : (columns + places - 1) * stride, :]
+        blocks = _patches(used, stride)
+        weights = weights.reshape(places, stride, places, stride, inputs, self.channels)
+        weights = weights.transpose(0, 2, 1, 3, 4, 5).reshape(places, places, -1, self.channels)
+        products = [
+            blocks[..., row : row + rows, column : column + columns, :]
+            @ weights[row, column].astype(self.dtype)
+            for row in range(places)
+            for column in range(places)
+        ]
+        return sum(products) + bias.astype(self.dtype)
+
+
+def _patches(image: jax.Array, side: int) -> jax.Array:
+    """Cut (..., height, width, channels) into (..., rows, columns, side * side * channels), zero-padded."""
+    *batch, height, width, channels = image.shape
+    rows, columns = -(-height // side), -(-width // side)
+    padding = ((0, rows * side - height), (0, columns * side - width), (0, 0))
+    image = jnp.pad(image, ((0, 0),) * len(batch) + padding)
+    image = image.reshape(*batch, rows, side, columns, side, channels)
+    return jnp.swapaxes(image, -4, -3).reshape(*batch, rows, columns, side * side * channels)
+
+
+ENCODERS = {"patches": PatchEncoder, "nature": NatureEncoder}
