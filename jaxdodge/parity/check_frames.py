@@ -7,7 +7,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.parity.comparison import Result, first_difference
 from jaxdodge.parity.environment_replay import replay_by_environment
 from jaxdodge.parity.playback import replay
-from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.npz import RecordingError, bits
 from jaxdodge.recordings.recording import COMPARED, FrameRecording
 from jaxdodge.render.topdown import Scene, draw
 from jaxdodge.sim.params import game_params
