@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def checked_session(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarr
     return Session(path, meta, config, {name: arrays[name] for name in wanted})
 
 
-def _config(meta: dict[str, Any], damaged) -> GameConfig:
+def _config(meta: dict[str, Any], damaged: Callable[[str], Exception]) -> GameConfig:
     try:
         fields = meta["configure"]
         if not isinstance(meta["transport"], str) or not isinstance(fields, dict):
@@ -108,7 +109,9 @@ def _wanted(config: GameConfig) -> dict[str, tuple[str, tuple[Any, ...]]]:
     return wanted
 
 
-def _check_ranges(arrays: dict[str, np.ndarray], config: GameConfig, damaged) -> None:
+def _check_ranges(
+    arrays: dict[str, np.ndarray], config: GameConfig, damaged: Callable[[str], Exception]
+) -> None:
     kind, sent, received, action = (arrays[name] for name in ("kind", "sent_s", "received_s", "action"))
     is_step = kind == STEP
     if config.action_space_type == "discrete":

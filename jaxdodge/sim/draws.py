@@ -31,7 +31,7 @@ def _mix(bits: jax.Array) -> jax.Array:
     return bits ^ (bits >> 15)
 
 
-def draw_duration(key, duration: Duration) -> Duration:
+def draw_duration(key: jax.Array, duration: Duration) -> Duration:
     """A duration uniform over the whole nanoseconds below another one."""
     key_part, key_seconds, key_nanoseconds = jax.random.split(key, 3)
     whole = duration.seconds.astype(jnp.float32)
@@ -44,7 +44,7 @@ def draw_duration(key, duration: Duration) -> Duration:
     )
 
 
-def _uniform_below(key, limit: jax.Array) -> jax.Array:
+def _uniform_below(key: jax.Array, limit: jax.Array) -> jax.Array:
     """A whole number from 0 to limit - 1, int32; `jax.random.randint` is biased for large limits."""
     key_high, key_low = jax.random.split(key)
     low_limit = jnp.clip(limit, 1, 2**15)

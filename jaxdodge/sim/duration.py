@@ -36,7 +36,7 @@ class Duration(struct.PyTreeNode):
             (self.seconds == other.seconds) & (self.nanoseconds >= other.nanoseconds)
         )
 
-    def plus(self, nanoseconds) -> "Duration":
+    def plus(self, nanoseconds: jax.Array | int) -> "Duration":
         """The sum with less than a second of nanoseconds."""
         total = self.nanoseconds + nanoseconds
         carry = total >= NANOSECONDS_PER_SECOND
@@ -59,7 +59,9 @@ class Duration(struct.PyTreeNode):
         return self.seconds.astype(jnp.float32) + divide(self.nanoseconds.astype(jnp.float32), 1e9)
 
 
-def tick_repeating(elapsed: Duration, duration: Duration, frame_nanoseconds) -> tuple[Duration, jax.Array]:
+def tick_repeating(
+    elapsed: Duration, duration: Duration, frame_nanoseconds: jax.Array | int
+) -> tuple[Duration, jax.Array]:
     """Advance a repeating timer by one frame: its new elapsed time and whether it fired.
 
     It fires at most once a frame; the elapsed time is then taken modulo the duration. `elapsed` is shorter
@@ -81,7 +83,9 @@ def tick_repeating(elapsed: Duration, duration: Duration, frame_nanoseconds) -> 
     )
 
 
-def tick_once(elapsed: Duration, duration: Duration, frame_nanoseconds) -> tuple[Duration, jax.Array]:
+def tick_once(
+    elapsed: Duration, duration: Duration, frame_nanoseconds: jax.Array | int
+) -> tuple[Duration, jax.Array]:
     """Advance a one-shot timer by one frame: it stops at its duration, and has then fired."""
     total = elapsed.plus(frame_nanoseconds)
     fired = total.at_least(duration)

@@ -94,7 +94,9 @@ class DodgeEnv:
         return game_params(self.config)
 
     @partial(jax.jit, static_argnames=("self",))
-    def step(self, key, state: EnvState, action, params: GameParams | None = None):
+    def step(
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: GameParams | None = None
+    ) -> tuple[jax.Array, EnvState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """One step with auto-reset by the server's own reset command.
 
         Args:
@@ -126,7 +128,9 @@ class DodgeEnv:
         observation = self.observe(None, selected, None, params)
         return observation, selected, published.reward, published.terminated, published.truncated, info
 
-    def step_env(self, key, state: EnvState, action, params: GameParams):
+    def step_env(
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: GameParams
+    ) -> tuple[jax.Array, EnvState, jax.Array, jax.Array, dict[str, Any]]:
         """One step without reset: observation, state, reward, terminated, info."""
         throws, _ = self._timing.throws(key, self._static(params))
         after, published = self.advance(throws, state, action, params)
@@ -134,11 +138,11 @@ class DodgeEnv:
         return observation, after, published.reward, published.terminated, self.counts(after)
 
     @partial(jax.jit, static_argnames=("self",))
-    def reset(self, key, params: GameParams | None = None):
+    def reset(self, key: jax.Array, params: GameParams | None = None) -> tuple[jax.Array, EnvState]:
         """Observation and state of the first episode of a server that has run for long: see `reset_env`."""
         return self.reset_env(key, self.default_params if params is None else params)
 
-    def reset_env(self, key, params: GameParams):
+    def reset_env(self, key: jax.Array, params: GameParams) -> tuple[jax.Array, EnvState]:
         """The first episode of a server that has run for long: the spawn timer's phase is random."""
         key_phase, key_draw = jax.random.split(key)
         state = self.start()
@@ -161,7 +165,9 @@ class DodgeEnv:
             ),
         )
 
-    def restart(self, key, state: EnvState, params: GameParams | None = None):
+    def restart(
+        self, key: jax.Array, state: EnvState, params: GameParams | None = None
+    ) -> tuple[jax.Array, EnvState]:
         """The server's reset command: observation and state, as `reset` returns them.
 
         Keeps the spawn timer's phase, pending indicators and on_ground; a throw of the last frame survives.
@@ -183,25 +189,31 @@ class DodgeEnv:
         """bool: terminated or truncated."""
         return state.game.game_over | self.is_truncated(state, params)
 
-    def observe(self, key, state: EnvState, action, params: GameParams | None = None):
+    def observe(
+        self,
+        key: jax.Array | None,
+        state: EnvState,
+        action: jax.Array | None,
+        params: GameParams | None = None,
+    ) -> jax.Array:
         """The observation of a state; key and action are not used."""
         params = self.default_params if params is None else params
         return self.assemble(self._stack_with(state, params), state.time, state.action)
 
-    def stored_frame(self, state: EnvState, params: GameParams):
+    def stored_frame(self, state: EnvState, params: GameParams) -> Any:
         """The game's part of one observation in its smallest form, as replay buffers store it.
 
         float32 (65,) or (69,), or the `Discs` of an image.
         """
         return self._stored_frame(state.game, params)
 
-    def _stored_frame(self, game: State, params: GameParams):
+    def _stored_frame(self, game: State, params: GameParams) -> Any:
         config = self.config
         if not self._image:
             return observe_vector(game, params, self._with_thrower)
         return locate(scene(game), width=config.image_obs_width, height=config.image_obs_height)
 
-    def _stack_with(self, state: EnvState, params: GameParams):
+    def _stack_with(self, state: EnvState, params: GameParams) -> Any:
         """The stored frames of an observation, leading axis (frame_stack,)."""
         frame = self.stored_frame(state, params)
         if self.config.frame_stack == 1:
@@ -209,7 +221,7 @@ class DodgeEnv:
             return jax.tree.map(lambda new: new[None], frame)
         return jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), state.history, frame)
 
-    def assemble(self, frames, time, previous_action):
+    def assemble(self, frames: Any, time: jax.Array, previous_action: jax.Array) -> jax.Array:
         """The observation that a stack of stored frames stands for.
 
         Args:
@@ -223,7 +235,7 @@ class DodgeEnv:
             frames = paint(frames, **size, grayscale=config.image_grayscale)
         return self.stack(frames, time, previous_action)
 
-    def stack(self, published, time, previous_action):
+    def stack(self, published: Any, time: jax.Array, previous_action: jax.Array) -> Any:
         """The observation that a stack of publications stands for.
 
         Args:
@@ -262,7 +274,9 @@ class DodgeEnv:
             random_spawn_position=jnp.asarray(self.config.random_spawn_position),
         )
 
-    def advance(self, throws, state: EnvState, action, params: GameParams) -> tuple[EnvState, Published]:
+    def advance(
+        self, throws: Any, state: EnvState, action: jax.Array, params: GameParams
+    ) -> tuple[EnvState, Published]:
         """`step_env` with given throws.
 
         Args:
@@ -282,7 +296,9 @@ class DodgeEnv:
         history = jax.tree.map(lambda frames: frames[1:], self._stack_with(state, params))
         return EnvState(game, state.time + 1, action, history), publish_state(game, static)
 
-    def restart_where(self, condition, throw, state: EnvState, params: GameParams) -> EnvState:
+    def restart_where(
+        self, condition: jax.Array | bool, throw: Any, state: EnvState, params: GameParams
+    ) -> EnvState:
         """The reset command and its frame where the condition holds; `throw` is x and y of its throw."""
         static = self._static(params)
         inputs = frame_inputs(throw, static, Command(reset=True))

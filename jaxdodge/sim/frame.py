@@ -6,6 +6,7 @@ real game" and "The simulator's own order".
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def frame(
 
 
 def reset_where(
-    condition: jax.Array,
+    condition: jax.Array | bool,
     state: State,
     params: GameParams,
     inputs: Inputs,
@@ -99,7 +100,9 @@ Carry = tuple[State, GameParams, dict]
 """The state, the configuration, and what `publish` last gave."""
 
 
-def ordered_frame(carry: Carry, order, schedule, inputs: Inputs, draw: jax.Array | None = None) -> Carry:
+def ordered_frame(
+    carry: Carry, order: jax.Array, schedule: jax.Array, inputs: Inputs, draw: jax.Array | None = None
+) -> Carry:
     """One frame from its first system to the deferred changes, in an order that is data.
 
     A scan whose body switches over the systems, so frames of all orders share one compilation.
@@ -116,10 +119,10 @@ def ordered_frame(carry: Carry, order, schedule, inputs: Inputs, draw: jax.Array
         the new carry.
     """
 
-    def run(carry, system):
+    def run(carry: Any, system: jax.Array) -> Any:
         return jax.lax.switch(system, [_runs(name, draw) for name in SYSTEMS], carry, inputs), None
 
-    def run_deferred(carry, system):
+    def run_deferred(carry: Any, system: jax.Array) -> Any:
         return jax.lax.switch(system, changes, *carry), None
 
     changes = [DEFERRED.get(name, lambda state, cleared: (state, cleared)) for name in SYSTEMS]
@@ -128,7 +131,7 @@ def ordered_frame(carry: Carry, order, schedule, inputs: Inputs, draw: jax.Array
     return state, params, published
 
 
-def _runs(name: str, draw: jax.Array | None):
+def _runs(name: str, draw: jax.Array | None) -> Any:
     def run(carry: Carry, inputs: Inputs) -> Carry:
         state, params, published = carry
         if name == "publish_state":

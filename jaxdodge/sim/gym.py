@@ -49,38 +49,48 @@ class _Arena:
         self.see_many = jax.jit(jax.vmap(self._see, in_axes=(0, None)))
         self.render_many = jax.jit(jax.vmap(self._render))
 
-    def _begin(self, words, params: GameParams):
+    def _begin(self, words: jax.Array, params: GameParams) -> Any:
         key = jax.random.fold_in(jax.random.key(words[0]), words[1])
         key, key_reset = jax.random.split(key)
         _, state = self.env.reset(key_reset, params)
         return key, state, self._see(state, params)
 
-    def _restart(self, key, state: EnvState, params: GameParams):
+    def _restart(self, key: jax.Array, state: EnvState, params: GameParams) -> Any:
         key, key_restart = jax.random.split(key)
         _, state = self.env.restart(key_restart, state, params)
         return key, state, self._see(state, params)
 
-    def _step(self, key, state: EnvState, action, params: GameParams):
+    def _step(self, key: jax.Array, state: EnvState, action: jax.Array, params: GameParams) -> Any:
         key, key_step = jax.random.split(key)
         _, state, reward, terminated, _ = self.env.step_env(key_step, state, action, params)
         flags = reward, terminated, self.env.is_truncated(state, params)
         return key, state, self._see(state, params), flags
 
-    def _see(self, state: EnvState, params: GameParams):
+    def _see(self, state: EnvState, params: GameParams) -> Any:
         return self.env.observe(None, state, None, params), self.env.counts(state)
 
     def _render(self, state: EnvState) -> jax.Array:
         size = {"width": self.env.config.image_obs_width, "height": self.env.config.image_obs_height}
         return draw(scene(state.game), **size, grayscale=False)
 
-    def _reset_some(self, key, state: EnvState, words, fresh, again, params: GameParams):
+    def _reset_some(
+        self,
+        key: jax.Array,
+        state: EnvState,
+        words: jax.Array,
+        fresh: jax.Array,
+        again: jax.Array,
+        params: GameParams,
+    ) -> Any:
         """Begin if `fresh`, else restart if `again`, else leave the arena as it is."""
         began = self._begin(words, params)[:2]
         restarted = self._restart(key, state, params)[:2]
         key, state = select(fresh, began, select(again, restarted, (key, state)))
         return key, state, self._see(state, params)
 
-    def _step_and_restart(self, key, state: EnvState, action, params: GameParams):
+    def _step_and_restart(
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: GameParams
+    ) -> Any:
         """A step, and the reset if it ended the episode. `after` is the state between the two."""
         key, after, _, (reward, terminated, truncated) = self._step(key, state, action, params)
         restarted = self._restart(key, after, params)[:2]
@@ -122,7 +132,9 @@ class DodgeGymEnv(gymnasium.Env):
         self._key: Any = None
         self._state: EnvState | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """The first observation and info of an episode; `options` has no effect."""
         super().reset(seed=seed)
         if seed is not None or self._state is None:
@@ -132,7 +144,7 @@ class DodgeGymEnv(gymnasium.Env):
         self._key, self._state, (observation, counts) = began
         return to_numpy(observation), _to_python(counts)
 
-    def step(self, action: Any):
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Observation, reward, terminated, truncated, info. Raises ValueError, ResetNeeded."""
         state = _needs_reset(self._state)
         checked = checked_actions(action, self.config.action_space_type)
@@ -188,7 +200,7 @@ class DodgeVectorEnv(VectorEnv):
         *,
         seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
         options: dict[str, Any] | None = None,
-    ):
+    ) -> tuple[Any, dict[str, Any]]:
         """First observations and info.
 
         Args:
@@ -226,7 +238,7 @@ class DodgeVectorEnv(VectorEnv):
             )
         return seed
 
-    def step(self, actions: Any):
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Observations, rewards, terminations, truncations, info. Raises ValueError, ResetNeeded."""
         states = _needs_reset(self._states)
         checked = checked_actions(actions, self.config.action_space_type, self.num_envs)

@@ -1,11 +1,15 @@
 """The state of one game. All arrays are those of a single game; `jax.vmap` makes batches."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from jaxdodge.sim.duration import Duration
+
+Tree = TypeVar("Tree")
 
 PLAYER_START_HEIGHT = np.float32(1.0)
 
@@ -144,6 +148,6 @@ def player_start() -> Vector:
     return Vector(jnp.float32(0), jnp.float32(0), jnp.float32(PLAYER_START_HEIGHT))
 
 
-def select(condition: jax.Array | bool, when_true, when_false):
+def select(condition: jax.Array | bool, when_true: Tree, when_false: Tree) -> Tree:
     """One of two trees of the same structure, leaf by leaf; leaves that both share stay as they are."""
     return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false)

@@ -5,6 +5,7 @@ decisions in `docs/design.md`.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,12 @@ from jaxdodge.sim.state import State, select
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
 
-def frame_inputs(throw, params: GameParams, command: Command) -> Inputs:
+def frame_inputs(throw: Any, params: GameParams, command: Command) -> Inputs:
     """The inputs of a frame; `throw` is x and y of a projectile thrown in it."""
     return Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))
 
 
-def scaled(duration: Duration, factor) -> Duration:
+def scaled(duration: Duration, factor: jax.Array) -> Duration:
     """The duration times a float32 factor from 0, as exact as float32 seconds are."""
     # The fraction of a product that is not rounded could be negative.
     seconds = product(duration.as_seconds(), factor)
@@ -35,7 +36,7 @@ def scaled(duration: Duration, factor) -> Duration:
     return Duration(whole.astype(jnp.int32), nanoseconds)
 
 
-def phase_within(timer: Duration, interval: Duration, draw) -> Duration:
+def phase_within(timer: Duration, interval: Duration, draw: jax.Array) -> Duration:
     """The timer if it is within the interval, else one from a draw in [0, 1): uniform if the timer was."""
     return select(timer.at_least(interval), scaled(interval, draw), timer)
 
@@ -54,7 +55,7 @@ class Timing:
     order: tuple[str, ...] = SIMULATOR
     """Of the systems of every frame."""
 
-    def throws(self, key, params: GameParams):
+    def throws(self, key: jax.Array, params: GameParams) -> tuple[Any, Any]:
         """x and y of the throws of a step's frames, each float32 (frames,), and of a reset's frame."""
         most = self.most_frames_per_step
         draws = draw_uniform(key, (self.config.frames_per_step if most is None else most) + 1)
@@ -65,7 +66,15 @@ class Timing:
         x, y = throws
         return (x[:-1], y[:-1]), (x[reset], y[reset])
 
-    def advance(self, game: State, params: GameParams, throws, last_action, action, fresh) -> State:
+    def advance(
+        self,
+        game: State,
+        params: GameParams,
+        throws: Any,
+        last_action: jax.Array,
+        action: jax.Array,
+        fresh: jax.Array,
+    ) -> State:
         """From one response to the next.
 
         Args:
@@ -87,7 +96,15 @@ class Timing:
         throws = jax.tree.map(lambda array: array[frames - response :], throws)
         return self._run(game, params, throws, action, True)
 
-    def _advance_masked(self, game: State, params: GameParams, throws, last_action, action, fresh) -> State:
+    def _advance_masked(
+        self,
+        game: State,
+        params: GameParams,
+        throws: Any,
+        last_action: jax.Array,
+        action: jax.Array,
+        fresh: jax.Array,
+    ) -> State:
         frames, queued = params.frames_per_step, params.response_frame == 0
         first = jnp.where(queued, 0, frames - params.response_frame)
         number = jnp.arange(self.most_frames_per_step)
@@ -95,26 +112,30 @@ class Timing:
         applies = (number == first) & ~(queued & fresh)
         move = movement(jnp.where(queued, last_action, action), self.config.action_space_type)
 
-        def one(game: State, now) -> tuple[State, None]:
+        def one(game: State, now: Any) -> tuple[State, None]:
             throw, runs, applies = now
             return select(runs, self._frame(game, throw, params, move, applies), game), None
 
         return jax.lax.scan(one, game, (throws, runs, applies))[0]
 
-    def _run(self, game: State, params: GameParams, throws, action, apply) -> State:
+    def _run(
+        self, game: State, params: GameParams, throws: Any, action: jax.Array, apply: jax.Array | bool
+    ) -> State:
         """Run a frame per throw; the first applies the action, where `apply` holds."""
         count = len(throws[0])
         move = movement(action, self.config.action_space_type)
         if count == 1:
             return self._frame(game, jax.tree.map(lambda array: array[0], throws), params, move, apply)
 
-        def one(game: State, now) -> tuple[State, None]:
+        def one(game: State, now: Any) -> tuple[State, None]:
             throw, applies = now
             return self._frame(game, throw, params, move, applies), None
 
         applies = jnp.zeros(count, bool).at[0].set(apply)
         return jax.lax.scan(one, game, (throws, applies))[0]
 
-    def _frame(self, game: State, throw, params: GameParams, move: Movement, applies) -> State:
+    def _frame(
+        self, game: State, throw: Any, params: GameParams, move: Movement, applies: jax.Array | bool
+    ) -> State:
         inputs = frame_inputs(throw, params, Command(step=applies, move=move))
         return frame(game, params, inputs, self.config.observation_mode == "with_thrower", self.order)

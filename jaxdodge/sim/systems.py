@@ -160,7 +160,7 @@ def _throw(state: State, params: GameParams, inputs: Inputs, active: jax.Array) 
     ticked, fired = tick_repeating(state.spawn_timer, params.spawn_interval, inputs.frame_nanoseconds)
     on_arc = params.random_spawn_position
 
-    def climb(height, flight_seconds):
+    def climb(height: np.floating, flight_seconds: np.floating) -> np.floating:
         drop = PLAYER_START_HEIGHT - height
         half_gravity = np.float32(0.5) * PROJECTILE_GRAVITY
         return (drop + half_gravity * flight_seconds * flight_seconds) / flight_seconds

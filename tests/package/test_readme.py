@@ -19,15 +19,18 @@ STOPPED = {
     "jaxdodge train": r"survival +[0-9.]+%",
     "jaxdodge parity check": r" equal$| agrees: ",
     "jaxdodge serve": r"http://127\.0\.0\.1:8000",
-    "jaxdodge evaluate measured": r"",
-    "jaxdodge ablate": r"results: |memory",
+    "jaxdodge ablate": r"results: ",
 }
+# Of the commands above, those that end by themselves.
+ENDING = ("jaxdodge parity check session.npz", "jaxdodge ablate timing --dry-run")
 # What each command prints, by its beginning; some words of it.
 PRINTED = {
     "jaxdodge evaluate results/default/*": "survival",
     "jaxdodge parity record": "300 steps",
     "jaxdodge parity check session.npz": "1 of 1 sessions agree",
     "jaxdodge parity timing": "frames per step",
+    "jaxdodge evaluate measured": "server, 2 episodes",
+    "jaxdodge ablate timing --dry-run": "total, one cell after another",
 }
 
 
@@ -92,8 +95,7 @@ def test_the_commands_run_as_printed(checkout, clean, tmp_path):
                 shell.wait_for(of(STOPPED, line), server, output)
                 continue
             with shell.started(line, output) as process:
-                ends = line.startswith("jaxdodge parity check session")
-                pattern = None if ends else of(STOPPED, line.rpartition("&& ")[2])
+                pattern = None if line in ENDING else of(STOPPED, line.rpartition("&& ")[2])
                 if pattern is None:
                     assert process.wait(SECONDS) == 0, output.read_text()
                 else:

@@ -42,7 +42,7 @@ TIMINGS = st.fixed_dictionaries(
     }
 )
 # Shrinking would take longer than all the rest.
-FEW = settings(derandomize=True, deadline=None, max_examples=6, phases=[Phase.generate])
+FEW = settings(derandomize=True, deadline=None, max_examples=4, phases=[Phase.generate])
 
 
 RIGHT = {

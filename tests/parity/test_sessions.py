@@ -5,6 +5,7 @@ import pytest
 from api_sessions import IMAGES, VECTORS, followed, real_session
 
 from jaxdodge.parity.check_session import check_session
+from jaxdodge.parity.rules import wrong_rules
 from jaxdodge.parity.timing import measure
 from jaxdodge.recordings.session import STEP
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES
@@ -95,3 +96,9 @@ def test_the_result_says_what_was_checked(name):
     assert result.agreement.startswith(f"agrees: {len(session)} responses, 0 torn")
     assert result.images == (len(session) if "image" in session.arrays else 0)
     assert ("frames per step" in result.agreement) == (name == "grpc60_slow")
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_no_rule_of_a_real_session_looks_wrong(name):
+    found = followed(name)
+    assert wrong_rules(real_session(name), found.handled, found.flights, found.time, found.throws) == []
