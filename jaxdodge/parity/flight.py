@@ -194,15 +194,18 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
     of_last = np.where(once, of_last, square)
     parts = np.stack([first, last], axis=1)
     height, climb = start[:, Z] - ground, start[:, FALL]
-    # It reaches the ground in the last frame of the first part, and not before.
-    reach = 2 * (height + climb * first) / gravity - first**2
+    # It reaches the ground in the last frame of the first part, and not before; rounding decides neither.
+    frames = 2 + MORE_FRAMES * np.nan_to_num(total) / time.frame_seconds
+    margin = rounding(start, end, frames, np.nan_to_num(total))[:, Z]
+    reach = 2 * (height + margin + climb * first) / gravity - first**2
     of_first = np.where(np.isnan(square), first * time.frame_seconds, square - of_last)
-    of_first = np.where(once, np.maximum(of_first, reach * (1 + 1e-6) + 1e-10), 0.0)
+    of_first = np.where(once, np.maximum(of_first, reach), 0.0)
     lengths, counts = _frames(parts, np.stack([of_first, of_last], axis=1), slack, time.frame_seconds)
     for _ in range(6):
         length = lengths[:, 0, 1]
         ahead, rest = first - length, of_first - length**2
-        early = once & (height + climb * ahead - gravity * (ahead**2 + rest) / 2 <= 0) & (counts[:, 0] > 0)
+        fallen = height + climb * ahead - gravity * (ahead**2 + rest) / 2 <= margin
+        early = once & fallen & (counts[:, 0] > 1)
         if not early.any():
             break
         of_first = np.where(early, of_first * 1.1, of_first)

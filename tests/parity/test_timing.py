@@ -136,6 +136,6 @@ def test_bad_usage(parity, tmp_path):
     for arguments in ((), (tmp_path / "a.npz", "--server", "http://127.0.0.1:1")):
         status, out, errors = parity("timing", *arguments)
         assert (status, out) == (2, [])
-        assert errors == ["timing: takes a session's file or --server, one of the two"]
+        assert errors == ["timing: expected either a session's file or --server"]
     missing = tmp_path / "missing.npz"
     assert parity("timing", missing) == (2, [], [f"{missing}: no such file"])
