@@ -10,7 +10,7 @@ from jaxdodge.parity.playback import replay
 from jaxdodge.recordings.npz import RecordingError, bits
 from jaxdodge.recordings.recording import COMPARED, FrameRecording
 from jaxdodge.render.topdown import Scene, draw
-from jaxdodge.sim.params import game_params
+from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.systems import spawn_position
 
 IMAGES_PER_CALL = 16
@@ -113,10 +113,10 @@ def _spawn_differences(recording: FrameRecording) -> tuple[int, tuple[int, str] 
 
 
 _spawn = jax.jit(spawn_position)
-_cache: dict[GameConfig, object] = {}
+_cache: dict[GameConfig, GameParams] = {}
 
 
-def _numbers(config: GameConfig):
+def _numbers(config: GameConfig) -> GameParams:
     if config not in _cache:
         _cache[config] = game_params(config)
     return _cache[config]

@@ -1,5 +1,7 @@
 """When the responses of a session were published, and where the player can have been meanwhile."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxdodge.parity.commands import Handled
@@ -65,7 +67,9 @@ class Clock:
         waits = np.diff(self._received[first : last + 1])
         return not self.steady(first, last) and bool(np.any(waits > LONGEST_COUNTED))
 
-    def player_between(self, response: int, ago: float, slack: float, handled: Handled):
+    def player_between(
+        self, response: int, ago: float, slack: float, handled: Handled
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest x and y, each (2,), of the player some time before a response was published.
 
         Args:
@@ -85,7 +89,7 @@ class Clock:
             return np.full(2, -np.inf), np.full(2, np.inf)  # Before anything was recorded.
         return np.min([low for low, _ in boxes], axis=0), np.max([high for _, high in boxes], axis=0)
 
-    def _path(self, first: int, since: float, until: float, handled: Handled):
+    def _path(self, first: int, since: float, until: float, handled: Handled) -> Any:
         """Where the player can have been so long after a response, and so long before the next one."""
         last = first + 1
         commands = handled.velocity[handled.least[first] : handled.count[last] + 1].astype(float)

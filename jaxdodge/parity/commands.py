@@ -4,6 +4,7 @@ Velocity and count of steps say so exactly: they are those of the last command h
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,13 @@ def _near(some: np.ndarray, others: np.ndarray) -> bool:
     return len(others) > 0 and int(np.min(np.abs(some[:, None] - others))) <= MOST_PER_FRAME
 
 
-def _latest(least, episode_steps, velocity, steps, observed) -> np.ndarray:
+def _latest(
+    least: np.ndarray,
+    episode_steps: np.ndarray,
+    velocity: np.ndarray,
+    steps: np.ndarray,
+    observed: np.ndarray | None,
+) -> np.ndarray:
     """Where several numbers fit, as after a reset that changes nothing, the largest."""
     count, highest = least.copy(), len(least)
     for response in range(len(least) - 1, -1, -1):
@@ -129,8 +136,8 @@ def _after_commands(session: Session) -> tuple[np.ndarray, np.ndarray]:
 
 
 @jax.jit
-def _handle_all(state, params, moves, steps, resets):
-    def one(state, command):
+def _handle_all(state: Any, params: Any, moves: Any, steps: Any, resets: Any) -> Any:
+    def one(state: Any, command: Any) -> Any:
         move, step, reset = command
         command = Command(move=move, step=step, reset=reset)
         inputs = Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)), (command,))

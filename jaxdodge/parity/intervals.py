@@ -18,7 +18,7 @@ from jaxdodge.parity.flight import VELOCITY, Flights
 from jaxdodge.parity.publications import Rows, observed_state
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
-from jaxdodge.sim.params import game_params
+from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
 from jaxdodge.sim.systems import Inputs, cleanup_projectiles
 
@@ -165,8 +165,8 @@ def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _outside_all(observation, count, params):
-    def one(observation, count):
+def _outside_all(observation: jax.Array, count: jax.Array, params: GameParams) -> jax.Array:
+    def one(observation: jax.Array, count: jax.Array) -> jax.Array:
         inputs = Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)))
         return cleanup_projectiles(observed_state(observation, count), params, inputs).projectiles.outside
 

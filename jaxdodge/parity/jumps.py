@@ -1,5 +1,7 @@
 """The player's height: it stands, or it flies the one arc that a jump gives."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,15 @@ def check_heights(session: Session, handled: Handled, clock: Clock, findings: Fi
             findings.difference(response, "observation[2]", height[response], text)
 
 
-def _check_jump_happens(height, ground, response, in_the_air, handled, clock: Clock, findings) -> None:
+def _check_jump_happens(
+    height: np.ndarray,
+    ground: float,
+    response: int,
+    in_the_air: float,
+    handled: Handled,
+    clock: Clock,
+    findings: Findings,
+) -> None:
     """Whoever stands and has just jumped is in the air two frames later."""
     later = response + 1
     while later < len(height) and clock.between(response, later)[0] < 1.5 * clock.longest_frame:
@@ -97,13 +107,13 @@ def _arc(frame_seconds: float) -> np.ndarray:
     return np.asarray(_fly_arc(jnp.float32(frame_seconds), round(1.5 / frame_seconds)), float)
 
 
-def _fly_arc(frame_seconds, frames: int):
+def _fly_arc(frame_seconds: jax.Array, frames: int) -> jax.Array:
     state, params = server_start(1, 1), game_params(GameConfig())
     inputs = Inputs(jnp.int32(0), frame_seconds, (jnp.float32(0), jnp.float32(0)))
     up = movement(jnp.array([0, 0, -1, 1], jnp.float32), "basic_4d_jump")
     state = handle_commands(state, params, inputs.replace(commands=(Command(move=up),)))
 
-    def one(state, _):
+    def one(state: Any, _: None) -> Any:
         state = apply_gravity(state, params, inputs)
         return state, state.player.position.z
 

@@ -83,7 +83,9 @@ def _velocities(handled: Handled, response: int) -> np.ndarray:
     return commands[np.concatenate([[True], changes])]
 
 
-def _split(before, after, velocities, longest: float, bound: float):
+def _split(
+    before: np.ndarray, after: np.ndarray, velocities: np.ndarray, longest: float, bound: float
+) -> tuple[list[np.ndarray], float, float] | None:
     """Seconds with each velocity, how far off they may be, and metres off the way; None if unknown."""
     walls = np.abs([before, after, before + velocities[0] * longest])
     if len(velocities) > 2 or np.any(walls >= ZONE - bound):

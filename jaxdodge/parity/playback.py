@@ -26,8 +26,8 @@ FRAMES_PER_CALL = 256
 
 
 @jax.jit
-def _frames(carry, frames, schedule):
-    def frame(carry, frame):
+def _frames(carry: Any, frames: Any, schedule: jax.Array) -> Any:
+    def frame(carry: Any, frame: Any) -> Any:
         order, inputs = frame
         carry = ordered_frame(carry, order, schedule, inputs)
         return carry, carry

@@ -1,6 +1,7 @@
 """Does a response fit together: reward, flags and counts, computed anew from the same observation."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
-from jaxdodge.sim.state import Vector, server_start
+from jaxdodge.sim.state import State, Vector, server_start
 
 LONGEST_FRAME = 2.0
 """Nominal frames; how much a frame may last where a torn response is explained by it."""
@@ -70,7 +71,9 @@ def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) 
     return visible
 
 
-def _check_rewards(session: Session, steps, rows: Rows, simulated: np.ndarray, findings: Findings) -> None:
+def _check_rewards(
+    session: Session, steps: np.ndarray, rows: Rows, simulated: np.ndarray, findings: Findings
+) -> None:
     arrays, config = session.arrays, session.config
     recorded, done = arrays["reward"], arrays["done"]
     # A projectile that is not observed can only be nearer.
@@ -95,7 +98,7 @@ def _check_rewards(session: Session, steps, rows: Rows, simulated: np.ndarray, f
         note(response, "reward", recorded[response], simulated[response])
 
 
-def _published(observation, visible, arrays, session: Session):
+def _published(observation: Any, visible: Any, arrays: dict[str, np.ndarray], session: Session) -> Any:
     """What the simulator publishes for the observed states: `Published` and the observation, NumPy arrays."""
     size = len(observation)
     padded = -size % 256
@@ -105,15 +108,17 @@ def _published(observation, visible, arrays, session: Session):
 
 
 @jax.jit
-def _publish_all(observation, visible, done, episode_steps, params: GameParams):
-    def one(observation, count, game_over, steps):
+def _publish_all(
+    observation: Any, visible: Any, done: jax.Array, episode_steps: jax.Array, params: GameParams
+) -> Any:
+    def one(observation: Any, count: jax.Array, game_over: jax.Array, steps: jax.Array) -> Any:
         state = observed_state(observation, count).replace(game_over=game_over, episode_steps=steps)
         return publish_state(state, params), observe_vector(state, params, with_thrower=False)
 
     return jax.vmap(one)(observation, visible.astype(jnp.int32), done, episode_steps)
 
 
-def observed_state(observation, count):
+def observed_state(observation: Any, count: jax.Array) -> State:
     """The state that an observation shows; jittable.
 
     Args:

@@ -5,6 +5,7 @@ Nothing here decides whether a session agrees. The constants explain to a user w
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _range(middle: np.ndarray, slack: np.ndarray) -> tuple[float, float] | None:
     return float(low - np.median(slack)), float(high + np.median(slack))
 
 
-def _of_flight(session: Session, flights: Flights):
+def _of_flight(session: Session, flights: Flights) -> Any:
     """Gravity and restitution. The horizontal way tells the time, whatever the two are."""
     start, end = flights.start.astype(float), flights.finish.astype(float)
     way = np.sqrt(np.sum((end - start)[:, POSITION] ** 2, axis=1))

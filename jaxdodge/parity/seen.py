@@ -1,5 +1,7 @@
 """What moves in images: as coarse as pixels are, and without heights, but over the real time that passed."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxdodge.config import step_limit_reached
@@ -43,7 +45,9 @@ def check_seen(
                 break
 
 
-def _check_rewards(session: Session, pictures, palette: Palette, frame: float, findings: Findings) -> None:
+def _check_rewards(
+    session: Session, pictures: Any, palette: Palette, frame: float, findings: Findings
+) -> None:
     """A reward is the penalty, or shows how far the nearest projectile is; heights are not seen."""
     arrays, config = session.arrays, session.config
     pixel = 1.5 * float(palette.metres[0])
@@ -75,7 +79,9 @@ def _check_rewards(session: Session, pictures, palette: Palette, frame: float, f
             note(response, "reward", reward, text)
 
 
-def _check_player(pictures, palette: Palette, passed: np.ndarray, handled: Handled, findings) -> None:
+def _check_player(
+    pictures: Any, palette: Palette, passed: np.ndarray, handled: Handled, findings: Findings
+) -> None:
     """Where the player can be, from response to response, by the commands handled; never nowhere."""
     start = np.array([player_start().x, player_start().y], float)
     low = high = None

@@ -7,6 +7,7 @@ where the player was, and births must keep the rhythm of the spawn timer.
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,7 @@ class Law:
 
 
 @jax.jit
-def _thrown(params: GameParams, player_x):
+def _thrown(params: GameParams, player_x: jax.Array) -> jax.Array:
     """Position and velocity, (6,), of a throw from the origin at a player beside it."""
     params = params.replace(observation_mode=jnp.int32(0))
     state = server_start(1, 1)
@@ -85,7 +86,7 @@ def _thrown(params: GameParams, player_x):
 
 
 @jax.jit
-def _line(draws, params: GameParams):
+def _line(draws: jax.Array, params: GameParams) -> Any:
     return spawn_position(draws, params)
 
 
@@ -118,7 +119,9 @@ def check_throws(
     return born
 
 
-def _births(session, rows: Rows, changes: Changes, time: Time, clock: Clock, law: Law, findings: Findings):
+def _births(
+    session: Session, rows: Rows, changes: Changes, time: Time, clock: Clock, law: Law, findings: Findings
+) -> Any:
     """Throws with the rows that show them first; and responses with new rows whose birth is not told."""
     count, times = session.arrays["projectile_count"], session.arrays["received_s"]
     since = times - session.arrays["sent_s"][0]
@@ -163,7 +166,15 @@ def _births(session, rows: Rows, changes: Changes, time: Time, clock: Clock, law
     return throws, end[~told].tolist()
 
 
-def _check_rhythm(session, throws: list[Throw], untold, handled, clock: Clock, law: Law, findings) -> None:
+def _check_rhythm(
+    session: Session,
+    throws: list[Throw],
+    untold: list[int],
+    handled: Handled,
+    clock: Clock,
+    law: Law,
+    findings: Findings,
+) -> None:
     """The timer fires at whole multiples of its interval after a moment that is common to all throws.
 
     A throw appears at the end of the frame in which that happens; after a delay, one frame later at most.
@@ -224,7 +235,9 @@ def _check_draws(throws: list[Throw], law: Law, findings: Findings) -> None:
             findings.difference(throws[-1].response, "places of throws", text, "up to the whole angle")
 
 
-def _check_indicators(session, throws: list[Throw], clock: Clock, law: Law, findings: Findings) -> None:
+def _check_indicators(
+    session: Session, throws: list[Throw], clock: Clock, law: Law, findings: Findings
+) -> None:
     indicator = session.arrays["observation"][:, STANDARD_SIZE:].astype(float)
     findings.values += indicator.size
     shown = np.flatnonzero(np.any(indicator != 0, axis=1))
