@@ -20,7 +20,8 @@ GRADIENT_STEPS = 16
 BUFFER = 102_400
 NUM_ENVS = 1024
 EPOCH, IMAGE_EPOCH = "jaxdodge training epoch", "jaxdodge training epoch, images"
-# Like configs/pixels_84_stack4.yaml without squint. Small in everything else than the compilation time.
+# Like configs/pixels_84_stack4.yaml without squint. Small in everything
+# else than the compilation time.
 IMAGE_GAME = GAME | {"observation_mode": "topdown", "image_grayscale": True, "frame_stack": 4}
 IMAGE_TRAINING: dict[str, Any] = {
     "critic_observation": "state",

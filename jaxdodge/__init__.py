@@ -1,7 +1,7 @@
 """jaxdodge: the Bevy 3D dodgeball arena on JAX, bit for bit, thousands of arenas at once.
 
-`make` builds the environment; JAX and gymnax are imported then, not before. Importing this package registers
-`jaxdodge/Dodge-v0` with Gymnasium.
+`make` builds the environment; JAX and gymnax are imported then, not before. Importing this package
+registers `jaxdodge/Dodge-v0` with Gymnasium.
 """
 
 from typing import TYPE_CHECKING, Any

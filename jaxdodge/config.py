@@ -1,7 +1,8 @@
-"""The configuration of a game: every field by its server name, with its range, and the two level presets.
+"""The configuration of a game: every field by its server name, with its
+range, and the two level presets.
 
-Source of fields, ranges and presets: the specification's "Levels and configuration" (`docs/design.md`).
-Nothing here imports JAX, so that `--help` and refusals are instant.
+Source of fields, ranges and presets: the specification's "Levels and configuration"
+(`docs/design.md`). Nothing here imports JAX, so that `--help` and refusals are instant.
 """
 
 import dataclasses
@@ -82,8 +83,8 @@ NOT_SETTABLE = {
 class GameConfig:
     """Everything that defines a game. Frozen, checked when made; raises ConfigError.
 
-    Fields left at None are derived: from the level's preset, or as their description says. Afterwards
-    every field holds a value. Lengths are metres, times seconds, angles degrees.
+    Fields left at None are derived: from the level's preset, or as their description says.
+    Afterwards every field holds a value. Lengths are metres, times seconds, angles degrees.
     """
 
     level: int = checked(Number(int, 1, 2), 1)
@@ -175,7 +176,8 @@ class GameConfig:
     def configure(self, **fields: Any) -> "GameConfig":
         """This configuration after the server's `configure` with these fields; raises ConfigError.
 
-        A `level` replaces everything that the server's preset holds, the other fields are set after it.
+        A `level` replaces everything that the server's preset holds, the
+        other fields are set after it.
         """
         check_names(fields, GAME_FIELDS, "the game")
         kept = {name: getattr(self, name) for name in NOT_SERVER_FIELDS} if "level" in fields else None
@@ -205,10 +207,10 @@ class GameConfig:
     def _enough_projectile_slots(self) -> int:
         """Longest flight over the interval, plus two, rounded up to what fills vector registers.
 
-        Longest flights over all throws and player positions, from 4 to 240 frames per second: level 1
-        6.3 s; level 2 4.1 s up to 45 degrees and 6.5 s beyond. Beyond 45 degrees about one throw in 500
-        at a player in a corner comes to rest in the arena and stays until the next reset; those may
-        overflow the slots, which `info["dropped_projectiles"]` counts.
+        Longest flights over all throws and player positions, from 4 to 240 frames per second: level
+        1 6.3 s; level 2 4.1 s up to 45 degrees and 6.5 s beyond. Beyond 45 degrees about one throw
+        in 500 at a player in a corner comes to rest in the arena and stays until the next reset;
+        those may overflow the slots, which `info["dropped_projectiles"]` counts.
         """
         narrow = self.random_spawn_position and self.spawn_angle_degrees <= 45
         needed = math.ceil((4.1 if narrow else 6.5) / self._seconds_between_throws()) + 2
@@ -223,7 +225,8 @@ NOT_SERVER_FIELDS = (
     "observe_previous_action",
     "frame_stack",
 )
-# What a compiled program takes as numbers, once the slots are given, and so can be given other values of.
+# What a compiled program takes as numbers, once the slots are given, and so
+# can be given other values of.
 TRACED_FIELDS = (
     "projectile_speed",
     "projectile_spawn_interval",

@@ -1,7 +1,7 @@
 """Checked configuration fields: what a value may be, and the one line that says why it is refused.
 
-A configuration is a frozen dataclass whose fields carry a rule in their metadata. `check_fields` applies
-the rules, `from_mapping` builds a configuration from a mapping (YAML, keyword arguments).
+A configuration is a frozen dataclass whose fields carry a rule in their metadata. `check_fields`
+applies the rules, `from_mapping` builds a configuration from a mapping (YAML, keyword arguments).
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def _refuse(name: str, value: Any, accepted: str) -> ConfigError:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A finite number in a range; a `float` is checked after rounding to float32, as in the game."""
+    """A finite number in a range; a `float` is rounded to float32 first, as in the game."""
 
     kind: type
     low: float = -math.inf

@@ -26,8 +26,8 @@ def processor() -> str:
 def keep_compiled() -> None:
     """Have JAX keep what it compiles for the processes to come, in the user's folder for caches.
 
-    It is to be called before JAX is imported. JAX_COMPILATION_CACHE_DIR says another folder, and where none
-    can be written nothing is kept.
+    It is to be called before JAX is imported. JAX_COMPILATION_CACHE_DIR says another folder, and
+    where none can be written nothing is kept.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return

@@ -1,6 +1,7 @@
 """`python -m jaxdodge.serve`: the game as a server, for clients of the original one.
 
-Exit status: 2 bad input or an address in use, 130 or 143 stopped by Ctrl-C or SIGTERM, 1 internal error.
+Exit status: 2 bad input or an address in use, 130 or 143 stopped by
+Ctrl-C or SIGTERM, 1 internal error.
 """
 
 import dataclasses

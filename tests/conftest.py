@@ -27,7 +27,8 @@ SLOWEST_FILES = (
 # The time of an example depends on the load of the machine.
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
-# A script's background processes ignore Ctrl-C, which some tests send to themselves and to commands.
+# A script's background processes ignore Ctrl-C, which some tests send
+# to themselves and to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -38,7 +39,8 @@ def commands(tmp_path_factory):
     Compilation is most of their work. The tests' own process, which tests exactness, optimizes as
     for users, and so does the replay of all recordings. The user's cache folder is not touched.
     """
-    # This process reads the flags once, when it first compiles, which `supported_options` makes it do.
+    # This process reads the flags once, when it first compiles, which
+    # `supported_options` makes it do.
     flags = [f"--{option}={value}".lower() for option, value in supported_options().items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip())

@@ -41,7 +41,8 @@ def drip(connection: socket.socket, data: bytes, seconds: float) -> None:
 class RawServer:
     """Reads requests and leaves every answer to `reply(connection, operation, body)`.
 
-    `requests` lists what was asked, `connections` counts. A reply that returns False ends the connection.
+    `requests` lists what was asked, `connections` counts. A reply that
+    returns False ends the connection.
     """
 
     def __init__(self, reply: Callable[[socket.socket, str, bytes], Any]):
@@ -92,7 +93,7 @@ class RawServer:
 
 @contextlib.contextmanager
 def http_server(**answers: Any) -> Iterator[RawServer]:
-    """A server with good answers, but for those given: content, or a function as `RawServer` takes it."""
+    """A server with good answers but for those given: content, or a function for `RawServer`."""
 
     def reply(connection: socket.socket, operation: str, body: bytes) -> Any:
         content = (GOOD | answers)[operation]

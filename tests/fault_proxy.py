@@ -4,7 +4,8 @@ As a process it starts the server too, and takes orders on a Unix socket:
 
     python fault_proxy.py PORT FOLDER SECONDS -- COMMAND WITH {server_port}
 
-Orders are the names in FAULTS, and `kill` and `stop` for the server behind it. The socket is FOLDER/PID.
+Orders are the names in FAULTS, and `kill` and `stop` for the server
+behind it. The socket is FOLDER/PID.
 """
 
 import contextlib
@@ -57,8 +58,8 @@ def spoiled(change: Callable[[Any], None]) -> Callable[..., None]:
     return lambda connection, answer, _: connection.sendall(changed(answer, change))
 
 
-# Each gets the connection, the answer, and seconds that are longer than any client waits. A connection is
-# closed after those that say so.
+# Each gets the connection, the answer, and seconds that are longer than any client waits. A
+# connection is closed after those that say so.
 FAULTS: dict[str, Callable[..., Any]] = {
     "reset": lambda connection, *_: reset(connection) or "close",
     "close": lambda *_: "close",

@@ -10,7 +10,7 @@ Graph = dict[str, set[str]]
 
 
 def module_files(root: Path) -> dict[str, Path]:
-    """The modules below a package's folder, by dotted name; a package has the name of its folder."""
+    """The modules below a package's folder by dotted name; a package has its folder's name."""
     names = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root.parent).with_suffix("").parts
@@ -41,7 +41,7 @@ def _imported(name: str, path: Path, known: Iterable[str]) -> Iterable[str]:
 
 
 def third_party(root: Path) -> set[str]:
-    """Top-level names of the packages that are imported and come neither from here nor with Python."""
+    """Top-level names of the imported packages that come neither from here nor with Python."""
     found = set()
     for path in module_files(root).values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,6 @@
-"""What servers really answered, from their own logs, and whether an agent's transitions are that."""
+"""What servers really answered, from their own logs, and whether an
+agent's transitions are that.
+"""
 
 import json
 from collections.abc import Iterable
@@ -44,7 +46,9 @@ class Answered:
         return len(self._steps)
 
     def check(self, transition: Transition) -> None:
-        """The transition is one step of one server, was not stored before, and continues the one before."""
+        """The transition is one step of one server, was not stored before,
+        and continues the one before.
+        """
         before, line = self._steps[transition.action.tobytes(), transition.next_observation.tobytes()]
         assert before["observation"] == transition.observation.tobytes()
         assert before["request"] == line["request"] - 1

@@ -1,4 +1,6 @@
-"""What can be wrong with a session of a server: changes of its arrays or of its configuration, by name."""
+"""What can be wrong with a session of a server: changes of its arrays or of
+its configuration, by name.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

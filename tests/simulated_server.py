@@ -1,8 +1,8 @@
 """A server in real time, simulated: frames of known lengths and order, and a client of known speed.
 
-The game is the simulator's own, frame by frame in the order that is asked for. What is simulated beside it is
-what `docs/api.md` says of time: gRPC answers a step with the next publication, HTTP after 16 ms with the
-last one.
+The game is the simulator's own, frame by frame in the order that is asked for. What is simulated
+beside it is what `docs/api.md` says of time: gRPC answers a step with the next publication, HTTP
+after 16 ms with the last one.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ class SimulatedServer:
         self._waiting.append((now, kind, none))
 
     def advance(self, until: float | None) -> float:
-        """Run all frames up to a time; None for one frame. Returns when the last one was published."""
+        """Run all frames up to a time, None for one frame; returns the time of the last one."""
         published = self._next - (self.frame_seconds[-1] if self.frame_seconds else 0)
         while until is None or self._next <= until:
             published = self._next
@@ -168,7 +168,8 @@ def simulated_session(
         still: always the action 0.
         reset_share: of responses after which the client resets in the middle of an episode.
         pause_share: of responses after which the client pauses for up to 3 s.
-        torn_share: of responses whose observation is of one publication and whose other parts of the next.
+        torn_share: of responses whose observation is of one publication and
+            whose other parts of the next.
     """
     server = SimulatedServer(config, seed, order, jitter)
     generator = np.random.default_rng(seed + 1)

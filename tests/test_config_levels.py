@@ -150,7 +150,9 @@ FRAMES = [path for path in sorted(RECORDINGS.glob("*.npz")) if not path.stem.sta
 
 @pytest.mark.parametrize("path", FRAMES, ids=lambda path: path.stem)
 def test_the_default_slots_hold_every_recording(path):
-    """A configuration sets no smaller number of slots than those before it: theirs are still flying."""
+    """A configuration sets no smaller number of slots than those before
+    it: theirs are still flying.
+    """
     with np.load(path) as file:
         meta = json.loads(str(file["meta"]))
         dt, projectiles, throwers = file["dt_ns"], file["projectile_count"], file["thrower_count"]

@@ -1,4 +1,6 @@
-"""Float32 operations round once each. A failure here means that a compiler has begun to merge operations."""
+"""Float32 operations round once each. A failure here means that a compiler
+has begun to merge operations.
+"""
 
 import jax
 import jax.numpy as jnp

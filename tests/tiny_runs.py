@@ -1,4 +1,6 @@
-"""A training small enough for tests, and what it leaves; one configuration, so that it is compiled once."""
+"""A training small enough for tests, and what it leaves; one configuration,
+so that it is compiled once.
+"""
 
 import json
 from pathlib import Path

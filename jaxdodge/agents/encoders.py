@@ -16,8 +16,8 @@ NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 class PatchEncoder(nn.Module):
     """Three layers of patches that do not overlap: one matrix product each.
 
-    The side of the first patches grows with the image, so that all sizes cost about the same. On a CPU
-    this takes a tenth of the time of `NatureEncoder`.
+    The side of the first patches grows with the image, so that all sizes cost about the same. On a
+    CPU this takes a tenth of the time of `NatureEncoder`.
     """
 
     dtype: Any = jnp.float32
@@ -33,15 +33,15 @@ class PatchEncoder(nn.Module):
 
 
 def patch_side(height: int, width: int) -> int:
-    """Pixels along each side of the first patches of an image: 4 up to 64 pixels, 6 at 84, 16 at 256."""
+    """Side of the first patches of an image in pixels: 4 up to 64 pixels, 6 at 84, 16 at 256."""
     return max(SMALLEST_PATCH, -(-min(height, width) // PATCHES_PER_SIDE))
 
 
 class NatureEncoder(nn.Module):
     """The convolutions of Mnih et al. 2015 (Nature 518), written as matrix products.
 
-    Same values and parameters as `nn.Conv` with padding VALID. The gradients of XLA's convolutions take
-    six times as long on a CPU as their values do, and those of products do not.
+    Same values and parameters as `nn.Conv` with padding VALID. The gradients of XLA's convolutions
+    take six times as long on a CPU as their values do, and those of products do not.
     """
 
     dtype: Any = jnp.float32
@@ -59,8 +59,8 @@ class NatureEncoder(nn.Module):
 class ProductConv(nn.Module):
     """A convolution without padding as a sum of matrix products.
 
-    Blocks of stride x stride pixels become channels, which leaves a convolution of stride 1; each place
-    of its kernel is one product.
+    Blocks of stride x stride pixels become channels, which leaves a convolution of stride 1; each
+    place of its kernel is one product.
 
     Args:
         channels: of the output.
@@ -97,7 +97,7 @@ class ProductConv(nn.Module):
 
 
 def _patches(image: jax.Array, side: int) -> jax.Array:
-    """Cut (..., height, width, channels) into (..., rows, columns, side * side * channels), zero-padded."""
+    """(..., height, width, channels) to (..., rows, columns, side * side * channels), 0-padded."""
     *batch, height, width, channels = image.shape
     rows, columns = -(-height // side), -(-width // side)
     padding = ((0, rows * side - height), (0, columns * side - width), (0, 0))

@@ -85,7 +85,7 @@ def _commanded_velocity(action: jax.Array, config: GameConfig) -> jax.Array:
 
 
 def _projectile_features(projectiles: jax.Array, player: jax.Array, lag: float) -> jax.Array:
-    """Positions and velocities (..., slots, 6), player (..., 3), s -> (..., n); the next one first."""
+    """Projectiles (..., slots, 6), player (..., 3), seconds -> (..., n); the next one first."""
     in_use = (projectiles != 0).any(axis=-1)
     height, velocity, climb = projectiles[..., 2:3], projectiles[..., 3:5], projectiles[..., 5:]
     relative = projectiles[..., :2] + velocity * lag - player[..., None, :2]

@@ -164,7 +164,7 @@ def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
 
 
 def normalize(statistics: Statistics, features: jax.Array) -> jax.Array:
-    """Scale float32 (..., features) to mean 0, variance 1; a constant feature only loses its mean."""
+    """Scale float32 (..., features) to mean 0, variance 1; constants only lose their mean."""
     variance = statistics.squares / jnp.maximum(statistics.count, 1)
     deviation = jnp.where(variance > 1e-8, jnp.sqrt(variance), 1)
     return jnp.clip((features - statistics.mean) / deviation, -MAX_DEVIATIONS, MAX_DEVIATIONS)

@@ -1,7 +1,8 @@
 """Image observations that are averaged down before the encoder.
 
-A policy for the full images of a server then costs what one for small images costs. The grey values of
-averages keep the position of a disc to a fraction of a pixel, which drawing at the small size loses.
+A policy for the full images of a server then costs what one for small images costs. The
+grey values of averages keep the position of a disc to a fraction of a pixel, which
+drawing at the small size loses.
 
 Source: Almuzairee and Christensen 2026, "Squint" (arXiv 2602.21203).
 """
@@ -19,8 +20,9 @@ from jaxdodge.sim.state import State
 class SquintEnv(DodgeEnv):
     """`DodgeEnv` whose images are averaged over blocks of pixels, without drawing them in full.
 
-    Its observations are `average(image, squint)` of those of `DodgeEnv`, equal to the bit. Its stored
-    frames are the averaged images: making them anew for each batch would be most of its cost.
+    Its observations are `average(image, squint)` of those of `DodgeEnv`, equal to
+    the bit. Its stored frames are the averaged images: making them anew for each
+    batch would be most of its cost.
 
     Args:
         squint: pixels along each side of a block, a divisor of the image's sides.

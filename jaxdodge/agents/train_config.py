@@ -154,7 +154,7 @@ class TrainConfig(DomainRandomization):
 
 
 def check_trainable(game: GameConfig, train: TrainConfig) -> None:
-    """Raise ConfigError for a game that the agent cannot play, or options that exclude each other."""
+    """Raise ConfigError for a game that the agent cannot play, or for conflicting options."""
     if game.action_space_type == "discrete":
         expected = ", ".join(name for name in ACTION_SPACES.names if name != "discrete")
         raise ConfigError(

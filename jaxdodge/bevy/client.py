@@ -50,10 +50,11 @@ class BadResponseError(ServerError):
 class Client(abc.ABC):
     """A connection to one game server. A transport implements `_request` and `close`.
 
-    Every method returns or raises a ServerError within the timeout, and every response is checked. No
-    request is repeated: after an UnreachableError or a ServerTimeoutError it is unknown whether the server
-    carried out the request, and a step must not be taken twice. Every error closes the connection, so that
-    a late response is never taken for the next one; the next call connects again.
+    Every method returns or raises a ServerError within the timeout, and every response is
+    checked. No request is repeated: after an UnreachableError or a ServerTimeoutError it is
+    unknown whether the server carried out the request, and a step must not be taken twice.
+    Every error closes the connection, so that a late response is never taken for the next
+    one; the next call connects again.
 
     A client is used by one thread at a time.
     """

@@ -27,28 +27,30 @@ SECONDS = Number(float, 0, 1e6, above_low=True)
 
 
 class Fleet(VectorEnv):
-    """A vector environment of N servers, one environment each. The first `reset` starts or connects them.
+    """A vector environment of N servers, one environment each. The first
+    `reset` starts or connects them.
 
-    The autoreset mode is NEXT_STEP: the row after the end of an episode ignores its action and holds the
-    first observation of the next episode. A server that fails (it exits, hangs, is too slow, was restarted
-    or sends an invalid response) is restarted, or reconnected if the fleet did not start it. Meanwhile the
-    others go on:
+    The autoreset mode is NEXT_STEP: the row after the end of an episode ignores its action and
+    holds the first observation of the next episode. A server that fails (it exits, hangs, is too
+    slow, was restarted or sends an invalid response) is restarted, or reconnected if the fleet did
+    not start it. Meanwhile the others go on:
 
-    - The step without a response is dropped. Its row, and every further row until the server is back, has
-      reward 0, is truncated, and repeats the last observation received.
-    - The row in which the server is back holds the first observation of a new episode and is `restarted`.
+    - The step without a response is dropped. Its row, and every further row until the server is
+      back, has reward 0, is truncated, and repeats the last observation received.
+    - The row in which the server is back holds the first observation of a
+      new episode and is `restarted`.
     - While no server is available, `step` waits for the first one.
 
-    **A row is a transition only where `info["valid"]` is true**: from the observation of the row before,
-    with the action, reward and flags of this row, to the observation of this row. `info["dropped"]` marks
-    the row of a dropped step: the transition before it is the last of its episode, truncated.
-    `jaxdodge.bevy.transitions.Transitions` collects transitions by these rules. `info` also holds
-    `restarted`, and `episode_steps` and `projectile_count` where a server has responded; every key has its
-    mask (`_valid`, ...).
+    **A row is a transition only where `info["valid"]` is true**: from the observation of the row
+    before, with the action, reward and flags of this row, to the observation of this row.
+    `info["dropped"]` marks the row of a dropped step: the transition before it is the last of its
+    episode, truncated. `jaxdodge.bevy.transitions.Transitions` collects transitions by these rules.
+    `info` also holds `restarted`, and `episode_steps` and `projectile_count` where a server has
+    responded; every key has its mask (`_valid`, ...).
 
-    Spaces are those of `jaxdodge.sim.gym.DodgeVectorEnv`. Rewards are float64 (num_envs,), flags bool
-    (num_envs,). Every wait has a timeout. Any exception in `reset` or `step` other than invalid arguments
-    closes the fleet, including Ctrl-C.
+    Spaces are those of `jaxdodge.sim.gym.DodgeVectorEnv`. Rewards are float64 (num_envs,), flags
+    bool (num_envs,). Every wait has a timeout. Any exception in `reset` or `step` other than
+    invalid arguments closes the fleet, including Ctrl-C.
 
     Args:
         game: what the servers are configured to play. `fps`, `frames_per_step` and `response_frame`
@@ -63,8 +65,8 @@ class Fleet(VectorEnv):
         start_timeout: seconds from the start of a server until it is configured.
         max_restarts: restarts of one server within `restart_window`; one more raises FleetError.
         restart_window: seconds.
-        log_folder: keeps the output of started servers as server_0.log, ...; by default it is deleted when
-            the fleet is closed.
+        log_folder: keeps the output of started servers as server_0.log, ...; by default it is
+            deleted when the fleet is closed.
 
     Raises:
         ConfigError: invalid arguments.
@@ -118,8 +120,8 @@ class Fleet(VectorEnv):
             server_url,
             None if log_folder is None else Path(log_folder),
         )
-        # Runs also when the fleet is garbage-collected and when Python exits. If Python is killed, the
-        # watchdog ends the servers.
+        # Runs also when the fleet is garbage-collected and when Python exits. If Python is killed,
+        # the watchdog ends the servers.
         self._end = weakref.finalize(self, self._pool.end)
 
     @property
@@ -147,11 +149,14 @@ class Fleet(VectorEnv):
 
     @property
     def process_ids(self) -> dict[int, int]:
-        """Ids of the started servers that run, by number; each is also the id of its process group."""
+        """Process ids of the running servers by number; each is also
+        the id of its process group.
+        """
         return self._pool.process_ids()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Begin an episode on every server, also on those being restarted; returns observations and info.
+        """Begin an episode on every server, also on those being restarted;
+        returns observations and info.
 
         Args:
             seed: seed of this object's own generator; servers cannot be seeded.
@@ -173,7 +178,8 @@ class Fleet(VectorEnv):
         return self._history.observations(), info
 
     def step(self, actions: Any) -> Any:
-        """Step every available server; returns observations, rewards, terminations, truncations, info.
+        """Step every available server; returns observations, rewards,
+        terminations, truncations, info.
 
         Raises:
             ValueError: invalid actions; nothing was sent.

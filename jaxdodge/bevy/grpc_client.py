@@ -22,7 +22,8 @@ from jaxdodge.bevy.rl_env_pb2_grpc import RlEnvironmentStub
 from jaxdodge.files import one_line
 
 CHANNEL_OPTIONS = (
-    # By default the authority is the path of the Unix socket, which the original's HTTP/2 stack refuses.
+    # By default the authority is the path of the Unix socket, which the
+    # original's HTTP/2 stack refuses.
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
@@ -40,7 +41,8 @@ ERRORS: dict[grpc.StatusCode, type[ServerError]] = {
 class GrpcClient(Client):
     """A client of a server's gRPC interface.
 
-    If the connection was lost since the last call, the next one raises UnreachableError, as over HTTP.
+    If the connection was lost since the last call, the next one raises
+    UnreachableError, as over HTTP.
 
     Args:
         url: grpc://HOST:PORT or unix:///PATH, for error messages.

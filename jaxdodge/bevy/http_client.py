@@ -27,8 +27,8 @@ WITHOUT_CONTENT = ("configure", "set_level", "start_training", "end_training")
 class HttpClient(Client):
     """A client of a server's HTTP interface.
 
-    If the server has closed the connection since the last call, the next one raises UnreachableError and
-    sends nothing; the call after that connects again.
+    If the server has closed the connection since the last call, the next one raises
+    UnreachableError and sends nothing; the call after that connects again.
 
     Args:
         url: http://HOST:PORT, for error messages.

@@ -29,8 +29,9 @@ class ExitedError(ServerError):
 class Watchdog:
     """A process that kills servers and removes their folder if this process dies without doing so.
 
-    It reads a pipe whose other end only this process holds, so the pipe closes when this process dies in
-    any way. A server must not be waited for before `ended`, because its process id could then be reused.
+    It reads a pipe whose other end only this process holds, so the pipe closes when this
+    process dies in any way. A server must not be waited for before `ended`, because its
+    process id could then be reused.
 
     Args:
         folder: the folder to remove.
@@ -38,7 +39,8 @@ class Watchdog:
 
     def __init__(self, folder: Path):
         script = Path(__file__).with_name("watchdog.py")
-        # -I: the script's folder is not searched for modules; -S: without site packages it starts faster.
+        # -I: the script's folder is not searched for modules; -S: without
+        # site packages it starts faster.
         command = [sys.executable, "-I", "-S", f"{script}", f"{folder}"]
         self._process = subprocess.Popen(
             command,
@@ -76,14 +78,14 @@ class Watchdog:
 class ServerProcess:
     """A server that a command starts, any number of times, each time on a free address.
 
-    Every start creates a new session and process group: a terminal's Ctrl-C does not reach it, and its
-    child processes end with it. `start` and `stop` can be called from different threads.
+    Every start creates a new session and process group: a terminal's Ctrl-C does not reach it, and
+    its child processes end with it. `start` and `stop` can be called from different threads.
 
     Args:
-        command: split like a shell command, but not run by a shell. `{port}` stands for a free TCP port of
-            127.0.0.1, `{socket}` for the path of a Unix socket in `folder`.
-        url: URL of the server, with the same placeholders. None: unix://{socket} if the command contains
-            {socket}, else http://127.0.0.1:{port}.
+        command: split like a shell command, but not run by a shell. `{port}` stands for a free TCP
+            port of 127.0.0.1, `{socket}` for the path of a Unix socket in `folder`.
+        url: URL of the server, with the same placeholders. None: unix://{socket} if the command
+            contains {socket}, else http://127.0.0.1:{port}.
         folder: folder for the sockets.
         log: file to which the output is appended.
         watchdog: registers every process group.
@@ -123,7 +125,7 @@ class ServerProcess:
         return self._filled(self._url, port)
 
     def start(self) -> str:
-        """Start the command and return the URL, where the server will listen. Raises ExitedError."""
+        """Start the command; returns the URL where the server will listen. Raises ExitedError."""
         with self._lock:
             if self._ended:
                 raise ExitedError(f"{self._command[0]}: not started, because the fleet is being closed")
@@ -158,7 +160,7 @@ class ServerProcess:
             self._signal(signal.SIGCONT)
 
     def end(self, expires: float) -> None:
-        """Wait for the process until `expires`, a time of `time.monotonic()`; then kill its group."""
+        """Wait until `expires` (`time.monotonic()`) for the process; then kill its group."""
         process = self._process
         while process is not None and _exit(process.pid) is None and time.monotonic() < expires:
             time.sleep(PAUSE)
@@ -223,8 +225,9 @@ def _exit(pid: int) -> str | None:
 def _reserved_port() -> tuple[socket.socket, int]:
     """A free port of 127.0.0.1, and the bound socket that reserves it.
 
-    Without the reservation two servers that start at the same time could get the same port, and a client
-    would reach the wrong one. On Linux a server can still bind this port with SO_REUSEADDR, as servers do.
+    Without the reservation two servers that start at the same time could get the same
+    port, and a client would reach the wrong one. On Linux a server can still bind this
+    port with SO_REUSEADDR, as servers do.
     """
     reserved = socket.socket()
     reserved.bind(("127.0.0.1", 0))

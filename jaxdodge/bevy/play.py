@@ -112,8 +112,9 @@ def server_fields(game: GameConfig) -> dict[str, Any]:
 def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
     """Configure a server to play a game, and wait until it does.
 
-    The server applies a configuration in a later frame, and until then its responses belong to the previous
-    game. So this resets the server until its responses and its spaces are those of the game.
+    The server applies a configuration in a later frame, and until then its responses
+    belong to the previous game. So this resets the server until its responses and
+    its spaces are those of the game.
 
     Args:
         client: client of the server.
@@ -137,7 +138,8 @@ def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
 
 
 def begin_episode(reset: Callable[[], Response], url: str) -> Response:
-    """Reset a server until the response shows the reset; the first one can still be an older publication.
+    """Reset a server until the response shows the reset; the first one can
+    still be an older publication.
 
     Args:
         reset: sends a reset and returns the response.
@@ -188,7 +190,8 @@ def play(
     think_seconds: float,
     finished: Callable[[Log], bool],
 ) -> Played:
-    """Configure a server and play episodes on it until finished, a signal arrives or the server fails.
+    """Configure a server and play episodes on it until finished, a
+    signal arrives or the server fails.
 
     If it stops early, the reason is printed to standard error.
 

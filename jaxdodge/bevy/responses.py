@@ -1,7 +1,7 @@
 """Checks of a server's responses.
 
-Both transports return a response in one form: the JSON object of the HTTP interface, in which an image is
-bytes. Source: `docs/api.md`.
+Both transports return a response in one form: the JSON object of the HTTP interface, in which an
+image is bytes. Source: `docs/api.md`.
 """
 
 import dataclasses

@@ -1,6 +1,8 @@
-"""Kills the servers that a dead program has left; run as a script by `jaxdodge.bevy.launch.Watchdog`.
+"""Kills the servers that a dead program has left; run as a script by
+`jaxdodge.bevy.launch.Watchdog`.
 
-The argument is a folder. Input lines are `+ID`, a process group was started, and `-ID`, it was killed.
+The argument is a folder. Input lines are `+ID`, a process group was
+started, and `-ID`, it was killed.
 """
 
 import contextlib

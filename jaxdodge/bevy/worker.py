@@ -98,7 +98,9 @@ class Worker:
         self._steps = self._episode_steps = 0
 
     def start(self, delay: float) -> Response:
-        """Wait, start or reconnect, configure, reset; returns the reset's response. Raises ServerError."""
+        """Wait, (re)connect or start, configure; returns the response to
+        a reset. Raises ServerError.
+        """
         self._pause(delay)
         if self._process is not None:
             self._process.stop()

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity COMMAND`: compare the simulator with recordings of the original game."""
+"""`python -m jaxdodge.parity COMMAND`: the simulator against recordings of the original game."""
 
 import sys
 from collections.abc import Callable

@@ -19,17 +19,19 @@ from jaxdodge.parity.comparison import Result
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Compare recordings with the simulator: of frames, every bit of a free-running replay; of sessions,
-    every response with what its rules allow.
+    """Compare recordings with the simulator: of frames, every bit of a free-running replay; of
+    sessions, every response with what its rules allow.
 
-    Exits 0 if all agree, 1 on a difference, 2 on a file that is missing, damaged or of another format.
+    Exits 0 if all agree, 1 on a difference, 2 on a file that is
+    missing, damaged or of another format.
     """
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = ()
     """Recordings, or folders of recordings; default: those that come with the package."""
     simulator: bool = False
-    """Replay recordings of frames also through the training environment, where it can express them: all
-    frames run the same order of systems, last equally long and handle at most one command each."""
+    """Replay recordings of frames also through the training environment, where it can
+    express them: all frames run the same order of systems, last equally long and
+    handle at most one command each."""
     report: Path | None = None
     """Write the table as Markdown to this file too."""
 
@@ -108,7 +110,7 @@ def _print_row(row: tuple[str, ...]) -> None:
 
 
 def _print_summary(results: list[Result]) -> None:
-    """A line for the recordings of frames, one for the sessions, one for the training environment."""
+    """A line each for recordings of frames, sessions, and the training environment."""
     for of_frames, verdict in ((True, "equal"), (False, "sessions agree")):
         checked = [result for result in results if (result.spawn_ulp is not None) is of_frames]
         if not checked:

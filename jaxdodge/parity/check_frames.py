@@ -84,7 +84,9 @@ def _refuse_other_size(recording: FrameRecording, frame: int, height: int, width
 
 
 def _config_after(recording: FrameRecording, frame: int) -> GameConfig:
-    """The configuration once the commands of a frame are handled; before frame 0 the server's start."""
+    """The configuration after the commands of a frame; before frame 0
+    that of the server's start.
+    """
     for commands in reversed(recording.commands[: frame + 1]):
         if commands:
             return commands[-1].config
@@ -92,9 +94,11 @@ def _config_after(recording: FrameRecording, frame: int) -> GameConfig:
 
 
 def _spawn_differences(recording: FrameRecording) -> tuple[int, tuple[int, str] | None]:
-    """Largest distance of the recorded spawn positions from the sampling formula, and the first too large.
+    """Largest distance of the recorded spawn positions from the sampling
+    formula, and the first too large.
 
-    A configuration may change in the frame of a throw, before or after it; then the nearer one counts.
+    A configuration may change in the frame of a throw, before or after
+    it; then the nearer one counts.
     """
     arrays = recording.arrays
     frames = np.flatnonzero(~np.isnan(arrays["spawn_u"]))

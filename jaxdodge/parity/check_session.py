@@ -1,8 +1,10 @@
-"""Check an API session: what a client saw of a server in real time, against the simulator's own rules.
+"""Check an API session: what a client saw of a server in real time,
+against the simulator's own rules.
 
-The server's frames are not known. What can be said exactly is said exactly: rewards and flags from the same
-observation, velocities from the commands. How many frames passed, and how long each was, is fitted; every
-projectile must then arrive where the simulator's own frames lead it, within what rounding can leave.
+The server's frames are not known. What can be said exactly is said exactly: rewards and flags
+from the same observation, velocities from the commands. How many frames passed, and how long
+each was, is fitted; every projectile must then arrive where the simulator's own frames lead it,
+within what rounding can leave.
 """
 
 import dataclasses
@@ -66,7 +68,7 @@ def follow_session(session: Session) -> Followed:
 
 
 def first_difference(session: Session, followed: Followed) -> str:
-    """The first difference from the simulator, and the rules that look wrong; empty if the two agree."""
+    """The first difference from the simulator, and the rules that look wrong; empty if none."""
     findings = followed.findings
     differences, torn = sorted(findings.differences, key=lambda difference: difference[0]), len(findings.torn)
     expected = MOST_TORN * len(session)

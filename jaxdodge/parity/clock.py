@@ -15,7 +15,9 @@ LONGEST_COUNTED = 0.25
 
 
 class Clock:
-    """The time between publications: exact where projectiles tell it, else from when requests were sent."""
+    """The time between publications: exact where projectiles tell it,
+    else by the client's clock.
+    """
 
     def __init__(self, session: Session, time: Time) -> None:
         self.frame_seconds, self.frames = time.frame_seconds, time.frames
@@ -59,7 +61,9 @@ class Clock:
         return float(np.max(self.longest[max(first, 0) : last + 1]))
 
     def longest_between(self, first: int, last: int) -> float:
-        """The longest time between the requests of neighbours, from before the first response on, seconds."""
+        """The longest time between neighbouring requests, from before the
+        first response on, seconds.
+        """
         return float(np.max(np.diff(self._sent[max(first - 1, 0) : last + 1]), initial=0))
 
     def stalled(self, first: int, last: int) -> bool:
@@ -70,7 +74,8 @@ class Clock:
     def player_between(
         self, response: int, ago: float, slack: float, handled: Handled
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Least and largest x and y, each (2,), of the player some time before a response was published.
+        """Least and largest x and y, each (2,), of the player some time
+        before a response was published.
 
         Args:
             response: the response.
@@ -90,7 +95,7 @@ class Clock:
         return np.min([low for low, _ in boxes], axis=0), np.max([high for _, high in boxes], axis=0)
 
     def _path(self, first: int, since: float, until: float, handled: Handled) -> Any:
-        """Where the player can have been so long after a response, and so long before the next one."""
+        """Where the player can have been at times after a response and before the next one."""
         last = first + 1
         commands = handled.velocity[handled.least[first] : handled.count[last] + 1].astype(float)
         least, largest = np.minimum(commands.min(axis=0), 0), np.maximum(commands.max(axis=0), 0)

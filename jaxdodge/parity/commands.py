@@ -28,7 +28,7 @@ class Handled:
     """The commands handled, N responses to N commands."""
 
     count: np.ndarray
-    """int (N,): how many of the commands had been handled when response i was published, at most."""
+    """int (N,): most commands that had been handled when response i was published."""
     least: np.ndarray
     """int (N,): the same, at least."""
     velocity: np.ndarray
@@ -47,8 +47,9 @@ class Handled:
     def reset_around(self, first: int, last: int) -> bool:
         """Whether a reset may have been handled in the time or shortly before.
 
-        That is, in the frame whose publication is the first response, or before the one that precedes it:
-        removals are deferred to the end of a frame, and two responses may be of the same publication.
+        That is, in the frame whose publication is the first response, or before the one
+        that precedes it: removals are deferred to the end of a frame, and two responses
+        may be of the same publication.
         """
         before = self.least[first - 2] if first >= 2 else 0
         return bool(self.resets[self.count[last]] > self.resets[before])
@@ -119,7 +120,7 @@ def _latest(
 
 
 def _after_commands(session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """Velocity (N + 1, 2) and steps (N + 1,) after the first 0, 1, ... N commands, from the simulator."""
+    """Velocity (N + 1, 2) and steps (N + 1,) after 0, 1, ... N commands, from the simulator."""
     kind, action = session.arrays["kind"], session.arrays["action"]
     space = session.config.action_space_type
     safe = np.where(kind == RESET, 0, action) if action.ndim == 1 else np.nan_to_num(action)

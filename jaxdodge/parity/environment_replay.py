@@ -1,8 +1,9 @@
 """Replay a frame recording through `DodgeEnv` itself: its steps, its resets, its static frame.
 
-An environment runs one constant order of systems, frames of one length, and one action or reset at a time.
-Recordings with these properties become steps: an action and the frames until the next command, with
-`frames_per_step` and `response_frame` such that every frame is published once over all passes.
+An environment runs one constant order of systems, frames of one length, and one action or
+reset at a time. Recordings with these properties become steps: an action and the frames until
+the next command, with `frames_per_step` and `response_frame` such that every frame is
+published once over all passes.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ class _Game:
 
     env: DodgeEnv
     commands: list[tuple[int, RecordedCommand]]
-    """With the interval between two publications that handles each; the first is a reset in interval 0."""
+    """With the interval that handles each; the first is a reset in interval 0."""
     throws: np.ndarray
     """float32 (intervals, 2): where the throw of each interval comes from."""
     timer: int
@@ -100,14 +101,15 @@ def _game(recording: FrameRecording) -> _Game | str:
         env=DodgeEnv(config, None if longest == 1 else 2 * longest, order=schedule),
         commands=commands,
         throws=throws[:-1] if spawns_late else throws[1:],
-        # Frame 0 lasts 0 ns: a spawner that comes after its publication must not advance the timer by it.
+        # Frame 0 lasts 0 ns: a spawner that comes after its publication must
+        # not advance the timer by it.
         timer=-nanoseconds if spawns_late else 0,
         longest=longest,
     )
 
 
 def _play(game: _Game, response: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Frames and publications of steps that answer `response` frames after their action, if not sooner."""
+    """Frames and publications of steps that answer at most `response` frames after their action."""
     most = 1 if game.longest == 1 else 2 * game.longest
     ends = [interval for interval, _ in game.commands[1:]] + [len(game.throws)]
     rows, left = [], 0

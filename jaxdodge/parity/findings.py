@@ -1,4 +1,4 @@
-"""What the checks of a session find: differences, and responses that were read between two publications."""
+"""What the checks of a session find: differences and torn responses."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ class Findings:
     differences: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Response and text."""
     torn: dict[int, str] = dataclasses.field(default_factory=dict)
-    """Responses whose parts come from two publications that follow each other: what does not fit, as text."""
+    """Responses whose parts come from two publications in a row: what does not fit, as text."""
     values: int = 0
     """Values that were compared."""
 

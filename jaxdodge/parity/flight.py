@@ -1,12 +1,12 @@
 """The time between two responses, fitted to all projectiles at once.
 
-The game integrates semi-implicitly. So between two responses without a bounce only two numbers act: T, the
-sum of the frame times, and S, the sum of their squares. A projectile moves by v T, its vertical velocity
-changes by -g T, its height by v T - g (T^2 + S) / 2. T^2 / S is about the number of frames. A bounce splits
-the interval in two parts with a T and an S each.
+The game integrates semi-implicitly. So between two responses without a bounce only two numbers act:
+T, the sum of the frame times, and S, the sum of their squares. A projectile moves by v T, its
+vertical velocity changes by -g T, its height by v T - g (T^2 + S) / 2. T^2 / S is about the number
+of frames. A bounce splits the interval in two parts with a T and an S each.
 
-Every projectile bounds T and S by what rounding can change, and the bounds of all are intersected. Frames
-with these sums are then flown by the simulator's own `move_projectiles`.
+Every projectile bounds T and S by what rounding can change, and the bounds of all are intersected.
+Frames with these sums are then flown by the simulator's own `move_projectiles`.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class Flights:
 
 @dataclasses.dataclass(frozen=True)
 class Time:
-    """The frames before each response, since the response before; arrays (N,), NaN where nothing tells."""
+    """The frames between each response and the one before; arrays (N,), NaN where unknown."""
 
     seconds: np.ndarray
     """T."""
@@ -65,7 +65,7 @@ class Time:
     """The usual length of a frame."""
 
     def longest(self) -> np.ndarray:
-        """(N,): seconds that no frame of an interval exceeds, by its T and S; NaN where nothing tells."""
+        """(N,): seconds that no frame of an interval exceeds, by its T and S; NaN where unknown."""
         frames = self.frames + 1
         spread = np.maximum(self.squares + self.squares_error - self.seconds**2 / frames, 0)
         even = (self.seconds + self.error) / frames
@@ -75,8 +75,8 @@ class Time:
 def rounding(start: np.ndarray, end: np.ndarray, frames: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """What rounding can change: (rows, 6), metres and m/s.
 
-    A frame rounds a product and a sum for each value, each by half a unit in the last place at most. The
-    errors of the vertical velocity add up once more in the height.
+    A frame rounds a product and a sum for each value, each by half a unit in the last place at
+    most. The errors of the vertical velocity add up once more in the height.
     """
     gravity = float(systems.PROJECTILE_GRAVITY)
     largest = np.maximum(np.maximum(np.abs(start), np.abs(end)), np.abs(end - start))
@@ -175,9 +175,9 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
     """Fly every projectile through frames with the T and S of its interval.
 
     Returns:
-        float32 (rows, 6), where the simulator arrives; and (rows, 6), the deviation from where the server
-        arrived as a share of what rounding and the errors of T and S allow. NaN, and 0, for more than one
-        bounce and where T is not known.
+        float32 (rows, 6), where the simulator arrives; and (rows, 6), the deviation from where the
+        server arrived as a share of what rounding and the errors of T and S allow. NaN, and 0, for
+        more than one bounce and where T is not known.
     """
     gravity, share = float(systems.PROJECTILE_GRAVITY), float(systems.RESTITUTION)
     ground = float(systems.PROJECTILE_RADIUS)
@@ -194,7 +194,8 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
     of_last = np.where(once, of_last, square)
     parts = np.stack([first, last], axis=1)
     height, climb = start[:, Z] - ground, start[:, FALL]
-    # It reaches the ground in the last frame of the first part, and not before; rounding decides neither.
+    # It reaches the ground in the last frame of the first part, and not
+    # before; rounding decides neither.
     frames = 2 + MORE_FRAMES * np.nan_to_num(total) / time.frame_seconds
     margin = rounding(start, end, frames, np.nan_to_num(total))[:, Z]
     reach = 2 * (height + margin + climb * first) / gravity - first**2
@@ -233,7 +234,8 @@ def _frames(
     """Frames with sums (rows, 2) of each part: all equal but the last, the longest.
 
     Returns:
-        (rows, 2, 2): the length of the equal ones and of the last one; and int (rows, 2), their number.
+        (rows, 2, 2): the length of the equal ones and of the last one;
+        and int (rows, 2), their number.
     """
     parts, squares = np.nan_to_num(parts), np.nan_to_num(squares)
     most = 2 + 2 * np.round(parts / usual)
@@ -249,7 +251,7 @@ def _frames(
 
 
 def fly(start: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Where `move_projectiles` leads rows (rows, 6) through frames as of `_frames`; float32 (rows, 6)."""
+    """Where `move_projectiles` leads rows (rows, 6) through `_frames`; float32 (rows, 6)."""
     result = np.zeros(start.shape, np.float32)
     order = np.argsort(counts.sum(axis=1), kind="stable")
     for first in range(0, len(order), CHUNK):

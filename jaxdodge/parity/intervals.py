@@ -1,8 +1,9 @@
-"""The table of projectiles from one response to the next: which rows stay, which are gone, which are new.
+"""The table of projectiles from one response to the next: which rows stay,
+which are gone, which are new.
 
-In flight a projectile keeps its horizontal velocity to the bit, and a bounce multiplies it by the friction.
-So the same projectile is known by these bits. The game appends new rows and fills a gap with the last row, so
-the order of the rows says what may have happened.
+In flight a projectile keeps its horizontal velocity to the bit, and a bounce multiplies it by the
+friction. So the same projectile is known by these bits. The game appends new rows and fills a gap
+with the last row, so the order of the rows says what may have happened.
 """
 
 import itertools
@@ -153,7 +154,7 @@ def check_gone(
 
 
 def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:
-    """bool (N, 10): what `cleanup_projectiles` removes a time (N,) later, or earlier, straight ahead."""
+    """bool (N, 10): what `cleanup_projectiles` removes a time (N,) later or earlier."""
     position = rows.table[..., :3] + rows.table[..., 3:] * seconds[:, None, None]
     # Heights do not matter: nothing falls below the ground.
     position[..., 2] = rows.table[..., 2]

@@ -38,8 +38,8 @@ def check_heights(session: Session, handled: Handled, clock: Clock, findings: Fi
     times = np.arange(len(arc)) * clock.frame_seconds
 
     def handled_jump(response: int) -> bool:
-        # Commands of the last frame may have been published before one of them moved the player, and two
-        # responses may be of one publication.
+        # Commands of the last frame may have been published before one of them moved the player,
+        # and two responses may be of one publication.
         first = max(int(handled.least[max(response - 3, 0)]) - 1, 0)
         return bool(np.any(jumps[first : handled.count[response]]))
 

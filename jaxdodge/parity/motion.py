@@ -1,8 +1,8 @@
 """The player's horizontal motion against the actions sent.
 
-Between two responses the player goes straight with each velocity commanded. For how long with each follows
-from where it arrives; all of it must be the time that passed, but for a frame: the published position is one
-frame old.
+Between two responses the player goes straight with each velocity commanded. For how long with each
+follows from where it arrives; all of it must be the time that passed, but for a frame: the
+published position is one frame old.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ SLOWEST = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Moved:
-    """How long the player moved between a response and the one before, where that can be told; seconds."""
+    """Seconds that the player moved since the response before, where that is known."""
 
     response: int
     total: float
@@ -86,7 +86,7 @@ def _velocities(handled: Handled, response: int) -> np.ndarray:
 def _split(
     before: np.ndarray, after: np.ndarray, velocities: np.ndarray, longest: float, bound: float
 ) -> tuple[list[np.ndarray], float, float] | None:
-    """Seconds with each velocity, how far off they may be, and metres off the way; None if unknown."""
+    """Seconds with each velocity, their error, and metres off the way; None if unknown."""
     walls = np.abs([before, after, before + velocities[0] * longest])
     if len(velocities) > 2 or np.any(walls >= ZONE - bound):
         return None

@@ -1,7 +1,9 @@
-"""Images against legality: positions are not published in the mode topdown, so they are read from the discs.
+"""Images against legality: positions are not published in the mode topdown,
+so they are read from the discs.
 
-The player is drawn last, so its disc is whole and its centre known. Every projectile, and the first
-indicator, is a disc of its own colour as far as nothing covers it. Every other pixel is the background's.
+The player is drawn last, so its disc is whole and its centre known. Every projectile,
+and the first indicator, is a disc of its own colour as far as nothing covers it. Every
+other pixel is the background's.
 """
 
 import dataclasses
@@ -49,14 +51,14 @@ class Palette:
         self.player, self.projectile, self.thrower = map(self._disc, images[:3])
 
     def _disc(self, codes: np.ndarray) -> tuple[int, np.ndarray]:
-        """The colour's code, and the pixels (n, 2) of the disc around its centre, columns and rows."""
+        """The colour's code, and the disc's pixels (n, 2) around its centre, columns and rows."""
         # Indicators are the smallest discs, so the centre always has the colour.
         code = int(codes[tuple(self.size[::-1] // 2)])
         return code, np.argwhere(codes == code)[:, ::-1] - self.size // 2
 
 
 def check_pictures(session: Session, findings: Findings) -> tuple[list[Picture | None], Palette]:
-    """Read every image and compare it with what the simulator can paint; None where there is no player."""
+    """Read every image and compare it with the simulator's; None where there is no player."""
     palette, images = Palette(session), session.arrays["image"]
     findings.values += images.size
     pictures = [_read(response, _codes(image), palette, findings) for response, image in enumerate(images)]
@@ -110,7 +112,7 @@ def _read(response: int, codes: np.ndarray, palette: Palette, findings: Findings
 
 
 def _centres(own: np.ndarray, over: np.ndarray, disc: np.ndarray) -> np.ndarray:
-    """int (n, 2): centres whose disc shows only its own colour, what is drawn over it, or lies outside."""
+    """int (n, 2): centres whose disc shows its own colour, or what covers it, or lies outside."""
     pixels = np.argwhere(own)[:, ::-1]
     reach = int(np.abs(disc).max())
     fits = np.pad(own | over, 2 * reach, constant_values=True)

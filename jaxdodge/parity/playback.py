@@ -36,7 +36,7 @@ def _frames(carry: Any, frames: Any, schedule: jax.Array) -> Any:
 
 
 def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
-    """What the simulator computes for a recording: its COMPARED arrays by name, and every frame's scene."""
+    """What the simulator computes for a recording: its COMPARED arrays by name, and scenes."""
     arrays = recording.arrays
     projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2)
     thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, least=8)

@@ -1,4 +1,4 @@
-"""Does a response fit together: reward, flags and counts, computed anew from the same observation."""
+"""Does a response fit together: reward, flags and counts, computed from its observation."""
 
 import dataclasses
 from typing import Any
@@ -83,7 +83,8 @@ def _check_rewards(
     different = bits(recorded) != bits(simulated)
     neighbours = done | np.roll(done, 1) | np.roll(done, -1)
     for response in steps[(different & ~nearer)[steps]]:
-        # In a frame the nearest projectile comes nearer, or goes away, as fast as the fastest at most.
+        # In a frame the nearest projectile comes nearer, or goes away, as
+        # fast as the fastest at most.
         flying, player = rows.of(response).astype(float), arrays["observation"][response, :5].astype(float)
         away = np.sqrt(np.sum((flying[:, :3] - player[:3]) ** 2, axis=1)).min(initial=np.inf)
         speed = np.sqrt(np.sum(flying[:, 3:] ** 2, axis=1)).max(initial=0) + np.hypot(*player[3:])
@@ -99,7 +100,7 @@ def _check_rewards(
 
 
 def _published(observation: Any, visible: Any, arrays: dict[str, np.ndarray], session: Session) -> Any:
-    """What the simulator publishes for the observed states: `Published` and the observation, NumPy arrays."""
+    """What the simulator publishes for the observed states: `Published` and observation, NumPy."""
     size = len(observation)
     padded = -size % 256
     inputs = [observation, visible, arrays["done"], arrays["episode_steps"]]

@@ -1,7 +1,7 @@
 """`python -m jaxdodge.parity record`: play on a server and record an API session.
 
-Exit status: 0 recorded, 1 the server failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM. In
-every case the file holds what was recorded until then.
+Exit status: 0 recorded, 1 the server failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM.
+In every case the file holds what was recorded until then.
 """
 
 import dataclasses
@@ -27,8 +27,9 @@ DEFAULT_STEPS = 1000
 class RecordOptions:
     """Play on a server and write all requests and responses as an API session.
 
-    The server is configured first. Game options that are not given come from the level, or from the run.
-    Ctrl-C, SIGTERM and a failure of the server end the recording; the file then holds all until then.
+    The server is configured first. Game options that are not given come from the level,
+    or from the run. Ctrl-C, SIGTERM and a failure of the server end the recording; the
+    file then holds all until then.
     """
 
     server: str

@@ -1,4 +1,5 @@
-"""Which rule of a session's game looks wrong, and by how much: the game's constants, fitted to the session.
+"""Which rule of a session's game looks wrong, and by how much: the game's
+constants, fitted to the session.
 
 Nothing here decides whether a session agrees. The constants explain to a user why one does not.
 """

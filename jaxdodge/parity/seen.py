@@ -1,4 +1,4 @@
-"""What moves in images: as coarse as pixels are, and without heights, but over the real time that passed."""
+"""What moves in images: in whole pixels, without heights, over the real time that passed."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def _check_rewards(
 def _check_player(
     pictures: Any, palette: Palette, passed: np.ndarray, handled: Handled, findings: Findings
 ) -> None:
-    """Where the player can be, from response to response, by the commands handled; never nowhere."""
+    """Where the player can be, from response to response, by the commands handled."""
     start = np.array([player_start().x, player_start().y], float)
     low = high = None
     for response, picture in enumerate(pictures):

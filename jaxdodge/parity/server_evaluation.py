@@ -1,4 +1,4 @@
-"""A run plays on a server, beside the simulator's prediction at the timing measured in that session."""
+"""A run plays on a server; the simulator predicts the result at the timing of that session."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,8 @@ def evaluate_on_server(
     Args:
         run_folder: folder of a run of one seed.
         url: URL of the server, see `jaxdodge.bevy.connect`.
-        given: fields of the game that differ from the training; `fps` is what the server was started with.
+        given: fields of the game that differ from the training; `fps` is
+            what the server was started with.
         policy_name: best or final.
         episodes: episodes to play on the server.
         seed: seed of the simulator's episodes.
@@ -95,10 +96,11 @@ def evaluate_on_server(
 
 
 def trained_pause(game: GameConfig, url: str) -> float:
-    """The pause after a step, in seconds, with which a server's step takes as many frames as in training.
+    """The pause after a step, in seconds, with which a server's step takes
+    as many frames as in training.
 
-    A gRPC response comes with a frame, so the pause ends midway between two frames. An HTTP response comes
-    after 16 ms, at any time within a frame.
+    A gRPC response comes with a frame, so the pause ends midway between two frames. An HTTP
+    response comes after 16 ms, at any time within a frame.
     """
     waiting = 0.016 * game.fps if url.startswith("http:") else 0.5
     return max(0.0, (game.frames_per_step - waiting) / game.fps)
@@ -107,9 +109,9 @@ def trained_pause(game: GameConfig, url: str) -> float:
 def at_measured_timing(game: GameConfig, session: Session) -> GameConfig:
     """The game at the timing of a session, measured by the client's clock.
 
-    A step lasts a whole number of frames; fps is adjusted so that it takes the measured median time. An
-    action is handled in the first frame after it was sent, and every further frame before the response
-    shows its effect.
+    A step lasts a whole number of frames; fps is adjusted so that it takes the measured median
+    time. An action is handled in the first frame after it was sent, and every further frame before
+    the response shows its effect.
 
     Args:
         game: game that was played, at the fps that the server was started with.

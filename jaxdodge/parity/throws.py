@@ -1,8 +1,8 @@
 """New projectiles against the law of throws: from where, aimed at whom, and when.
 
-A projectile that is seen for the first time has flown for some frames already. For how long follows from its
-fall, so its birth is known: the place must be one that the simulator throws from, the velocity must aim at
-where the player was, and births must keep the rhythm of the spawn timer.
+A projectile that is seen for the first time has flown for some frames already. For how long follows
+from its fall, so its birth is known: the place must be one that the simulator throws from, the
+velocity must aim at where the player was, and births must keep the rhythm of the spawn timer.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ from jaxdodge.sim.systems import Inputs, spawn_position, spawn_projectiles
 AT_START = 1.0
 """Seconds after the first request, in which throws are not checked."""
 CHANCE = 1e-9
-"""Of a session of the configured angle whose throws all stay as far inside it as is called a difference."""
+"""Of a session of the configured angle whose throws all stay as far inside
+it as is called a difference.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Law:
         self.delay = float(session.config.thrower_delay_seconds) if thrower else 0.0
 
     def draws(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The random numbers that lead nearest to places (n, 2), and how many metres away; (n,) each."""
+        """The random numbers that lead nearest to places (n, 2), and
+        the distance in metres; (n,).
+        """
         if self.on_arc:
             draws = np.arctan2(places[:, 0], places[:, 1]) / (2 * self.angle) + 0.5
         else:
@@ -99,7 +103,7 @@ def check_throws(
     clock: Clock,
     findings: Findings,
 ) -> list[Throw]:
-    """Check the birth of every new projectile; returns them in the order in which they were born."""
+    """Check the birth of every new projectile; returns them in the order of their births."""
     law = Law(session)
     throws, untold = _births(session, rows, changes, time, clock, law, findings)
     for throw, row in throws:
@@ -122,7 +126,7 @@ def check_throws(
 def _births(
     session: Session, rows: Rows, changes: Changes, time: Time, clock: Clock, law: Law, findings: Findings
 ) -> Any:
-    """Throws with the rows that show them first; and responses with new rows whose birth is not told."""
+    """Throws with the rows that show them first; responses with new rows of unknown birth."""
     count, times = session.arrays["projectile_count"], session.arrays["received_s"]
     since = times - session.arrays["sent_s"][0]
     # Of more it may have been there before, unobserved.
@@ -142,7 +146,8 @@ def _births(
     start[:, :2] = row[:, :2] - row[:, 3:5] * age[:, None]
     draws, away = law.draws(start[:, :2])
     bound = exact[:, :2].max(axis=1) + np.hypot(row[:, 3], row[:, 4]) * error + np.spacing(SPAWN_DISTANCE) * 4
-    # Flown since the throw by the simulator, as if the frames of that time were an interval of their own.
+    # Flown since the throw by the simulator, as if the frames of that time
+    # were an interval of their own.
     number = np.arange(len(end))
     flights = Flights(number, number * 0, column, number * 0, start.astype(np.float32), finish)
     squares = np.where(age > 0, squares, 0)
@@ -175,9 +180,11 @@ def _check_rhythm(
     law: Law,
     findings: Findings,
 ) -> None:
-    """The timer fires at whole multiples of its interval after a moment that is common to all throws.
+    """The timer fires at whole multiples of its interval after a
+    moment that is common to all throws.
 
-    A throw appears at the end of the frame in which that happens; after a delay, one frame later at most.
+    A throw appears at the end of the frame in which that happens; after a
+    delay, one frame later at most.
     """
     interval = float(session.config.projectile_spawn_interval)
     count = session.arrays["projectile_count"]

@@ -1,8 +1,8 @@
 """How a server is really played: its frames, and when it answers; measured from an API session.
 
-A real server runs in its own time. How many frames pass per step, and which of them is answered, is decided
-by the client's speed, by the transport and by the order of systems that this start of the server has drawn.
-Source: `parity/README.md`, "What a step of the real server means".
+A real server runs in its own time. How many frames pass per step, and which of them is answered, is
+decided by the client's speed, by the transport and by the order of systems that this start of the
+server has drawn. Source: `parity/README.md`, "What a step of the real server means".
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class MeasuredTiming:
         return _mean(self.frames_per_step)
 
     def options(self) -> dict[str, Any]:
-        """Options of the game and of a training that play at this timing; a spread becomes a jitter."""
+        """Options of the game and of a training for this timing; a spread becomes a jitter."""
         frames = max(1, round(self.mean_frames_per_step))
         options: dict[str, Any] = {"frames_per_step": frames}
         if self.response_frame is not None:
@@ -169,10 +169,11 @@ def _frames_moved(session: Session, followed: Followed, frame_seconds: float) ->
 
 
 def _order(session: Session, shows_action: float, frame_seconds: float) -> str | None:
-    """Where in a frame commands are handled, from how often a response shows its action; None if unknown.
+    """Where in a frame commands are handled, from how often a response
+    shows its action; None if unknown.
 
-    gRPC answers with the first publication after a request, HTTP after a while with what is then published.
-    If a frame handles before it publishes, an action takes one frame less to be shown.
+    gRPC answers with the first publication after a request, HTTP after a while with what is then
+    published. If a frame handles before it publishes, an action takes one frame less to be shown.
     """
     arrays = session.arrays
     waits = (arrays["received_s"] - arrays["sent_s"])[arrays["kind"] == STEP]
@@ -197,7 +198,8 @@ def _mean(counts: dict[int, int]) -> float:
 def _reach(counts: dict[int, int], middle: int) -> int:
     """The jitter whose spread around a middle value is nearest to the measured one.
 
-    Whole numbers drawn uniformly from -reach to reach have a mean square of reach * (reach + 1) / 3.
+    Whole numbers drawn uniformly from -reach to reach have a mean
+    square of reach * (reach + 1) / 3.
     """
     square = sum((value - middle) ** 2 * count for value, count in counts.items()) / sum(counts.values())
     reaches = np.arange(1 + max(abs(value - middle) for value in counts))

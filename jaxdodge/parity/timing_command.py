@@ -17,7 +17,8 @@ from jaxdodge.parity.record import Record, record_command
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Measure frames per step, response frame and frame time, and print the options that reproduce them.
+    """Measure frames per step, response frame and frame time, and print
+    the options that reproduce them.
 
     Measures an API session, or a live server (--server), which is then played with random actions.
     """
@@ -27,7 +28,7 @@ class Timing:
     out: Path | None = None
     """Write the options to this YAML file, for `python -m jaxdodge.train --timing`."""
     server: str | None = None
-    """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH: play on this server instead of reading a file."""
+    """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH: play on this server, read no file."""
     steps: int = 500
     """With --server: steps to play."""
     think_seconds: float = 0.0

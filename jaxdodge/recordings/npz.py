@@ -16,11 +16,11 @@ KINDS = ("frames", "session")
 
 
 class RecordingError(Exception):
-    """A file that cannot be checked: missing, damaged or of another format. One line naming the file."""
+    """A file that is missing, damaged or of another format. One line that names it."""
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Meta, with its kind and format checked, and all other arrays of a file; raises RecordingError."""
+    """Meta, its kind and format checked, and all other arrays of a file; raises RecordingError."""
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
     try:
@@ -51,7 +51,8 @@ def check_arrays(
 
     Args:
         arrays: by name.
-        wanted: dtype and shape by name; a size is a number, or a name that stands for one number everywhere.
+        wanted: dtype and shape by name; a size is a number, or a name that
+            stands for one number everywhere.
         damaged: makes the error of a reason.
     """
     sizes: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Frame recordings of the real game: reading and validating the files. Format: `parity/README.md`."""
+"""Frame recordings of the real game: reading and checking files. Format: `parity/README.md`."""
 
 import dataclasses
 from pathlib import Path
@@ -123,7 +123,7 @@ def frame_recording(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarr
 
 
 def _commands(recorded: list[Any], frames: int) -> list[list[RecordedCommand]]:
-    """The commands by frame; the configuration follows from them, beginning with the server's start."""
+    """The commands by frame; the configuration follows from them, from the server's start on."""
     by_frame: list[list[RecordedCommand]] = [[] for _ in range(frames)]
     config, previous = GameConfig(), 0
     for frame, command in recorded:

@@ -21,17 +21,18 @@ OBSERVATION_SIZE = {"standard": STANDARD_SIZE, "with_thrower": WITH_THROWER_SIZE
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What was sent to a server and what it answered; N requests, in the order in which they were sent."""
+    """What was sent to a server and what it answered: N requests, in the order of sending."""
 
     path: Path
     meta: dict[str, Any]
-    """As in the file: `transport, fps, think_seconds, configure`, and what else the recorder noted."""
+    """As in the file: `transport, fps, think_seconds, configure`, and notes of the recorder."""
     config: GameConfig
     """The game after `configure` of a server that has just started, at the server's fps."""
     arrays: dict[str, np.ndarray]
-    """kind int8, sent_s and received_s float64, action float32 (N, components) or int32 (N,), observation
-    float32 (N, D), reward float32, done and truncated bool, episode_steps and projectile_count int32; and
-    image uint8 (N, height, width, channels) in the mode topdown. Shape (N,) where none is given."""
+    """kind int8, sent_s and received_s float64, action float32 (N, components) or int32 (N,),
+    observation float32 (N, D), reward float32, done and truncated bool, episode_steps and
+    projectile_count int32; and image uint8 (N, height, width, channels) in the mode topdown.
+    Shape (N,) where none is given."""
 
     def __len__(self) -> int:
         return len(self.arrays["kind"])
@@ -50,7 +51,8 @@ def write_session(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray
 
     Args:
         path: of the file, replaced if it exists.
-        meta: at least `transport`, `fps`, `think_seconds` and `configure`; kind and format are added.
+        meta: at least `transport`, `fps`, `think_seconds` and
+            `configure`; kind and format are added.
         arrays: as `Session.arrays`.
     """
     meta = {"kind": "session", "format": FORMAT, **meta}

@@ -1,7 +1,8 @@
 """The game's top-down image, byte for byte (specification: the top-down image).
 
-Few pixels of an image ever differ from its background: at 84 x 84 a scene with twelve projectiles touches 66
-of 7056. So the background is a constant, and each layer of discs is one scatter of its colour into a copy.
+Few pixels of an image ever differ from its background: at 84 x 84 a scene with twelve
+projectiles touches 66 of 7056. So the background is a constant, and each layer of discs is one
+scatter of its colour into a copy.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ _FAR_AWAY = 1024  # pixels; twice the largest image, so no disc around it reache
 
 
 class Scene(NamedTuple):
-    """Everything an image is drawn from. All fields may have the same leading batch dimensions `...`."""
+    """Everything an image is drawn from. All fields may have leading batch dimensions `...`."""
 
     player: Array  # float32 [..., 2]: x, y in metres
     projectiles: Array  # float32 [..., 2, slots]: a row of x and a row of y, in metres
@@ -43,8 +44,8 @@ class Scene(NamedTuple):
 class Discs(NamedTuple):
     """Where the discs of an image of one size are: all that the image depends on, in a few bytes.
 
-    int16 columns and rows of their centres, `_FAR_AWAY` where there is no disc. All fields may have the same
-    leading batch dimensions `...`.
+    int16 columns and rows of their centres, `_FAR_AWAY` where there is no disc. All fields may have
+    the same leading batch dimensions `...`.
     """
 
     player: Array  # int16 [..., 2, 1]: a row of columns and a row of rows
@@ -55,10 +56,10 @@ class Discs(NamedTuple):
 def draw(scene: Scene, *, width: int, height: int, grayscale: bool) -> Array:
     """Draws scenes as the game does (specification: the top-down image).
 
-    width, height: pixels, each from 32 to 512, else ValueError. Positions may lie anywhere, also outside the
-    arena, but must not be NaN. Returns uint8 [..., height, width, channels] with one channel if `grayscale`,
-    else three (red, green, blue), where `...` are the leading dimensions of the scene. Row 0 is the far side
-    (largest y).
+    width, height: pixels, each from 32 to 512, else ValueError. Positions may lie anywhere, also
+    outside the arena, but must not be NaN. Returns uint8 [..., height, width, channels] with one
+    channel if `grayscale`, else three (red, green, blue), where `...` are the leading dimensions of
+    the scene. Row 0 is the far side (largest y).
     """
     return paint(locate(scene, width=width, height=height), width=width, height=height, grayscale=grayscale)
 
@@ -89,7 +90,7 @@ def locate(scene: Scene, *, width: int, height: int) -> Discs:
 
 
 def paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
-    """The images of discs, which were located for this width and height; returns what `draw` does."""
+    """The images of discs that were located for this width and height; returns as `draw`."""
     paint_discs = partial(_paint_discs, width=int(width), height=int(height), grayscale=bool(grayscale))
     for _ in jnp.shape(discs.player)[:-2]:
         paint_discs = jax.vmap(paint_discs)
@@ -102,7 +103,8 @@ def _paint_discs(discs: Discs, *, width: int, height: int, grayscale: bool) -> A
         row_offsets, column_offsets = disc_offsets(radius, width)
         columns, rows = centres.astype(jnp.int32)[..., None]
         rows, columns = rows + row_offsets, columns + column_offsets
-        # Discs of a layer overlap, but in one colour: the order in which a scatter writes does not matter.
+        # Discs of a layer overlap, but in one colour: the order in which a
+        # scatter writes does not matter.
         image = image.at[rows, columns].set(
             pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
         )
@@ -119,7 +121,7 @@ def layers(discs: Discs) -> tuple[tuple[Array, float, tuple[int, int, int]], ...
 
 
 def disc_offsets(radius: float, width: int) -> np.ndarray:
-    """Rows and columns of a disc's pixels relative to its centre, int32 [2, pixels]; radius in metres."""
+    """Rows and columns of a disc's pixels from its centre, int32 [2, pixels]; radius in metres."""
     # The width alone sets the scale, also of the rows.
     reach = int(np.float32(radius) * (np.float32(width) / np.float32(ARENA_SIDE)))
     offsets = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).astype(np.int32)
@@ -138,7 +140,7 @@ def _image_position(
 
 
 def background(width: int, height: int, grayscale: bool) -> np.ndarray:
-    """What every image has: ground and outline of the play zone, uint8 [height, width, channels]."""
+    """Ground and outline of the play zone in every image, uint8 [height, width, channels]."""
     image = np.empty((height, width, 1 if grayscale else 3), np.uint8)
     image[:] = pixel_value(BACKGROUND, grayscale)
     # A dot every 0.1 m, so the outline has gaps in large images.

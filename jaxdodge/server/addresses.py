@@ -76,8 +76,8 @@ def _bound(host: str, option: str, port: int) -> socket.socket:
 class UnixSocket:
     """The path of a Unix socket, which a lock file keeps from other servers until the context ends.
 
-    gRPC binds `private`, a name in the same folder, which `publish` then renames: gRPC itself would replace,
-    and in the end remove, whatever socket has the path.
+    gRPC binds `private`, a name in the same folder, which `publish` then renames: gRPC itself would
+    replace, and in the end remove, whatever socket has the path.
 
     Raises:
         ConfigError: no socket can be created there, or another server listens on it.

@@ -1,7 +1,7 @@
 """The compiled functions of a server: packed vectors in, packed vectors out (see `Packing`).
 
-Modes, levels and action spaces are runtime values here, so that `configure` compiles nothing. Static are
-only the numbers of slots, the frames per step in lockstep, and the image size.
+Modes, levels and action spaces are runtime values here, so that `configure` compiles nothing.
+Static are only the numbers of slots, the frames per step in lockstep, and the image size.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ from jaxdodge.sim.state import State, server_start
 from jaxdodge.sim.stepping import Timing, frame_inputs
 from jaxdodge.sim.systems import Command, Inputs, spawn_position
 
-# Further commands wait for the next frame. An HTTP client sends 57 per second; a frame is at most 250 ms.
+# Further commands wait for the next frame. An HTTP client sends 57 per
+# second; a frame is at most 250 ms.
 COMMANDS_PER_FRAME = 16
 # Actions of every space are converted to this one, which has all components with an effect.
 MOVE_SPACE = "basic_4d_jump"
@@ -147,7 +148,7 @@ def _counts(game: State) -> dict[str, jax.Array]:
 
 
 class Vectors:
-    """Packings for one capacity: `carry` (state, publication) and `result` (publication, counts)."""
+    """Packings of one capacity: `carry` (state, publication), `result` (publication, counts)."""
 
     def __init__(self, slots: Slots):
         self._start = server_start(*slots)
@@ -214,8 +215,8 @@ class RealtimeGame:
 class LockstepGame:
     """Steps and commands of the simulator's environment.
 
-    `step(carry, STEP) -> (carry, result)`. `command(carry, STEP, COMMAND) -> (carry, result)` is a reset or
-    a configure, together with its frame.
+    `step(carry, STEP) -> (carry, result)`. `command(carry, STEP, COMMAND) -> (carry, result)` is a
+    reset or a configure, together with its frame.
     """
 
     def __init__(self, slots: Slots, frames_per_step: int, response_frame: int):

@@ -29,7 +29,8 @@ LARGEST_HEAD = 2**16
 class _Gathered:
     """A transport that joins all writes of one event loop iteration into one.
 
-    uvicorn writes the head and the body of a response separately, which would wake the client twice.
+    uvicorn writes the head and the body of a response separately,
+    which would wake the client twice.
     """
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop):

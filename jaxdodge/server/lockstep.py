@@ -11,8 +11,8 @@ from jaxdodge.server.served_env import Publication, ServedEnv, Transport
 class LockstepEnv(ServedEnv):
     """`DodgeEnv`'s own step and reset, with an immediate response.
 
-    The throws of request number n come from `jax.random.fold_in(jax.random.key(seed), n)`. The results
-    equal those of `DodgeEnv.step_env` and `DodgeEnv.restart` with this key, bit for bit.
+    The throws of request number n come from `jax.random.fold_in(jax.random.key(seed), n)`. The
+    results equal those of `DodgeEnv.step_env` and `DodgeEnv.restart` with this key, bit for bit.
     """
 
     def __init__(self, number: int, config: GameConfig, seed: int):

@@ -17,8 +17,8 @@ class ResponseLog:
     """Appends to a file, one write per line, so that processes can share it.
 
     Raises:
-        OSError: the file cannot be opened. If writing fails later, one line on standard error says so: a
-            request that has been applied must still get its response.
+        OSError: the file cannot be opened. If writing fails later, one line on standard error says
+            so: a request that has been applied must still get its response.
     """
 
     def __init__(self, path: Path):

@@ -14,7 +14,8 @@ LATENCY_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0
 class Metrics:
     """Counters of requests, and at every scrape those of the environments.
 
-    Outcomes of a request: ok; refused (invalid content); failed (no such route, too large, too slow).
+    Outcomes of a request: ok; refused (invalid content); failed (no
+    such route, too large, too slow).
     """
 
     def __init__(self, envs: Sequence[ServedEnv]):

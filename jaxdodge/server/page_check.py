@@ -14,9 +14,9 @@ from jaxdodge.server.protocol import RequestError, error_text
 class PageCheck:
     """Refuses requests that a web page in a browser can send, unless its origin is allowed.
 
-    A page can send requests to any address, which the browser marks with the page's origin. With a name of
-    its own that resolves to this machine (DNS rebinding), its requests have no foreign origin, but that
-    name in the Host header.
+    A page can send requests to any address, which the browser marks with the page's origin. With a
+    name of its own that resolves to this machine (DNS rebinding), its requests have no foreign
+    origin, but that name in the Host header.
 
     Args:
         hosts: allowed names in Host, besides IP addresses and localhost; * allows any.

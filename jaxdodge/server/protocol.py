@@ -32,10 +32,11 @@ def error_text(error: Exception) -> str:
 
 
 def checked_fields(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Split the fields of a `configure` into those to set and the names that the server does not have.
+    """Split the fields of a `configure` into those to set and the names
+    that the server does not have.
 
-    Fields of null are not set. Raises RequestError for text where a number belongs; `GameConfig` checks
-    the ranges.
+    Fields of null are not set. Raises RequestError for text where a number belongs;
+    `GameConfig` checks the ranges.
     """
     ignored = [name for name in fields if name not in SERVER_FIELDS]
     given = {name: fields[name] for name in SERVER_FIELDS if fields.get(name) is not None}
@@ -64,7 +65,7 @@ def ignored_text(name: str) -> str:
 
 
 def checked_action(action: Any, space: str) -> np.ndarray:
-    """Check an action: int32 () or float32 (components,). Raises RequestError, which names the part."""
+    """Check an action, int32 () or float32 (components,); raises RequestError naming the part."""
     if action is None:
         raise RequestError("action: missing; expected a whole number (discrete), or a list of numbers")
     names = COMPONENTS.get(space, ())

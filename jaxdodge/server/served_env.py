@@ -137,7 +137,9 @@ class ServedEnv(abc.ABC):
         return enough_slots(config.projectile_slots, config.thrower_slots)
 
     def _with_room(self, carry: Any, publication: Publication | None, frames: int) -> tuple[Any, Slots]:
-        """The carry, enlarged if `frames` more frames could overflow it; the original never caps."""
+        """The carry, enlarged if `frames` more frames could overflow
+        it: the original has no limit.
+        """
         projectiles, throwers = map(max, self._wanted, self._slots)
         if publication is not None:
             counts = publication.fields[1]

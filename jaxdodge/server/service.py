@@ -59,11 +59,13 @@ class Service:
 
         Args:
             operation: route of the HTTP interface.
-            body: JSON object of the request; other operations than step, configure and set_level ignore it.
+            body: JSON object of the request; other operations than step,
+                configure and set_level ignore it.
             transport: decides when a realtime environment responds.
 
         Returns:
-            The JSON object of the response, in which the image is bytes; empty if it has no content.
+            The JSON object of the response, in which the image is
+            bytes; empty if it has no content.
 
         Raises:
             RequestError: invalid request; nothing is applied.

@@ -15,11 +15,12 @@ LARGEST_SEED = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True)
 class ServerSettings:
-    """Serve the game over HTTP (--http), gRPC on TCP (--grpc-port) and gRPC on a Unix socket (--socket-path).
+    """Serve the game over HTTP (--http), gRPC on TCP (--grpc-port) and gRPC on
+    a Unix socket (--socket-path).
 
-    Any combination can be served at once. Without any of the three, the server listens on the Unix socket
-    /tmp/bevy_rl.sock. It prints one line per address once it is listening. Ctrl-C and SIGTERM close all
-    connections at once; the exit status is then 130 or 143.
+    Any combination can be served at once. Without any of the three, the server listens on the Unix
+    socket /tmp/bevy_rl.sock. It prints one line per address once it is listening. Ctrl-C and
+    SIGTERM close all connections at once; the exit status is then 130 or 143.
     """
 
     headless: bool = False
@@ -35,24 +36,27 @@ class ServerSettings:
     socket_path: Path | None = None
     """Serve gRPC on this Unix socket."""
     metrics_port: int | None = None
-    """Also serve /health and /metrics of all arenas on this port; an HTTP port serves its arena's."""
+    """Also serve /health and /metrics of all arenas on this port. An HTTP port serves its own."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     allowed_hosts: tuple[str, ...] = ()
-    """HTTP: names that requests may use for this machine, besides IP addresses, localhost and --host; * for
-    any name. Without the check, a web page could reach the server under a name of its own."""
+    """HTTP: names that requests may use for this machine, besides IP addresses,
+    localhost and --host; * for any name. Without the check, a web page could reach the
+    server under a name of its own."""
     allowed_origins: tuple[str, ...] = ()
-    """HTTP: origins of web pages that may send requests, such as http://localhost:3000; * for any web page,
-    as in the original. Clients other than browsers are not affected."""
+    """HTTP: origins of web pages that may send requests, such as http://localhost:3000; * for any
+    web page, as in the original. Clients other than browsers are not affected."""
     mode: Literal["realtime", "lockstep"] = "realtime"
     """realtime: the wall clock advances the game, as in the original; lockstep: each step does."""
     order: str = "simulator"
-    """realtime: order of the systems in a frame. simulator; start: drawn once at the start; frame: drawn for
-    every frame; or the names of the systems, separated by commas."""
+    """realtime: order of the systems in a frame. simulator; start: drawn once at the start; frame:
+    drawn for every frame; or the names of the systems, separated by commas."""
     frames_per_step: int = 1
     """lockstep: frames between two actions."""
     response_frame: int | None = None
-    """lockstep: frame of a step that is returned; 0 is the one before the action. Default: the last."""
+    """lockstep: frame of a step that is returned; 0: the one before
+    the action. Default: the last.
+    """
     arenas: int = 1
     """Independent games, on consecutive ports; the socket path of arena i > 0 ends in .i."""
     seed: int | None = None

@@ -14,8 +14,8 @@ ORDERLY = 1.5
 class SignalThread:
     """Ends the process on a signal: in order, or at once if that takes too long.
 
-    Python's own handlers run in the main thread, which can spend half a minute in the compiler. So a thread
-    reads the signal from the wakeup descriptor, which the interpreter writes to at once.
+    Python's own handlers run in the main thread, which can spend half a minute in the compiler. So
+    a thread reads the signal from the wakeup descriptor, which the interpreter writes to at once.
 
     Args:
         release: called by the thread before it ends the process at once.
@@ -30,7 +30,8 @@ class SignalThread:
     def start(self, end: Callable[[int], None]) -> None:
         """Handle signals from now on.
 
-        Call it in the running event loop, because the loop sets a descriptor of its own when it starts.
+        Call it in the running event loop, because the loop sets a
+        descriptor of its own when it starts.
 
         Args:
             end: called by the thread with the exit status; starts the orderly end.

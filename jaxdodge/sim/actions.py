@@ -1,4 +1,4 @@
-"""The action spaces: how an action becomes a velocity and a jump. Source: the specification, "Actions"."""
+"""How an action becomes a velocity and a jump. Source: the specification, "Actions"."""
 
 import jax
 import jax.numpy as jnp

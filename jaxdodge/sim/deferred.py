@@ -1,4 +1,5 @@
-"""What the systems defer to the end of a frame: spawns and removals, applied in the order of the schedule.
+"""What the systems defer to the end of a frame: spawns and removals,
+applied in the order of the schedule.
 
 Source: the specification, "The order of a frame is random in the real game".
 """
@@ -15,8 +16,9 @@ from jaxdodge.sim.state import Projectiles, Spawn, State, Throwers
 NOT_REQUESTED = np.int32(2**30)
 """The rank of a slot whose removal is not requested."""
 
-# int32 (slots,): the rank of each projectile among those that a reset removes, NOT_REQUESTED for the others.
-# None where no reset can be pending. Kept apart from the state: ranks move along with the rows of the table.
+# int32 (slots,): the rank of each projectile among those that a reset removes, NOT_REQUESTED
+# for the others. None where no reset can be pending. Kept apart from the state: ranks move
+# along with the rows of the table.
 Cleared = jax.Array | None
 Table = TypeVar("Table", Projectiles, Throwers)
 Change = Callable[[State, Cleared], tuple[State, Cleared]]
@@ -38,7 +40,7 @@ def apply_deferred(state: State, names: Iterable[str], can_be_cleared: bool) -> 
 
 
 def cleared_ranks(state: State) -> jax.Array:
-    """The ranks of the projectiles that a reset of this frame removes, as of the end of its systems."""
+    """The ranks of the projectiles that a reset of this frame removes, after its systems."""
     slots = jnp.arange(state.projectiles.outside.shape[0], dtype=jnp.int32)
     return jnp.where(state.cleared & (slots < state.projectiles.count), slots, NOT_REQUESTED)
 
@@ -143,7 +145,8 @@ def swap_remove(columns: Any, count: jax.Array, ranks: jax.Array) -> tuple[Any, 
     Args:
         columns: tree of arrays (slots,).
         count: int32: rows in use.
-        ranks: int32 (slots,): place in the order of requests, NOT_REQUESTED where nothing is removed.
+        ranks: int32 (slots,): place in the order of requests,
+            NOT_REQUESTED where nothing is removed.
 
     Returns:
         the columns and the count after the removals.

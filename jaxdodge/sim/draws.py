@@ -11,9 +11,9 @@ GOLDEN_RATIO = 0x9E3779B9
 def draw_uniform(key: jax.Array, count: int) -> jax.Array:
     """`count` uniform draws in [0, 1), multiples of 2^-24 as the game's, float32 (count,).
 
-    The words of the key, which `jax.random.split` has already made random, are hashed with the number of
-    the draw. `jax.random.uniform` would run its generator again for every arena, which costs a tenfold of
-    this and a third of a whole environment step.
+    The words of the key, which `jax.random.split` has already made random, are hashed with the
+    number of the draw. `jax.random.uniform` would run its generator again for every arena, which
+    costs a tenfold of this and a third of a whole environment step.
     """
     bits = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(GOLDEN_RATIO)
     for word in jax.random.key_data(key).astype(jnp.uint32):
@@ -24,7 +24,8 @@ def draw_uniform(key: jax.Array, count: int) -> jax.Array:
 def _mix(bits: jax.Array) -> jax.Array:
     """A bijection of uint32 that flips every output bit for half of the inputs.
 
-    Source: C. Wellons, "Prospecting for Hash Functions" (2018), lowbias32, as improved by T. Ettinger.
+    Source: C. Wellons, "Prospecting for Hash Functions" (2018),
+    lowbias32, as improved by T. Ettinger.
     """
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x21F0AAAD)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x735A2D97)
@@ -45,10 +46,11 @@ def draw_duration(key: jax.Array, duration: Duration) -> Duration:
 
 
 def _uniform_below(key: jax.Array, limit: jax.Array) -> jax.Array:
-    """A whole number from 0 to limit - 1, int32; `jax.random.randint` is biased for large limits."""
+    """An int32 from 0 to limit - 1; `jax.random.randint` is biased for large limits."""
     key_high, key_low = jax.random.split(key)
     low_limit = jnp.clip(limit, 1, 2**15)
     high = jax.random.randint(key_high, (), 0, jnp.maximum((limit + low_limit - 1) // low_limit, 1))
     value = high * low_limit + jax.random.randint(key_low, (), 0, low_limit)
-    # The last of the blocks may reach beyond the limit, at most by one in 30 000 of a second's nanoseconds.
+    # The last of the blocks may reach beyond the limit, at most by one in 30
+    # 000 of a second's nanoseconds.
     return jnp.where(value < limit, value, value % jnp.maximum(limit, 1))

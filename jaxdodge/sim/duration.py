@@ -12,8 +12,8 @@ NANOSECONDS_PER_SECOND = 1_000_000_000
 class Duration(struct.PyTreeNode):
     """A span of time as Rust's `Duration`: whole seconds and the nanoseconds beyond them.
 
-    Two int32 arrays of one shape; `nanoseconds` is in [0, 1e9). One int32 of nanoseconds would overflow
-    after 2.1 s, and JAX has no int64 unless asked for it globally.
+    Two int32 arrays of one shape; `nanoseconds` is in [0, 1e9). One int32 of nanoseconds would
+    overflow after 2.1 s, and JAX has no int64 unless asked for it globally.
     """
 
     seconds: jax.Array
@@ -55,7 +55,7 @@ class Duration(struct.PyTreeNode):
         )
 
     def as_seconds(self) -> jax.Array:
-        """float32 seconds, as Rust's `as_secs_f32`: seconds + nanoseconds / 1e9, each term float32."""
+        """float32 seconds as of Rust's `as_secs_f32`: seconds + nanoseconds / 1e9, both float32."""
         return self.seconds.astype(jnp.float32) + divide(self.nanoseconds.astype(jnp.float32), 1e9)
 
 
@@ -64,9 +64,9 @@ def tick_repeating(
 ) -> tuple[Duration, jax.Array]:
     """Advance a repeating timer by one frame: its new elapsed time and whether it fired.
 
-    It fires at most once a frame; the elapsed time is then taken modulo the duration. `elapsed` is shorter
-    than `duration` and a frame lasts at most 250 ms, so below a duration of one second the sum fits in
-    int32 nanoseconds, and from one second on a single subtraction is the modulo.
+    It fires at most once a frame; the elapsed time is then taken modulo the duration. `elapsed` is
+    shorter than `duration` and a frame lasts at most 250 ms, so below a duration of one second the
+    sum fits in int32 nanoseconds, and from one second on a single subtraction is the modulo.
     """
     total = elapsed.plus(frame_nanoseconds)
     fired = total.at_least(duration)

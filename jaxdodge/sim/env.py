@@ -43,14 +43,15 @@ class EnvState(struct.PyTreeNode):
 class DodgeEnv:
     """The dodgeball game; interface of gymnax 1.0.
 
-    Names, image size, slots, frame stack and timing are static and come from the configuration. Numbers
-    come from `params` (`GameParams`) and can be vmapped and swept. One step applies the action, runs
-    `response_frame` frames and publishes; the other frames of the step run before the next action. With
-    `response_frame` 0 the publication is the one just before the action is applied.
+    Names, image size, slots, frame stack and timing are static and come from the
+    configuration. Numbers come from `params` (`GameParams`) and can be vmapped and swept. One
+    step applies the action, runs `response_frame` frames and publishes; the other frames of
+    the step run before the next action. With `response_frame` 0 the publication is the one
+    just before the action is applied.
 
     Observations: float32 (65,) or (69,) per stacked frame, plus the last action if
-    `observe_previous_action` (one-hot if discrete); or uint8 (height, width, channels * frame_stack),
-    then with the last action as `{"image", "previous_action"}`.
+    `observe_previous_action` (one-hot if discrete); or uint8 (height, width, channels *
+    frame_stack), then with the last action as `{"image", "previous_action"}`.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class DodgeEnv:
 
         Args:
             config: of the game.
-            most_frames_per_step: if given, `frames_per_step` and `response_frame` too come from `params`:
-                1 <= frames_per_step <= this, 0 <= response_frame <= frames_per_step.
-            thrower_slots: indicators that can be pending in the mode with_thrower, default as many as
-                the configuration needs; for `params` with a shorter interval.
+            most_frames_per_step: if given, `frames_per_step` and `response_frame` too come from
+                `params`: 1 <= frames_per_step <= this, 0 <= response_frame <= frames_per_step.
+            thrower_slots: indicators that can be pending in the mode with_thrower, default as many
+                as the configuration needs; for `params` with a shorter interval.
             order: of the systems of every frame (`jaxdodge.sim.order`).
         """
         self.config = config
@@ -106,9 +107,9 @@ class DodgeEnv:
             params: numbers of the game, default those of the configuration.
 
         Returns:
-            observation, state, reward float32, terminated bool, truncated bool, info. After an episode's end
-            the observation is the first of the next episode and `info["final_observation"]` the last of
-            the old one.
+            observation, state, reward float32, terminated bool, truncated bool, info. After an
+            episode's end the observation is the first of the next episode and
+            `info["final_observation"]` the last of the old one.
 
         Raises:
             AssertionError: an action of another shape.
@@ -139,11 +140,11 @@ class DodgeEnv:
 
     @partial(jax.jit, static_argnames=("self",))
     def reset(self, key: jax.Array, params: GameParams | None = None) -> tuple[jax.Array, EnvState]:
-        """Observation and state of the first episode of a server that has run for long: see `reset_env`."""
+        """Observation and state of the first episode of a long-running server: see `reset_env`."""
         return self.reset_env(key, self.default_params if params is None else params)
 
     def reset_env(self, key: jax.Array, params: GameParams) -> tuple[jax.Array, EnvState]:
-        """The first episode of a server that has run for long: the spawn timer's phase is random."""
+        """The first episode of a long-running server: the spawn timer's phase is random."""
         key_phase, key_draw = jax.random.split(key)
         state = self.start()
         phase = draw_duration(key_phase, params.spawn_interval)
@@ -170,8 +171,9 @@ class DodgeEnv:
     ) -> tuple[jax.Array, EnvState]:
         """The server's reset command: observation and state, as `reset` returns them.
 
-        Keeps the spawn timer's phase, pending indicators and on_ground; a throw of the last frame survives.
-        `params` may be others than so far: a spawn timer beyond their interval is drawn anew.
+        Keeps the spawn timer's phase, pending indicators and on_ground; a throw of
+        the last frame survives. `params` may be others than so far: a spawn timer
+        beyond their interval is drawn anew.
         """
         params = self.default_params if params is None else params
         draws = draw_uniform(key, 2)
@@ -217,7 +219,8 @@ class DodgeEnv:
         """The stored frames of an observation, leading axis (frame_stack,)."""
         frame = self.stored_frame(state, params)
         if self.config.frame_stack == 1:
-            # The state may be that of an environment with another history: privileged critics see it too.
+            # The state may be that of an environment with another history:
+            # privileged critics see it too.
             return jax.tree.map(lambda new: new[None], frame)
         return jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), state.history, frame)
 
@@ -226,7 +229,8 @@ class DodgeEnv:
 
         Args:
             frames: of consecutive steps, leading axis (frame_stack,), oldest first.
-            time: int32 steps since the reset, of the last frame; frames before the reset count as zeros.
+            time: int32 steps since the reset, of the last frame; frames
+                before the reset count as zeros.
             previous_action: as in `EnvState.action`.
         """
         if self._image:
@@ -280,8 +284,8 @@ class DodgeEnv:
         """`step_env` with given throws.
 
         Args:
-            throws: x and y, each float32 (frames_per_step,): where the throw of each frame comes from.
-            state, action, params: as for `step`.
+            throws: x and y, each float32 (frames_per_step,): where the throw of each frame comes
+            from. state, action, params: as for `step`.
 
         Returns:
             the state after the step and what it published.
@@ -299,7 +303,7 @@ class DodgeEnv:
     def restart_where(
         self, condition: jax.Array | bool, throw: Any, state: EnvState, params: GameParams
     ) -> EnvState:
-        """The reset command and its frame where the condition holds; `throw` is x and y of its throw."""
+        """The reset command and its frame where the condition holds; `throw`: x, y of its throw."""
         static = self._static(params)
         inputs = frame_inputs(throw, static, Command(reset=True))
         game = reset_where(condition, state.game, static, inputs, self._with_thrower, self._order)

@@ -1,8 +1,8 @@
 """A frame: the systems in an order, then what they deferred, in the order of the schedule.
 
-Two folds of the same systems: environments run `frame`, whose order is a constant; recordings are replayed
-with `ordered_frame`, whose order is data. Source: the specification, "The order of a frame is random in the
-real game" and "The simulator's own order".
+Two folds of the same systems: environments run `frame`, whose order is a constant; recordings are
+replayed with `ordered_frame`, whose order is data. Source: the specification, "The order of a frame
+is random in the real game" and "The simulator's own order".
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,8 @@ def frame(
         state: as of a publication; a frame's deferred changes may still be pending in it.
         params: of the whole frame.
         inputs: time step, throw and commands.
-        with_thrower: whether the mode is with_thrower; otherwise the systems of indicators are left out.
+        with_thrower: whether the mode is with_thrower; otherwise the
+            systems of indicators are left out.
         order: of the systems, and the schedule of what they defer.
     """
     order = [name for name in order if with_thrower or name not in OF_INDICATORS]
@@ -63,10 +64,11 @@ def reset_where(
     with_thrower: bool,
     order: Sequence[str] = SIMULATOR,
 ) -> State:
-    """The frame that begins with a reset command, where the condition holds; else the state as it is.
+    """The frame that begins with a reset command, where the condition
+    holds; else the state as it is.
 
-    Bit for bit what `frame` gives in the slots in use, with one exception: into a full table `frame` drops
-    the throw that is pending, although the reset empties the table.
+    Bit for bit what `frame` gives in the slots in use, with one exception: into a full table
+    `frame` drops the throw that is pending, although the reset empties the table.
 
     Args:
         condition: bool.
@@ -74,7 +76,8 @@ def reset_where(
         inputs: of the frame, with the reset among its commands.
     """
     if with_thrower or order != SIMULATOR:
-        # Several projectiles may appear at once, or projectiles matter that the reset has yet to remove.
+        # Several projectiles may appear at once, or projectiles matter that
+        # the reset has yet to remove.
         return select(condition, frame(state, params, inputs, with_thrower, order), state)
     # The reset removes everything but a throw of the last frame: one slot is enough.
     before = state.projectiles
@@ -112,8 +115,8 @@ def ordered_frame(
         order: int (systems,): indices into SYSTEMS, in the order in which they run.
         schedule: the same, the order in which deferred changes are applied.
         inputs: of the frame.
-        draw: None, or the frame's uniform draw, float32. A throw then comes from where the configuration of
-            the moment says, instead of from `inputs.spawn_position`.
+        draw: None, or the frame's uniform draw, float32. A throw then comes from where the
+            configuration of the moment says, instead of from `inputs.spawn_position`.
 
     Returns:
         the new carry.

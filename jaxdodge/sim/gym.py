@@ -1,7 +1,8 @@
-"""The game as Gymnasium environments: one arena (`gymnasium.make`) or many at once (`gymnasium.make_vec`).
+"""The game as Gymnasium environments: one arena (`gymnasium.make`) or many
+at once (`gymnasium.make_vec`).
 
-Both run the same functions of one arena on `DodgeEnv`, so an arena of the vector environment and a single
-environment with the same seed and actions give the same bits.
+Both run the same functions of one arena on `DodgeEnv`, so an arena of the vector environment and a
+single environment with the same seed and actions give the same bits.
 """
 
 import functools
@@ -32,8 +33,8 @@ RENDER_MODES = ["rgb_array"]
 class _Arena:
     """What both environments do with one arena, as pure functions of its random key and its state.
 
-    "Seen" is the observation and the counts of a state. Instances are shared by the environments of a
-    configuration (`_arena`), so that these compile once.
+    "Seen" is the observation and the counts of a state. Instances are shared by the environments of
+    a configuration (`_arena`), so that these compile once.
     """
 
     def __init__(self, config: GameConfig):
@@ -108,17 +109,17 @@ class DodgeGymEnv(gymnasium.Env):
     """One arena. `gymnasium.make("jaxdodge/Dodge-v0", ...)` after `import jaxdodge`.
 
     Args:
-        render_mode: None or "rgb_array"; then `render` gives the top-down image, uint8 (height, width, 3),
-            of the configured size.
+        render_mode: None or "rgb_array"; then `render` gives the top-down image, uint8 (height,
+            width, 3), of the configured size.
         **fields: any field of `GameConfig`; ConfigError refuses the others. `gymnasium.make` keeps
-            `max_episode_steps` to itself, for a time limit on top of the game's own (1000 steps); other
-            limits of the game itself go to this class.
+            `max_episode_steps` to itself, for a time limit on top of the game's own (1000 steps);
+            other limits of the game itself go to this class.
 
-    Observations and actions are NumPy values of the spaces of `jaxdodge.sim.spaces`. Actions outside
-    their space are refused with ValueError, and nothing is applied. `reset` with a seed, and the first
-    one, start a new arena; a later one without a seed is the server's reset command, which keeps the
-    spawn timer's phase, pending indicators and on_ground. `info` holds `episode_steps`,
-    `projectile_count`, `dropped_projectiles` and `dropped_throwers`, all int.
+    Observations and actions are NumPy values of the spaces of `jaxdodge.sim.spaces`. Actions
+    outside their space are refused with ValueError, and nothing is applied. `reset` with a seed,
+    and the first one, start a new arena; a later one without a seed is the server's reset command,
+    which keeps the spawn timer's phase, pending indicators and on_ground. `info` holds
+    `episode_steps`, `projectile_count`, `dropped_projectiles` and `dropped_throwers`, all int.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 60}  # noqa: RUF012
@@ -156,7 +157,9 @@ class DodgeGymEnv(gymnasium.Env):
         return to_numpy(observation), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """uint8 (height, width, 3); None, with a warning, without a render mode. Raises ResetNeeded."""
+        """uint8 (height, width, 3); None and a warning without a
+        render mode. Raises ResetNeeded.
+        """
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
             return None
@@ -171,9 +174,10 @@ class DodgeVectorEnv(VectorEnv):
         render_mode: as for `DodgeGymEnv`; `render` gives a tuple of images.
         **fields: any field of `GameConfig`; ConfigError refuses the others.
 
-    The autoreset mode is SAME_STEP: a step that ends an episode returns the first observation of the next
-    one, and `info["final_obs"]` and `info["final_info"]` hold the last ones of the old, where the masks
-    `_final_obs` and `_final_info` are true. Rewards are float64 (num_envs,), flags bool (num_envs,).
+    The autoreset mode is SAME_STEP: a step that ends an episode returns the first observation
+    of the next one, and `info["final_obs"]` and `info["final_info"]` hold the last ones of the
+    old, where the masks `_final_obs` and `_final_info` are true. Rewards are float64
+    (num_envs,), flags bool (num_envs,).
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -204,7 +208,8 @@ class DodgeVectorEnv(VectorEnv):
         """First observations and info.
 
         Args:
-            seed: None continues; an int seeds arena i with seed + i; a list holds one of both per arena.
+            seed: None continues; an int seeds arena i with seed + i; a
+                list holds one of both per arena.
             options: `reset_mask`, bool (num_envs,), leaves the other arenas as they are.
         """
         seeds = self._seeds(seed)
@@ -239,7 +244,9 @@ class DodgeVectorEnv(VectorEnv):
         return seed
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Observations, rewards, terminations, truncations, info. Raises ValueError, ResetNeeded."""
+        """Observation, reward, terminated, truncated of each, info.
+        Raises ValueError, ResetNeeded.
+        """
         states = _needs_reset(self._states)
         checked = checked_actions(actions, self.config.action_space_type, self.num_envs)
         self._keys, self._states, (observations, counts), flags, after = self._arena.step_many(
@@ -287,7 +294,7 @@ def _needs_reset(state: EnvState | None) -> EnvState:
 
 
 def _words(generator: np.random.Generator) -> np.ndarray:
-    """64 random bits, uint32 (2,): with 32, two of a hundred thousand arenas would often be twins."""
+    """64 random bits, uint32 (2,): with 32, two of 100,000 envs would often be equal."""
     return generator.integers(2**32, size=2, dtype=np.uint32)
 
 

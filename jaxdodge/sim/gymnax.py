@@ -30,7 +30,9 @@ class GymnaxDodgeEnv(DodgeEnv, Environment):
         return _gymnax_space(action_space(self.config))
 
     def observation_space(self, params: GameParams | None = None) -> spaces.Space:
-        """The server's Box(-100, 100), wider only if the configured speeds leave it; images Box(0, 255)."""
+        """The server's Box(-100, 100), wider if the configured speeds
+        leave it; images Box(0, 255).
+        """
         return _gymnax_space(observation_space(self.config))
 
 

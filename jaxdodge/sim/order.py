@@ -1,6 +1,7 @@
 """Orders of a frame's systems, as names: the simulator's own, random ones, those that a user lists.
 
-Source: `parity/README.md`, "The order of a frame is random in the real game". Nothing here imports JAX.
+Source: `parity/README.md`, "The order of a frame is random in the real
+game". Nothing here imports JAX.
 """
 
 import random
@@ -54,7 +55,7 @@ ALWAYS = (
 
 
 def draw_order(generator: random.Random) -> tuple[str, ...]:
-    """A random order of all systems that obeys ALWAYS; each next system is any of those that may come."""
+    """A random order of all systems that obeys ALWAYS; each next one is any that may come."""
     left, order = list(SYSTEMS), []
     while left:
         waits = {later for earlier, later in ALWAYS if earlier in left}
@@ -64,7 +65,7 @@ def draw_order(generator: random.Random) -> tuple[str, ...]:
 
 
 def checked_order(names: Sequence[str]) -> tuple[str, ...]:
-    """An order that names every system once; the unobservable ones may be missing. Raises ConfigError."""
+    """An order with every system once; unobservable ones may be missing. Raises ConfigError."""
     order = (*names, *(name for name in UNOBSERVABLE if name not in names))
     unknown = [name for name in order if name not in SYSTEMS]
     twice = [name for name in SYSTEMS if order.count(name) > 1]

@@ -16,9 +16,9 @@ DEGREES_TO_RADIANS = np.float32(np.pi / 180)
 class GameParams(struct.PyTreeNode):
     """Numbers of a `GameConfig` as scalars, to be vmapped or swept without recompiling.
 
-    float32 unless said otherwise; metres and seconds. Sweep by `params.replace(player_speed=...)`, or by
-    stacking `game_params` of several configurations that agree in everything that is static (names,
-    image size, slots, stack, timing).
+    float32 unless said otherwise; metres and seconds. Sweep by `params.replace(player_speed=...)`,
+    or by stacking `game_params` of several configurations that agree in everything that is static
+    (names, image size, slots, stack, timing).
     """
 
     player_speed: jax.Array
@@ -48,7 +48,7 @@ class GameParams(struct.PyTreeNode):
 
 
 def frame_seconds(frame_nanoseconds: int | np.ndarray) -> np.ndarray:
-    """A frame's duration as the game's float32: seconds plus nanoseconds / 1e9, each term float32."""
+    """A frame's duration as the game's float32: seconds + nanoseconds / 1e9, both float32."""
     seconds, rest = np.divmod(np.asarray(frame_nanoseconds, np.int64), 1_000_000_000)
     return seconds.astype(np.float32) + rest.astype(np.float32) / np.float32(1e9)
 

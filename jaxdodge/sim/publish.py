@@ -95,7 +95,7 @@ def _components(vector: Vector) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _first_indicator(state: State, params: GameParams) -> jax.Array:
-    """Position of the first pending indicator and its remaining time as a share of the configured delay."""
+    """Position of the first pending indicator, and its remaining share of the delay."""
     throwers = state.throwers
     first = jax.tree.map(lambda array: array[0], throwers.replace(count=throwers.count[None]))
     remaining = first.duration.minus(first.elapsed).as_seconds()

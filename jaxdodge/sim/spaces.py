@@ -1,4 +1,4 @@
-"""The spaces of actions and observations. Source: the specification, "Actions" and "Observations"."""
+"""The spaces. Source: the specification, "Actions" and "Observations"."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ def action_space(config: GameConfig) -> spaces.Discrete | spaces.Box:
 
 
 def observation_space(config: GameConfig) -> spaces.Space:
-    """The server's Box(-100, 100), wider only if the configured speeds leave it; images Box(0, 255)."""
+    """The server's Box(-100, 100), wider if the configured speeds leave it; images Box(0, 255)."""
     actions = action_size(config.action_space_type)
     if config.observation_mode == "topdown":
         channels = (1 if config.image_grayscale else 3) * config.frame_stack

@@ -87,8 +87,8 @@ class ThrowerSpawn(Spawn):
 class State(struct.PyTreeNode):
     """A game between two frames, or between two systems of a frame.
 
-    The game defers spawns and removals to the end of a frame. What is deferred is part of the state,
-    because a publication, where an environment step ends, lies inside a frame.
+    The game defers spawns and removals to the end of a frame. What is deferred is part of the
+    state, because a publication, where an environment step ends, lies inside a frame.
     """
 
     player: Player
@@ -113,7 +113,7 @@ class State(struct.PyTreeNode):
 
 
 def server_start(projectile_slots: int, thrower_slots: int) -> State:
-    """The state of a server that has just started: player at the start, on the ground, timer at zero."""
+    """The state of a server's start: player at the start, on the ground, timer at zero."""
     no_spawn = (Vector.zeros(), Vector.zeros(), jnp.asarray(False))
     return State(
         player=Player(player_start(), Vector.zeros(), jnp.asarray(True)),
@@ -149,5 +149,5 @@ def player_start() -> Vector:
 
 
 def select(condition: jax.Array | bool, when_true: Tree, when_false: Tree) -> Tree:
-    """One of two trees of the same structure, leaf by leaf; leaves that both share stay as they are."""
+    """One of two trees of one structure, leaf by leaf; shared leaves stay as they are."""
     return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false)

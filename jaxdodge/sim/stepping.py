@@ -37,7 +37,9 @@ def scaled(duration: Duration, factor: jax.Array) -> Duration:
 
 
 def phase_within(timer: Duration, interval: Duration, draw: jax.Array) -> Duration:
-    """The timer if it is within the interval, else one from a draw in [0, 1): uniform if the timer was."""
+    """The timer if within the interval, else one from a draw in [0,
+    1): uniform if the timer was.
+    """
     return select(timer.at_least(interval), scaled(interval, draw), timer)
 
 
@@ -56,7 +58,7 @@ class Timing:
     """Of the systems of every frame."""
 
     def throws(self, key: jax.Array, params: GameParams) -> tuple[Any, Any]:
-        """x and y of the throws of a step's frames, each float32 (frames,), and of a reset's frame."""
+        """x and y of the throws of a step's frames, float32 (frames,), and of a reset's frame."""
         most = self.most_frames_per_step
         draws = draw_uniform(key, (self.config.frames_per_step if most is None else most) + 1)
         # A loop, because XLA on CPU otherwise recomputes sine and cosine at every use.

@@ -1,7 +1,9 @@
-"""The systems of the game: pure functions `(state, params, inputs) -> state`, named as in the real game.
+"""The systems of the game: pure functions `(state, params, inputs) ->
+state`, named as in the real game.
 
-Source of every rule: the specification, "One frame" and "The order of a frame". A system changes the
-state at once, or requests a change that the game defers to the end of the frame (see `deferred.py`).
+Source of every rule: the specification, "One frame" and "The order of a frame". A
+system changes the state at once, or requests a change that the game defers to the end
+of the frame (see `deferred.py`).
 """
 
 from collections.abc import Callable
@@ -92,7 +94,7 @@ def _restart_timer(state: State, command: Command) -> State:
 
 
 def _reset(state: State, command: Command) -> State:
-    """Leaves on_ground, pending indicators, a pending collision and the timer's phase as they are."""
+    """Keeps on_ground, pending indicators, a pending collision and the timer's phase."""
     if command.reset is False:
         return state
     after = state.replace(
@@ -143,7 +145,7 @@ def apply_velocity(state: State, params: GameParams, inputs: Inputs) -> State:
 
 
 def spawn_projectiles(state: State, params: GameParams, inputs: Inputs) -> State:
-    """Modes standard and topdown: throw when the spawn timer fires. Deferred: the new projectile."""
+    """Modes standard, topdown: throw when the spawn timer fires. Deferred: the projectile."""
     state, thrown = _throw(state, params, inputs, params.observation_mode != WITH_THROWER)
     return state.replace(spawned_projectile=select(thrown.due, thrown, state.spawned_projectile))
 
@@ -186,8 +188,8 @@ def _throw(state: State, params: GameParams, inputs: Inputs, active: jax.Array) 
 def spawn_position(draw: jax.Array, params: GameParams) -> tuple[jax.Array, jax.Array]:
     """x and y of a throw from the game's uniform draw in [0, 1), a multiple of 2^-24; float32.
 
-    Sine and cosine differ by an ulp or two between mathematical libraries, so this one rule is not bit
-    for bit; replays take the recorded position.
+    Sine and cosine differ by an ulp or two between mathematical libraries, so this one rule is not
+    bit for bit; replays take the recorded position.
     """
     angle = (draw - 0.5) * 2 * params.spawn_angle
     on_arc = params.random_spawn_position
@@ -237,7 +239,7 @@ def detect_collisions(state: State, params: GameParams, inputs: Inputs) -> State
 
 
 def nearest_distance(state: State) -> jax.Array:
-    """Distance between the centres of the player and the nearest projectile, float32; inf without one."""
+    """Distance of the player's centre from the nearest projectile's, float32; inf without one."""
     projectiles = state.projectiles
     offset = jax.tree.map(lambda p, q: p - q, projectiles.position, state.player.position)
     squared = product(offset.x, offset.x) + product(offset.y, offset.y) + product(offset.z, offset.z)

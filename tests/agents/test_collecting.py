@@ -1,4 +1,6 @@
-"""Rollout and replay: every observation of a batch equals what the environment emitted, byte for byte."""
+"""Rollout and replay: every observation of a batch equals what the
+environment emitted, byte for byte.
+"""
 
 import dataclasses
 from functools import partial

@@ -33,8 +33,8 @@ TINY = {
     "n_eval_episodes": 8,
     "max_episode_steps": 80,
 }
-# The environments' part of a state is equal to the bit before the first update, which comes after this
-# many rows.
+# The environments' part of a state is equal to the bit before the first update,
+# which comes after this many rows.
 ROWS = 6400 // 64
 
 
@@ -145,7 +145,7 @@ def checkpoint_of(run: Path) -> Path:
 
 @pytest.fixture
 def coordinator():
-    """A free address, held until the end of the test, so that nothing else gets it before process 0 does."""
+    """A free address, held until the end of the test, so that only process 0 gets it."""
     with socket.socket() as held:
         # Process 0 asks for the same, and can then listen beside this, which does not.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

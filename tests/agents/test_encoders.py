@@ -34,8 +34,8 @@ def random_images(*shape: int) -> np.ndarray:
         (NatureEncoder(), 84, 84, 7 * 7 * 64),
         (NatureEncoder(), 84, 64, 7 * 4 * 64),
         (NatureEncoder(), 36, 36, 64),
-        # First patches of 16, 8, 6 and 4 pixels, the last ones beyond the edge:
-        # 256 -> 16 -> 8 -> 4, 128 -> 16, 84 -> 14 -> 7 -> 4, 63 -> 16, 48 -> 12 -> 6 -> 3, 28 -> 7 -> 4 -> 2.
+        # First patches of 16, 8, 6 and 4 pixels, the last ones beyond the edge: 256 -> 16 -> 8 ->
+        # 4, 128 -> 16, 84 -> 14 -> 7 -> 4, 63 -> 16, 48 -> 12 -> 6 -> 3, 28 -> 7 -> 4 -> 2.
         (PatchEncoder(), 256, 256, 4 * 4 * 64),
         (PatchEncoder(), 128, 128, 4 * 4 * 64),
         (PatchEncoder(), 84, 84, 4 * 4 * 64),

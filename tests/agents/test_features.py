@@ -23,7 +23,9 @@ features_of = fast_jit(vector_features, static_argnames=("config",))
 
 
 def observation_of(*projectiles: tuple[float, ...], player=(0.0, 0.0, 1.0, 0.0, 0.0)) -> np.ndarray:
-    """Position and velocity of the player; position and velocity of projectiles in the first slots."""
+    """Position and velocity of the player; position and velocity of
+    projectiles in the first slots.
+    """
     observation = np.zeros(65, np.float32)
     observation[:5] = player
     for slot, projectile in enumerate(projectiles):
@@ -94,7 +96,8 @@ def test_the_height_at_which_a_projectile_passes_is_that_of_its_flight(height, c
 
 def test_the_player_is_seen_where_the_next_action_will_find_it():
     config = GameConfig(level=2, **SERVER)
-    # Full speed to the right without a sprint, of which the velocity of the response knows nothing yet.
+    # Full speed to the right without a sprint, of which the velocity of
+    # the response knows nothing yet.
     observation = np.concatenate([observation_of((0, 10, 1, 0, -10, 0)), [1, 0, -1]]).astype(np.float32)
     features = features_of(observation, config)
     ahead = 5 * 7 / 60

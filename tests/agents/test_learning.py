@@ -1,4 +1,6 @@
-"""Training: it learns, from images and in the game; an epoch is compiled once and repeats bit for bit."""
+"""Training: it learns, from images and in the game; an epoch is compiled
+once and repeats bit for bit.
+"""
 
 import dataclasses
 from types import SimpleNamespace
@@ -34,7 +36,9 @@ SMALL = TrainConfig(
 
 
 class Sides:
-    """Images that are bright on one side; the action must point to the side that was bright a step ago."""
+    """Images that are bright on one side; the action must point to the side
+    that was bright a step ago.
+    """
 
     num_actions = 1
     default_params = jnp.int32(0)

@@ -21,7 +21,9 @@ def test_reach_of_a_shift_grows_with_the_image(size, pixels):
 
 
 def shift_of(shifted: np.ndarray, image: np.ndarray) -> tuple[int, int]:
-    """By how many rows and columns an image was moved within its repeated edge; there must be one answer."""
+    """By how many rows and columns an image was moved within its repeated
+    edge; there must be one answer.
+    """
     height, width, _ = image.shape
     reach = shift_pixels(height, width)
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")

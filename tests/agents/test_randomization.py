@@ -1,4 +1,6 @@
-"""The numbers of an episode: which are drawn, within which bounds, and an environment with room for them."""
+"""The numbers of an episode: which are drawn, within which bounds, and an
+environment with room for them.
+"""
 
 import dataclasses
 import types

@@ -24,7 +24,8 @@ class Probe:
     """Environments of one number; `params`, int32, says which of them.
 
     Args:
-        rules: (observation, action) -> reward, next observation, terminated, truncated; all scalars.
+        rules: (observation, action) -> reward, next observation,
+            terminated, truncated; all scalars.
         starts: for each rule two numbers, one of which an episode starts at.
     """
 

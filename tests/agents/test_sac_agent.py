@@ -149,7 +149,8 @@ def test_critics_bootstrap_from_the_lower_target_and_the_entropy():
         return critic_loss(critics, targets, actor, alpha, batch, key, networks, reward_scale=0.5)[0]
 
     losses = loss(jax.random.split(KEY, 300))
-    # Of a Gaussian of deviation exp(-1.5), less what tanh takes: E[log(1 - tanh(x)^2)], by quadrature.
+    # Of a Gaussian of deviation exp(-1.5), less what tanh takes: E[log(1
+    # - tanh(x)^2)], by quadrature.
     points, weights = np.polynomial.hermite_e.hermegauss(40)
     squashed = (weights * np.log1p(-(np.tanh(np.exp(-1.5) * points) ** 2))).sum() / np.sqrt(2 * np.pi)
     entropy = ACTION_SIZE * (0.5 * np.log(2 * np.pi * np.e) - 1.5 + squashed)

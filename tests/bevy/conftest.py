@@ -13,7 +13,8 @@ from small_fleets import descendants, own_threads
 def nothing_is_left(monkeypatch, tmp_path):
     """No process, no thread and no folder, whatever a test does."""
     before = descendants()
-    # Of its own, because other tests run fleets at the same time; short, because sockets' paths must be.
+    # Of its own, because other tests run fleets at the same time; short,
+    # because sockets' paths must be.
     folder = Path(tempfile.mkdtemp())
     monkeypatch.setattr(tempfile, "tempdir", f"{folder}")
     yield

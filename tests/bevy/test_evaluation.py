@@ -1,4 +1,6 @@
-"""`evaluate --server`: on a real server from end to end, the measured timing, what is said, every refusal."""
+"""`evaluate --server`: on a real server from end to end, the measured timing,
+what is said, every refusal.
+"""
 
 import dataclasses
 import signal

@@ -113,7 +113,9 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def player(served, proxy):
-    """Of a fleet whose first server is behind the proxy; in the end everything that it stored is checked."""
+    """Of a fleet whose first server is behind the proxy; in the end
+    everything that it stored is checked.
+    """
     with fleet_on([proxy.url, served.addresses("http")[1]], max_restarts=2 * len(FAULTS)) as fleet:
         player = Player(fleet)
         yield player

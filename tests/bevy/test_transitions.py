@@ -15,7 +15,9 @@ EPISODES = st.lists(
 
 
 def rows_of(server: int, episodes):
-    """Rows (observation, action, reward, terminated, truncated, valid, dropped), and the transitions."""
+    """Rows (observation, action, reward, terminated, truncated, valid,
+    dropped), and the transitions.
+    """
     number = iter(range(10_000 * (server + 1), 10_000 * (server + 2)))
     observation = next(number)
     rows, transitions = [], []

@@ -81,7 +81,8 @@ def of(table: dict[str, str], line: str) -> str | None:
 
 def test_the_commands_run_as_printed(checkout, clean, tmp_path):
     environment(checkout / ".venv")
-    # Optimized as for users: the first evaluation of the default training comes after 4,000 updates.
+    # Optimized as for users: the first evaluation of the default
+    # training comes after 4,000 updates.
     shell = Shell(checkout, {name: value for name, value in clean.items() if name != "XLA_FLAGS"})
     install_and_train, _ = blocks("bash")
     lines = [install_and_train.strip(), *commands()[1:]]

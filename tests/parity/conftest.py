@@ -37,7 +37,9 @@ def copy_of(tmp_path):
 
 @pytest.fixture
 def parity(monkeypatch, capsys):
-    """Run the command in this process: exit status, lines of standard output, lines of standard error."""
+    """Run the command in this process: exit status, lines of standard
+    output, lines of standard error.
+    """
     from jaxdodge.parity.__main__ import main
 
     def run(*arguments) -> tuple[int, list[str], list[str]]:

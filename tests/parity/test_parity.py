@@ -1,4 +1,6 @@
-"""The simulator is the real game: recordings replay with equal bits, and one changed bit is found."""
+"""The simulator is the real game: recordings replay with equal bits,
+and one changed bit is found.
+"""
 
 import os
 import subprocess
@@ -82,7 +84,9 @@ def test_one_changed_bit_is_named_by_the_environment(copy_of):
 
 
 def test_an_environment_of_another_order_is_noticed(copy_of):
-    """The same systems and throws, but what leaves is removed before the next projectile appears."""
+    """The same systems and throws, but what leaves is removed before
+    the next projectile appears.
+    """
 
     def change(arrays, meta):
         exchanged("cleanup_projectiles", "spawn_projectiles")(arrays, meta)

@@ -1,4 +1,6 @@
-"""`parity record` against real servers in processes of their own: what is written, and what ends it."""
+"""`parity record` against real servers in processes of their own: what
+is written, and what ends it.
+"""
 
 import json
 import os

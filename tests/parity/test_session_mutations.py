@@ -1,4 +1,6 @@
-"""Sessions of the real server that were changed, or a simulator that was: the check says so, and where."""
+"""Sessions of the real server that were changed, or a simulator that was:
+the check says so, and where.
+"""
 
 import os
 import re
@@ -83,7 +85,9 @@ def test_a_changed_session(name, mutation):
     [("height", (7, 1e-3)), ("speed", (8, 1e-6)), ("fall", (10, 1e-3)), ("aside", (5, 1e-3))],
 )
 def test_a_single_value_of_a_projectile(slot, change):
-    """A millimetre, a thousandth of a m/s, or, of what never changes in flight, a unit in the last place."""
+    """A millimetre, a thousandth of a m/s, or, of what never changes in
+    flight, a unit in the last place.
+    """
     session = real_session("http60_slow")
     kind = session.arrays["kind"]
     flights = followed("http60_slow").flights
@@ -120,7 +124,9 @@ def simulator_with(monkeypatch):
     ],
 )
 def test_another_simulator(constant, value, found, simulator_with):
-    """Its flights miss the recorded ones by far more than the bound, at every bounce and in every fall."""
+    """Its flights miss the recorded ones by far more than the bound, at
+    every bounce and in every fall.
+    """
     simulator_with(constant, value)
     assert_caught(real_session("http60_slow"), *found)
     rule = constant.removeprefix("PROJECTILE_").lower()

@@ -1,4 +1,6 @@
-"""Sessions of simulated servers with random timing: a right one always passes, a wrong one never does."""
+"""Sessions of simulated servers with random timing: a right one always
+passes, a wrong one never does.
+"""
 
 import random
 

@@ -1,4 +1,6 @@
-"""Files of API sessions that cannot be checked: one line naming the file and what is wrong with it."""
+"""Files of API sessions that cannot be checked: one line naming the
+file and what is wrong with it.
+"""
 
 import json
 

@@ -103,7 +103,9 @@ def test_a_session_without_two_steps_in_a_row_is_refused():
 
 
 def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
-    """A process that keeps the wall clock, in the simulator's order, played over gRPC with a pause."""
+    """A process that keeps the wall clock, in the simulator's order,
+    played over gRPC with a pause.
+    """
     file, options = tmp_path / "session.npz", tmp_path / "timing.yaml"
     game_options = ("--level", 2, "--spawn-angle-degrees", 20, "--projectile-spawn-interval", 0.1)
     with running(tmp_path, "--grpc-port", 0, "--order", "simulator", "--fps", 60, "--seed", 3) as server:

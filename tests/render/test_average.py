@@ -34,7 +34,8 @@ def test_the_average_from_discs_is_that_of_the_drawn_image(width, height, side, 
     np.testing.assert_array_equal(direct, expected)
 
 
-# Crowded around the origin, at the player and at the edges of the image, so that discs overlap and are cut.
+# Crowded around the origin, at the player and at the edges of the image, so
+# that discs overlap and are cut.
 places = st.sampled_from([-13.0, -12.0, -11.9, -0.3, -0.1, 0.0, 0.05, 0.2, 11.9, 12.0]).map(np.float32)
 positions = arrays.arrays(np.float32, 2, elements=places)
 

@@ -24,7 +24,8 @@ from jaxdodge.server.lockstep import LockstepEnv
 COUNT = int(os.environ.get("JAXDODGE_FUZZ", "120"))
 STILL = [0.0, 0.0, 0.0, 0.0, 0.0]
 WRONG_NUMBERS = ["1", "", True, None, [], {}, [0.5], {"a": 1}, 1e999, -1e999, float("nan"), 1.5, -7, 10**40]
-# A value of each field that is none of its values, whatever the type; null means that it is not given.
+# A value of each field that is none of its values, whatever the type;
+# null means that it is not given.
 WRONG_FIELDS = {
     "level": [0, 3, -1, "1", 1.5, True, [1], {}],
     "action_space_type": ["", "7d", 5, True, ["discrete"], {}],
@@ -144,7 +145,9 @@ def lockstep(serve, folder):
 
 @pytest.mark.parametrize("count", [COUNT, pytest.param(2000, marks=pytest.mark.slow)])
 def test_malformed_requests_change_nothing(lockstep, count):
-    """A twin of the environment gets only the valid requests; both give the same responses, bit for bit."""
+    """A twin of the environment gets only the valid requests; both give the
+    same responses, bit for bit.
+    """
     generator, session = random.Random(1), requests.Session()
     twin = LockstepEnv(0, GameConfig(), SEED)
     twin.start()

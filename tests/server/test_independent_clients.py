@@ -1,4 +1,6 @@
-"""Clients written from `docs/api.md` alone, as the original's are: they share no code with this package."""
+"""Clients written from `docs/api.md` alone, as the original's are: they
+share no code with this package.
+"""
 
 import base64
 import subprocess

@@ -123,7 +123,9 @@ def environment(config: GameConfig):
 
 @functools.partial(jax.jit, compiler_options=supported_options())
 def command_frame(key, params):
-    """The frame of a configure, on the state of a fresh server: it selects a level, which replaces all."""
+    """The frame of a configure on a fresh server's state: it selects
+    a level, which replaces all.
+    """
     throw = spawn_position(draw_uniform(key, 1)[0], params)
     command = Command(reset=True, restart_timer=True, params=params)
     inputs = Inputs(params.frame_nanoseconds, params.frame_seconds, throw, (command,))

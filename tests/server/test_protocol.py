@@ -1,4 +1,6 @@
-"""The protocol of `docs/api.md` over HTTP: requests, statuses, answers; what is refused changes nothing."""
+"""The protocol of `docs/api.md` over HTTP: requests, statuses, answers; what
+is refused changes nothing.
+"""
 
 import json
 import socket
@@ -199,7 +201,9 @@ def test_bodies_are_limited(fresh, kind):
     ],
 )
 def test_clients_that_vanish_leave_nothing(fresh, sent):
-    """Half a request, no request, a pipeline of them: the connections are gone, the server answers others."""
+    """Half a request, no request, a pipeline of them: the connections are
+    gone, the server answers others.
+    """
     host, port = fresh.http.removeprefix("http://").split(":")
     before = len(connections(fresh))
     opened = [socket.create_connection((host, int(port))) for _ in range(30)]

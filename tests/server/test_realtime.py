@@ -1,4 +1,6 @@
-"""Realtime: what a response shows, orders of a frame, its time steps. Frames are run without a clock."""
+"""Realtime: what a response shows, orders of a frame, its time steps.
+Frames are run without a clock.
+"""
 
 import asyncio
 import functools
@@ -165,7 +167,9 @@ def direct_frame(carry, order, schedule, inputs, number):
     ("order", "interval"), [("start", 0.11), pytest.param("frame", 0.05, marks=pytest.mark.slow)]
 )
 def test_frames_are_the_replays_in_any_order_and_time_step(order, interval):
-    """Against `ordered_frame` itself, which the recordings prove; without queue, packing and slots."""
+    """Against `ordered_frame` itself, which the recordings prove;
+    without queue, packing and slots.
+    """
     fields = {"level": 2, "projectile_spawn_interval": interval, "spawn_angle_degrees": 10.0}
     fields["observation_mode"] = "with_thrower"
     config = CONFIG.configure(**fields)

@@ -183,7 +183,9 @@ def test_overflowing_slots_are_counted():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_frames_are_stacked(mode):
-    """Oldest first, zeros before the first, none from another episode; the previous action only once."""
+    """Oldest first, zeros before the first, none from another episode;
+    the previous action only once.
+    """
     fields = {
         **DENSE,
         **SMALL_IMAGE,

@@ -1,5 +1,5 @@
-"""Both folds of a frame give the same bits: `frame`, which environments run, and `ordered_frame`, which
-recordings are checked with."""
+"""Both folds of a frame give the same bits: `frame`, which environments run, and `ordered_frame`,
+which recordings are checked with."""
 
 import random
 from functools import partial
@@ -51,7 +51,9 @@ class Draw:
 
 
 def random_states(seed: int, states: int, with_thrower: bool, cleared: bool) -> State:
-    """States as of a publication: full and empty tables, throws and removals pending, games over."""
+    """States as of a publication: full and empty tables, throws and
+    removals pending, games over.
+    """
     draw = Draw(seed, states)
     slots, indicators = (SLOTS,), (INDICATORS,)
     start = jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * states), server_start(SLOTS, INDICATORS))
@@ -122,13 +124,17 @@ def random_params(seed: int, states: int, mode: str) -> GameParams:
 
 
 def half_frames(order: tuple[str, ...]) -> np.ndarray:
-    """The order after its publication, and up to it; both as long as a frame, filled with no systems."""
+    """The order after its publication, and up to it; both as long as a
+    frame, filled with no systems.
+    """
     at = order.index("publish_state") + 1
     return np.array([as_indices(order[at:]) + NOTHING * at, as_indices(order[:at]) + NOTHING * (13 - at)])
 
 
 def random_inputs(seed: int, params: GameParams, space: str, kinds: tuple[str, ...]) -> Inputs:
-    """Of FRAMES frames, (FRAMES, states, ...); `kinds`: what each command is, where it is not off."""
+    """Of FRAMES frames, (FRAMES, states, ...); `kinds`: what each
+    command is, where it is not off.
+    """
     states = len(params.player_speed)
     draw = Draw(seed, FRAMES * states)
     moves = jax.jit(jax.vmap(lambda action: movement(action, space)))
@@ -171,7 +177,9 @@ many_by_frame = partial(jax.vmap, in_axes=(0, 0, 1), out_axes=1)
 
 @jax.jit
 def by_data(state: State, params: GameParams, inputs: Inputs, halves, schedule):
-    """The same by the fold of the recordings, whose order is data: half a frame, then the other half."""
+    """The same by the fold of the recordings, whose order is data: half a
+    frame, then the other half.
+    """
     nothing = jnp.full(len(schedule), NOTHING[0])
 
     def half(carry, now):
@@ -208,7 +216,9 @@ CASES = [
 
 @pytest.mark.parametrize(("mode", "space", "kinds"), CASES)
 def test_the_simulators_frame_is_the_fold_of_the_recordings(mode, space, kinds):
-    """Over 5 times 2048 random states, three frames each: every leaf of the state, and the publication."""
+    """Over 5 times 2048 random states, three frames each: every leaf of the
+    state, and the publication.
+    """
     states = random_states(1, STATES, mode == "with_thrower", cleared=False)
     params = random_params(2, STATES, mode)
     static, data = both(states, params, random_inputs(3, params, space, kinds), mode, kinds)
@@ -241,7 +251,9 @@ def test_a_frame_of_any_order_is_the_fold_of_the_recordings(seed):
 
 @pytest.mark.parametrize("mode", ["standard", "with_thrower"])
 def test_reset_where_is_the_frame_that_begins_with_a_reset(mode):
-    """Bit for bit in the slots in use, but for throws into a full table, which the game would keep."""
+    """Bit for bit in the slots in use, but for throws into a full
+    table, which the game would keep.
+    """
     with_thrower = mode == "with_thrower"
     states = random_states(5, STATES, with_thrower, cleared=False)
     params = random_params(6, STATES, mode)

@@ -1,6 +1,8 @@
-"""What a frame defers, against plain Python lists: the game's tables, its swap-remove, its schedule.
+"""What a frame defers, against plain Python lists: the game's tables,
+its swap-remove, its schedule.
 
-Entities carry their number in the x of their position and of their velocity, so both tables can be read back.
+Entities carry their number in the x of their position and of their velocity,
+so both tables can be read back.
 """
 
 import dataclasses
@@ -35,7 +37,9 @@ DELAY = 500_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """What happens in a frame: slots that leave, indicators that fire, resets, spawns, the schedule."""
+    """What happens in a frame: slots that leave, indicators that fire,
+    resets, spawns, the schedule.
+    """
 
     outside: tuple[bool, ...] = (False,) * SLOTS
     fired: tuple[bool, ...] = (False,) * INDICATORS
@@ -212,7 +216,9 @@ def test_deferred_changes_are_those_of_plain_lists(projectiles, indicators, fram
 
 
 def test_every_schedule_of_a_frame_in_which_everything_happens():
-    """Indicators fire, one appears, a projectile appears, two leave, a reset clears: each in every order."""
+    """Indicators fire, one appears, a projectile appears, two leave, a reset
+    clears: each in every order.
+    """
     busy = Frame(
         outside=(True, False, False, True) + (False,) * (SLOTS - 4),
         fired=(True, False, True, False),

@@ -1,4 +1,6 @@
-"""The Gymnasium environments: the library's own checks, and its own vector environment as the reference."""
+"""The Gymnasium environments: the library's own checks, and its own vector
+environment as the reference.
+"""
 
 import subprocess
 import sys
@@ -54,7 +56,9 @@ def test_vector_checker(fields):
 
 
 def test_vector_environment_is_gymnasiums_own_over_single_ones(fields):
-    """All bits, all keys and masks of info, through several episodes, in autoreset mode SAME_STEP."""
+    """All bits, all keys and masks of info, through several episodes,
+    in autoreset mode SAME_STEP.
+    """
     reference = SyncVectorEnv(
         [lambda: DodgeGymEnv(**fields)] * ARENAS, autoreset_mode=AutoresetMode.SAME_STEP
     )
@@ -81,7 +85,9 @@ def test_vector_environment_is_gymnasiums_own_over_single_ones(fields):
 
 
 def test_vector_step_is_the_environments_step(vector):
-    """final_obs is what `DodgeEnv.step` calls final_observation; the observation is a restarted arena's."""
+    """final_obs is what `DodgeEnv.step` calls final_observation; the
+    observation is a restarted arena's.
+    """
     env = DodgeEnv(vector.config)
     params = env.default_params
     vector.reset(seed=0)
@@ -230,7 +236,9 @@ def test_render_without_a_mode_warns(vector):
 
 
 def test_registration_in_a_fresh_process(tmp_path):
-    """Importing jaxdodge registers with Gymnasium without loading JAX; a module prefix imports it."""
+    """Importing jaxdodge registers with Gymnasium without loading JAX;
+    a module prefix imports it.
+    """
     script = """
         import importlib, sys
         import gymnasium

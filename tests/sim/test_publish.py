@@ -16,7 +16,9 @@ INDICATORS = 3
 
 
 def server(projectiles, slots: int = 13) -> State:
-    """Projectiles are rows of position and velocity; the slots that are not in use hold other numbers."""
+    """Projectiles are rows of position and velocity; the slots that are
+    not in use hold other numbers.
+    """
     state = server_start(slots, INDICATORS)
     table = np.full((6, slots), 0.125, f32)
     for slot, row in enumerate(projectiles):

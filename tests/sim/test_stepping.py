@@ -34,8 +34,8 @@ def frame_with_reset(game, draw, params):
 def frame_by_frame(env, params, game, keys, actions):
     """The responses of a server whose client's action and answer are this many frames apart.
 
-    Yields observation, reward, terminated, truncated, episode_steps, projectile_count, and whether the
-    player died in a frame after the last response. `game` is as of the first observation.
+    Yields observation, reward, terminated, truncated, episode_steps, projectile_count, and whether
+    the player died in a frame after the last response. `game` is as of the first observation.
     """
     frames, response = env.config.frames_per_step, env.config.response_frame
     last_action = None

@@ -1,4 +1,6 @@
-"""Each system of the game against cases computed by hand, in float32 with one rounding per operation."""
+"""Each system of the game against cases computed by hand, in float32 with
+one rounding per operation.
+"""
 
 import jax
 import jax.numpy as jnp

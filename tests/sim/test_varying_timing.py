@@ -1,4 +1,6 @@
-"""Timing from the parameters: the same bits as the static timing, and parameters that change at a reset."""
+"""Timing from the parameters: the same bits as the static timing, and
+parameters that change at a reset.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,9 @@ def configuration(mode: str, frames: int, response: int) -> GameConfig:
 
 
 def play(env: DodgeEnv, params, keys):
-    """Everything that random play with auto-reset gives, (arenas, steps, ...); `params` per arena."""
+    """Everything that random play with auto-reset gives, (arenas,
+    steps, ...); `params` per arena.
+    """
 
     def one_arena(key, params):
         def step(state, key):
