@@ -73,7 +73,7 @@ def play(env: DodgeEnv, params, keys, actions):
 
 
 class Frames:
-    """The frames behind an environment's steps, as `frames_per_step` and `response_frame` are defined."""
+    """The frames behind an environment's steps, from `frames_per_step` and `response_frame`."""
 
     def __init__(self, config: GameConfig, done: np.ndarray):
         k, m = config.frames_per_step, config.response_frame
@@ -100,7 +100,7 @@ class Frames:
                 last = None
 
     def inputs(self, params, keys, actions, space: str):
-        """Order and inputs, (ROWS, ...): half a frame up to the first interval, then whole frames."""
+        """Order and inputs, (ROWS, ...): half a frame at the start, then whole ones."""
         after = as_indices(SIMULATOR[SIMULATOR.index("publish_state") + 1 :])
         orders = np.tile(np.array(as_indices(SIMULATOR), np.int32), (ROWS, 1))
         orders[0] = [*after, *as_indices(["apply_tilt"]) * (13 - len(after))]
@@ -149,7 +149,7 @@ def replay(params, orders, inputs):
 
 
 def check(mode: str, config: GameConfig, params, played, keys, actions) -> np.ndarray:
-    """One environment's steps against the publications of its frames; counts deaths and time limits."""
+    """Steps of one environment against its frames' publications; counts deaths and time limits."""
     first, (observation, reward, terminated, truncated, info) = played
     frames = Frames(config, terminated | truncated)
     published = jax.device_get(replay(params, *frames.inputs(params, keys, actions, SPACES[mode])))
@@ -191,7 +191,7 @@ def test_every_timing_from_the_parameters_is_that_of_single_frames(mode):
 
 
 STATIC = [("standard", 1, 1), ("standard", 7, 0), ("with_thrower", 4, 2), ("topdown", 7, 7)]
-DEEP = [(mode, *timing) for mode in SPACES for timing in TIMINGS if (mode, *timing) not in STATIC]
+DEEP = [("standard", *timing) for timing in TIMINGS if ("standard", *timing) not in STATIC]
 
 
 @pytest.mark.parametrize(
