@@ -1,4 +1,4 @@
-"""jaxdodge: the Bevy 3D dodgeball arena on JAX, bit for bit, thousands of arenas at once.
+"""jaxdodge: a Bevy dodgeball game on JAX, bit for bit, in thousands of environments at once.
 
 `make` builds the environment; JAX and gymnax are imported then, not before. Importing this package
 registers `jaxdodge/Dodge-v0` with Gymnasium.
@@ -28,7 +28,7 @@ def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":
             `level=2, spawn_angle_degrees=30.0, action_space_type="basic_3d", frames_per_step=7`.
 
     Raises:
-        ConfigError: an unknown field or a refused value, in one line.
+        ConfigError: an unknown field or an invalid value, in one line.
     """
     config = GameConfig.from_mapping(fields)
     from jaxdodge.sim.gymnax import GymnaxDodgeEnv

@@ -134,7 +134,7 @@ class GameConfig:
     frame_stack: int = checked(Number(int, 1, 64), 1)
     """Observations stacked into one, oldest first, zeros before the first."""
     projectile_slots: int = checked(Number(int, 1, 100_000), None)
-    """Projectiles that one arena can hold; default: sized so that none is ever dropped in play."""
+    """Projectiles that one environment has room for; default: enough that none is dropped."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -18,7 +18,7 @@ from jaxdodge.files import error_line, one_line
 
 
 class ConfigError(ValueError):
-    """A refused configuration: one line with the field, the value and what is accepted."""
+    """An invalid configuration: one line with the field, the value and what is expected."""
 
 
 Config = TypeVar("Config")

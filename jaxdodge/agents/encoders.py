@@ -17,7 +17,7 @@ class PatchEncoder(nn.Module):
     """Three layers of patches that do not overlap: one matrix product each.
 
     The side of the first patches grows with the image, so that all sizes cost about the same. On a
-    CPU this takes a tenth of the time of `NatureEncoder`.
+    CPU, at 84 x 84, this takes a fifth of the time of `NatureEncoder`.
     """
 
     dtype: Any = jnp.float32

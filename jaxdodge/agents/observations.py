@@ -15,7 +15,7 @@ class Observer:
     """What a network observes of an environment, and what the replay stores of it.
 
     Args:
-        env: with `observe`, `entry` and `assemble`, see `DodgeEnv`.
+        env: with `observe`, `stored_frame`, `assemble` and `config`, see `DodgeEnv`.
         features: from an observation of `env`, batched or not, to that of the networks.
         store_features: store the result of `features`, not the frame that an observation is made
             from. This is right where it is no larger, and `env` stacks no frames.

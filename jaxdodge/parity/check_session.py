@@ -61,7 +61,7 @@ def follow_session(session: Session) -> Followed:
     clock, changes = Clock(session, time), Changes(rows, flights)
     check_order(session, flights, changes, handled, findings)
     check_gone(session, rows, flights, changes, handled, clock, findings)
-    throws = check_throws(session, rows, changes, time, handled, clock, findings)
+    throws = check_throws(session, rows, changes, handled, clock, findings)
     moved = check_motion(session, handled, clock, findings)
     check_heights(session, handled, clock, findings)
     return Followed(findings, handled, flights, time, throws, moved, float(ratio.max(initial=0)))

@@ -98,14 +98,13 @@ def check_throws(
     session: Session,
     rows: Rows,
     changes: Changes,
-    time: Time,
     handled: Handled,
     clock: Clock,
     findings: Findings,
 ) -> list[Throw]:
     """Check the birth of every new projectile; returns them in the order of their births."""
     law = Law(session)
-    throws, untold = _births(session, rows, changes, time, clock, law, findings)
+    throws, untold = _births(session, rows, changes, clock, law, findings)
     for throw, row in throws:
         slack = throw.error + clock.longest_near(throw.response - 1, throw.response) * (2 if law.delay else 1)
         low, high = clock.player_between(throw.response, throw.age + law.delay, slack, handled)
@@ -117,14 +116,14 @@ def check_throws(
     # Of two in one response, the table's order is not always that of their births.
     born = sorted((throw for throw, _ in throws), key=lambda throw: (throw.response, -throw.age))
     _check_rhythm(session, born, untold, handled, clock, law, findings)
-    _check_draws(born, law, findings)
+    _check_draws(born, findings)
     if law.delay:
         _check_indicators(session, born, clock, law, findings)
     return born
 
 
 def _births(
-    session: Session, rows: Rows, changes: Changes, time: Time, clock: Clock, law: Law, findings: Findings
+    session: Session, rows: Rows, changes: Changes, clock: Clock, law: Law, findings: Findings
 ) -> Any:
     """Throws with the rows that show them first; responses with new rows of unknown birth."""
     count, times = session.arrays["projectile_count"], session.arrays["received_s"]
@@ -233,7 +232,7 @@ def _before(throw: Throw, ago: float, clock: Clock) -> int:
     return response
 
 
-def _check_draws(throws: list[Throw], law: Law, findings: Findings) -> None:
+def _check_draws(throws: list[Throw], findings: Findings) -> None:
     """Throws come from the whole angle, not only from inside of it."""
     if throws:
         widest = max(abs(2 * throw.draw - 1) for throw in throws)

@@ -245,7 +245,7 @@ class Training:
                 logs[seed].write(latest, means[seed] | rates | {"seconds": self.seconds})
             # A NaN is never better.
             if first or latest["mean"] > self.best[seed]["mean"]:
-                self.best[seed:] = [latest, *self.best[seed + 1 :]]
+                self.best[seed : seed + 1] = [latest]
                 self.best_policies[seed] = policies[seed]
                 with self._report_unwritten(self.seed_runs[seed].folder / "models" / "best"):
                     self.seed_runs[seed].save_policy("best", policies[seed])

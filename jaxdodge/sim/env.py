@@ -284,8 +284,8 @@ class DodgeEnv:
         """`step_env` with given throws.
 
         Args:
-            throws: x and y, each float32 (frames_per_step,): where the throw of each frame comes
-            from. state, action, params: as for `step`.
+            throws: x and y, each float32 (frames_per_step,): origin of each frame's throw.
+            state, action, params: as for `step`.
 
         Returns:
             the state after the step and what it published.

@@ -37,9 +37,7 @@ def scaled(duration: Duration, factor: jax.Array) -> Duration:
 
 
 def phase_within(timer: Duration, interval: Duration, draw: jax.Array) -> Duration:
-    """The timer if within the interval, else one from a draw in [0,
-    1): uniform if the timer was.
-    """
+    """The timer if within the interval, else a phase from a uniform draw in [0, 1)."""
     return select(timer.at_least(interval), scaled(interval, draw), timer)
 
 
