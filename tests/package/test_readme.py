@@ -79,6 +79,7 @@ def of(table: dict[str, str], line: str) -> str | None:
     return table[max(keys, key=len)] if keys else None
 
 
+@pytest.mark.nightly
 def test_the_commands_run_as_printed(checkout, clean, tmp_path):
     environment(checkout / ".venv")
     # Optimized as for users: the first evaluation of the default
