@@ -239,6 +239,7 @@ def test_stopped_and_killed_it_ends_with_the_same_bits(command, whole):
     assert arrays(run, 4096) == arrays(expected, 4096)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "kills"),
