@@ -12,6 +12,7 @@ import numpy as np
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
+from jaxdodge.parity.flight import MORE_FRAMES
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim.systems import PLAY_ZONE_X, PLAY_ZONE_Y
 
@@ -46,7 +47,7 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         low, high = clock.between(response - 1, response)
         frame = max(clock.longest_near(response - 2, response), high - low)
         # A product and a sum are rounded in every frame.
-        frames = 2 + 1.25 * (high + frame) / clock.frame_seconds
+        frames = 2 + MORE_FRAMES * (high + frame) / clock.frame_seconds
         bound = frames * float(np.spacing(PLAY_ZONE_X))
         least, largest = velocities.min(axis=0), velocities.max(axis=0)
         shortest, longest = max(low - frame, 0.0), high + frame

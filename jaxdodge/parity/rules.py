@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
-from jaxdodge.parity.flight import FALL, POSITION, VELOCITY, Flights, Time, rounding
+from jaxdodge.parity.flight import FALL, MORE_FRAMES, POSITION, VELOCITY, Flights, Time, rounding
 from jaxdodge.parity.throws import CHANCE, Throw
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
@@ -74,7 +74,7 @@ def _of_flight(session: Session, flights: Flights) -> Any:
     start, end = flights.start.astype(float), flights.finish.astype(float)
     way = np.sqrt(np.sum((end - start)[:, POSITION] ** 2, axis=1))
     fast, slow = (np.sqrt(np.sum(rows[:, VELOCITY] ** 2, axis=1)) for rows in (start, end))
-    exact = rounding(start, end, 2 + 1.25 * session.config.fps * way / slow, way / slow)
+    exact = rounding(start, end, 2 + MORE_FRAMES * session.config.fps * way / slow, way / slow)
     straight = (flights.bounces == 0) & (way > 0)
     seconds = np.full(len(session), np.nan)
     seconds[flights.end[straight]] = (way / slow)[straight]

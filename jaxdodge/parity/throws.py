@@ -16,7 +16,7 @@ import numpy as np
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.flight import FALL, Flights, Time, Z, flown, rounding
+from jaxdodge.parity.flight import FALL, MORE_FRAMES, Flights, Time, Z, flown, rounding
 from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes, check_flights
 from jaxdodge.parity.publications import Rows
 from jaxdodge.recordings.session import Session
@@ -137,7 +137,7 @@ def _births(
     age = (law.climb - row[:, FALL]) / gravity
     start = row.copy()
     start[:, Z], start[:, FALL] = law.height, law.climb
-    exact = rounding(start, row, 2 + 1.25 * np.abs(age) / clock.frame_seconds, np.abs(age))
+    exact = rounding(start, row, 2 + MORE_FRAMES * np.abs(age) / clock.frame_seconds, np.abs(age))
     error = exact[:, FALL] / gravity
     age = np.where(np.abs(age) <= error, 0.0, age)
     squares = 2 * (law.height + law.climb * age - row[:, Z]) / gravity - age**2
