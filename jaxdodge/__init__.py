@@ -1,9 +1,10 @@
 """jaxdodge: a Bevy dodgeball game on JAX, bit for bit, in thousands of environments at once.
 
-`make` builds the environment; JAX and gymnax are imported then, not before. Importing this package
-registers `jaxdodge/Dodge-v0` with Gymnasium.
+`make` builds the environment, and `load` a trained agent; JAX is imported then, not before.
+Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -12,10 +13,11 @@ from jaxdodge.config import ENVIRONMENT_ID, GameConfig
 from jaxdodge.fields import ConfigError
 
 if TYPE_CHECKING:
+    from jaxdodge.runs.policy import Agent
     from jaxdodge.sim.gymnax import GymnaxDodgeEnv
     from jaxdodge.sim.params import GameParams
 
-__all__ = ["ConfigError", "GameConfig", "__version__", "make"]
+__all__ = ["ConfigError", "GameConfig", "__version__", "load", "make"]
 
 __version__ = "0.2.0"
 
@@ -35,6 +37,23 @@ def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":
 
     env = GymnaxDodgeEnv(config)
     return env, env.default_params
+
+
+def load(run: str | Path, policy: str = "best", seed: int = 0) -> "Agent":
+    """The agent of a run, ready to act.
+
+    Args:
+        run: folder of a run of one seed, `results/NAME/TIME`.
+        policy: best or final.
+        seed: of sampled actions.
+
+    Raises:
+        ConfigError: there is no such policy, it is damaged, or its weights are not finite.
+    """
+    from jaxdodge.runs.folder import Run
+    from jaxdodge.runs.policy import Agent
+
+    return Agent(Run.open_one(Path(run)), policy, seed)
 
 
 # Names instead of classes keep JAX out, and a second import (a reload) must not register again.

@@ -78,7 +78,7 @@ def record_command(options: Any) -> int:
     if options.policy in SCRIPTED:
         game = GameConfig.from_mapping(given)
     elif Path(options.policy).is_dir():
-        run = Run.open(Path(options.policy))
+        run = Run.open_one(Path(options.policy))
         game = changed_game(run.config()[0], given)
     else:
         raise ConfigError(
@@ -88,11 +88,11 @@ def record_command(options: Any) -> int:
     from jaxdodge.bevy.play import play
     from jaxdodge.bevy.policies import ScriptedPolicy
     from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
-    from jaxdodge.runs.policy import TrainedPolicy
+    from jaxdodge.runs.policy import Agent
 
     check_writable(options.out)
     policy: Policy = (
-        TrainedPolicy(run) if run else ScriptedPolicy(options.policy, game.action_space_type, options.seed)
+        Agent(run) if run else ScriptedPolicy(options.policy, game.action_space_type, options.seed)
     )
     steps = options.steps or (None if options.seconds else DEFAULT_STEPS)
 

@@ -17,7 +17,7 @@ from jaxdodge.evaluation.tables import FIGURES, figures, line
 from jaxdodge.fields import ConfigError
 from jaxdodge.recordings.session import STEP, Session
 from jaxdodge.runs.folder import Run, changed_game
-from jaxdodge.runs.policy import TrainedPolicy
+from jaxdodge.runs.policy import Agent
 from jaxdodge.sim.env import DodgeEnv
 
 SIMULATED_EPISODES = 512
@@ -60,7 +60,7 @@ def evaluate_on_server(
         think_seconds = trained_pause(game, url)
     if record is not None:
         check_writable(record)
-    policy = TrainedPolicy(run, policy_name)
+    policy = Agent(run, policy_name)
     print(f"{run_folder}: {policy_name} policy, {episodes} episodes on {url}, deterministic", flush=True)
     with PlayingProgress() as progress:
 
@@ -144,9 +144,7 @@ def _run(folder: Path, policy_name: str, given: dict[str, Any]) -> Run:
     for name in given:
         if name not in (*SERVER_FIELDS, "fps"):
             raise ConfigError(f"{name}: invalid together with --server, which has no such field")
-    run = Run.open(folder)
-    if run.config()[1].seeds > 1:
-        raise ConfigError(f"{folder}: several seeds; expected one of them, such as {folder}/seed_0")
+    run = Run.open_one(folder)
     run.policy_path(policy_name)
     return run
 

@@ -23,7 +23,7 @@ import yaml
 
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
-from jaxdodge.fields import ConfigError, Number, check_names, read_yaml
+from jaxdodge.fields import ConfigError, Name, Number, check_names, read_yaml
 from jaxdodge.files import atomic_write
 from jaxdodge.locks import locked
 
@@ -148,6 +148,14 @@ class Run:
         return cls(folder)
 
     @classmethod
+    def open_one(cls, folder: Path) -> "Run":
+        """The run of one seed in an existing folder; raises ConfigError."""
+        run = cls.open(folder)
+        if run.config()[1].seeds > 1:
+            raise ConfigError(f"{folder}: several seeds; expected one of them, such as {folder}/seed_0")
+        return run
+
+    @classmethod
     def open_seeds(cls, folder: Path) -> list["Run"]:
         """The run in a folder, or those of its seeds in the order of their numbers.
 
@@ -234,8 +242,10 @@ class Run:
             shapes: parameters, or their shapes, of the networks that config.yaml describes.
         """
         import jax
+        import numpy as np
         from flax import serialization
 
+        Name(POLICIES).check("policy", name)
         path = self.policy_path(name)
         try:
             weights = serialization.from_bytes(shapes, path.read_bytes())
@@ -244,6 +254,8 @@ class Run:
             raise ConfigError(f"{path}: damaged ({type(error).__name__})") from None
         if not fits:
             raise ConfigError(f"{path}: its networks are not those of config.yaml")
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+            raise ConfigError(f"{path}: its weights are not finite")
         return weights
 
     def save_summary(self, summary: dict[str, Any]) -> None:

@@ -1,15 +1,16 @@
-"""A trained policy sees what it saw in training; games that it cannot play are refused."""
+"""A loaded agent sees what it saw in training; games that it cannot play are refused."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdodge
 from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.folder import Run, changed_game
-from jaxdodge.runs.policy import TrainedPolicy
 from jaxdodge.sim.actions import action_size
 from jaxdodge.sim.spaces import published_space
 
@@ -45,7 +46,7 @@ def test_a_trained_policy_sees_what_it_saw_in_training(fields, tmp_path):
     trainer = make_trainer(game, TRAIN)
     weights = run.load_policy("best", trainer.policy_shapes())
     expected = jax.jit(trainer.policy)
-    policy = TrainedPolicy(run)
+    policy = jaxdodge.load(run.folder)
     generator = np.random.default_rng(1)
     space = published_space(game)
     for _ in range(2):
@@ -62,9 +63,79 @@ def test_a_trained_policy_sees_what_it_saw_in_training(fields, tmp_path):
                 observation = {"image": observation, "previous_action": action}
             elif game.observe_previous_action:
                 observation = np.concatenate([observation, action])
+            # Stacked already, as the environment gives it, it is taken as it is.
+            np.testing.assert_array_equal(policy.act(observation), expected(weights, observation))
             action = policy.act(published)
             np.testing.assert_allclose(action, expected(weights, observation), atol=1e-6)
             assert action.dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory) -> "jaxdodge.runs.policy.Agent":
+    game = GameConfig(level=2, action_space_type="basic_3d", frame_stack=2, **LAGGING)
+    return jaxdodge.load(random_run(tmp_path_factory.mktemp("results"), game).folder)
+
+
+def test_an_agent_plays_its_environment_inside_jit(agent):
+    @jax.jit
+    def play(params, key):
+        observation, _ = jax.vmap(agent.env.reset)(jax.random.split(key, 3))
+        return observation, agent.policy(params, observation)
+
+    observation, actions = play(agent.params, jax.random.key(0))
+    alone = np.stack([agent.act(each) for each in np.asarray(observation)])
+    np.testing.assert_allclose(actions, alone, atol=1e-6)
+    assert isinstance(agent.act(observation), jax.Array)
+    assert isinstance(agent.act(np.asarray(observation)), np.ndarray)
+
+
+def test_many_episodes_are_remembered_apart(agent):
+    published = np.random.default_rng(2).uniform(0, 10, (4, 2, 65)).astype(np.float32)
+    alone = []
+    for environment in range(2):
+        agent.reset()
+        alone.append([agent.act(published[step, environment]) for step in range(2)])
+        if environment == 1:
+            agent.reset()
+        alone[-1] += [agent.act(published[step, environment]) for step in range(2, 4)]
+    agent.reset()
+    together = [agent.act(published[step]) for step in range(2)]
+    agent.reset(ended=np.array([False, True]))
+    together += [agent.act(jnp.asarray(published[step])) for step in range(2, 4)]
+    np.testing.assert_allclose(np.stack(together, axis=1), alone, atol=1e-6)
+    agent.reset()
+
+
+def test_sampled_actions_differ_and_others_do_not(agent):
+    published = np.ones((64, 65), np.float32)
+    sampled = agent.act(published, sampled=True)
+    agent.reset()
+    assert np.all(np.std(sampled, axis=0) > 0)
+    assert np.all(np.ptp(agent.act(published), axis=0) < 1e-5)
+    agent.reset()
+
+
+def test_an_observation_of_another_shape_is_refused(agent):
+    message = (
+        r"observation: invalid value of float32 \(66,\); expected float32 \(65,\) or \(133,\), one or many"
+    )
+    with pytest.raises(ValueError, match=message):
+        agent.act(np.zeros(66, np.float32))
+    agent.act(np.zeros((3, 65), np.float32))
+    with pytest.raises(ValueError, match=r"of shape \(65,\); expected \(3, 65\) as before"):
+        agent.act(np.zeros(65, np.float32))
+    agent.reset()
+
+
+def test_weights_that_are_not_finite_are_refused(agent, tmp_path):
+    run = random_run(tmp_path, agent.game)
+    run.save_policy("best", jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), agent.params))
+    with pytest.raises(ConfigError, match=r"models/best: its weights are not finite$"):
+        jaxdodge.load(run.folder)
+    with pytest.raises(ConfigError, match=r"models/final: no such file"):
+        jaxdodge.load(run.folder, "final")
+    with pytest.raises(ConfigError, match=r"policy: invalid value 'worst'; expected best, final"):
+        jaxdodge.load(run.folder, "worst")
 
 
 @pytest.mark.parametrize(
