@@ -12,7 +12,7 @@ from benchmarks.measure import Case, Prepared, Rows, Settings, compiled, measure
 # Steps of a scan: about STEPS_OF_ALL over all environments, which take slow peers a second.
 LEAST_STEPS, MOST_STEPS, STEPS_OF_ALL = 10, 200, 1 << 18
 LEVEL_2: dict[str, Any] = {"level": 2, "action_space_type": "basic_3d"}
-# The default game of `python -m jaxdodge.train`.
+# The default game of `jaxdodge train`.
 GAME = LEVEL_2 | {"spawn_angle_degrees": 30.0, "frames_per_step": 7, "response_frame": 0}
 OURS, OURS_7 = "jaxdodge level 2", "jaxdodge level 2, frames_per_step 7"
 PEERS = ("CartPole-v1", "Breakout-MinAtar", "Asterix-MinAtar")

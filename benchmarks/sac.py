@@ -175,7 +175,7 @@ def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None,
 
 
 def epoch(settings: Settings, devices: int = 1, images: bool = False) -> Prepared:
-    """Environment steps with their updates, as in `python -m jaxdodge.train` without arguments.
+    """Environment steps with their updates, as in `jaxdodge train` without arguments.
 
     Args:
         settings: of the suite.

@@ -26,7 +26,7 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def started(*flags: str, addresses: int) -> Iterator[ServerProcess]:
-    """`python -m jaxdodge.serve` with these flags; ready once it listens on so many addresses."""
+    """`jaxdodge serve` with these flags; ready once it listens on so many addresses."""
     command = [sys.executable, "-m", "jaxdodge.serve", *flags]
     # In its own process group, so that Ctrl-C ends the benchmark first.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as process:

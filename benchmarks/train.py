@@ -1,6 +1,6 @@
 """Whole trainings: wall time until a mean return on level 2, angle 30, at the original's timing.
 
-Ours is that of `python -m jaxdodge.train`. sbx and Stable-Baselines3 train on our vector
+Ours is that of `jaxdodge train`. sbx and Stable-Baselines3 train on our vector
 environment with the same num_envs, updates per step, batch size, widths, discount, learning rate,
 replay size, reward scale and penalty; sbx also with our layer norm and policy_delay. Our
 evaluations count as training time, theirs do not. With several seeds the agents take turns, seed by

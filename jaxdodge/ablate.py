@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.ablate STUDY`: train and evaluate the cells of a study, write a report.
+"""`jaxdodge ablate STUDY`: train and evaluate the cells of a study, write a report.
 
 Exit status: 0 finished, 1 finished but some cells failed, 2 invalid input, 130 or 143 stopped by
 Ctrl-C or SIGTERM (the same command resumes).
@@ -61,7 +61,7 @@ class Ablate:
 
 def ablate(arguments: list[str]) -> int:
     """Parse the arguments, run the study, write the report; returns the exit status."""
-    options = parse(lambda: tyro.cli(Ablate, prog="python -m jaxdodge.ablate", args=arguments))
+    options = parse(lambda: tyro.cli(Ablate, prog="jaxdodge ablate", args=arguments))
     study = read_study(resources.preset(options.study, "studies"), options.full)
     out = options.out or Path("results/studies") / (study.name + ("_full" if options.full else ""))
     cells, store = cell_results(study, out), ResultStore(out / "cells")

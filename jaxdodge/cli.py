@@ -92,9 +92,9 @@ def run_command(commands: dict[str, tuple[Callable[..., Any], Callable[[Any], in
     Args:
         commands: by name, the dataclass of options and the function that runs with one and returns
             an exit status.
-        program: module name for the usage line.
+        program: name for the usage line.
     """
     choices = {name: options for name, (options, _) in commands.items()}
     run = dict(commands.values())
-    options = parse(lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=f"python -m {program}"))
+    options = parse(lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=program))
     return guarded(run[type(options)], options)

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.evaluate RUN`: play a run's policy, also in other games, with intervals.
+"""`jaxdodge evaluate RUN`: play a run's policy, also in other games, with intervals.
 
 Exit status: 0 played, 1 the server failed, 2 bad input, 130 stopped by Ctrl-C or, with --server,
 143 by SIGTERM (the CSV file or the session has what was played until then).
@@ -80,7 +80,7 @@ class Evaluate:
 
 def evaluate(arguments: list[str]) -> int:
     """Parse, play, print, and return the exit status."""
-    options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge.evaluate", arguments, {})
+    options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge evaluate", arguments, {})
     if options.server is not None:
         return _evaluate_on_server(options, options.server, given)
     runs = Run.open_seeds(options.run)

@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 Config = TypeVar("Config")
 
 
-def _refuse(name: str, value: Any, accepted: str) -> ConfigError:
+def _invalid(name: str, value: Any, accepted: str) -> ConfigError:
     return ConfigError(f"{name}: invalid value {one_line(repr(value))}; expected {accepted}")
 
 
@@ -52,15 +52,15 @@ class Number:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
         real = isinstance(value, (float, np.floating)) and math.isfinite(value)
         if not (whole or (real and self.kind is float)):
-            raise _refuse(name, value, self.expected())
+            raise _invalid(name, value, self.expected())
         try:
             with np.errstate(over="ignore"):
                 judged = float(np.float32(value)) if self.kind is float else value
         except OverflowError:
-            raise _refuse(name, value, self.expected()) from None
+            raise _invalid(name, value, self.expected()) from None
         above = judged > self.low if self.above_low else judged >= self.low
         if not (math.isfinite(judged) and above and judged <= self.high):
-            raise _refuse(name, value, self.expected())
+            raise _invalid(name, value, self.expected())
         return self.kind(value)
 
 
@@ -84,7 +84,7 @@ class Flag:
     def check(self, name: str, value: Any) -> bool:
         """The value as `bool`; raises ConfigError."""
         if not isinstance(value, (bool, np.bool_)):
-            raise _refuse(name, value, self.expected())
+            raise _invalid(name, value, self.expected())
         return bool(value)
 
 
@@ -103,7 +103,7 @@ class Name:
         key = value.lower() if isinstance(value, str) else value
         key = self.aliases.get(key, key) if isinstance(key, str) else None
         if key not in self.names:
-            raise _refuse(name, value, self.expected())
+            raise _invalid(name, value, self.expected())
         return key
 
 
@@ -119,11 +119,11 @@ class Sizes:
     def check(self, name: str, value: Any) -> tuple[int, ...]:
         """The value as a tuple of `int`; raises ConfigError."""
         if not isinstance(value, (list, tuple)) or not value:
-            raise _refuse(name, value, self.expected())
+            raise _invalid(name, value, self.expected())
         try:
             return tuple(Number(int, 1, self.high).check(name, size) for size in value)
         except ConfigError:
-            raise _refuse(name, value, self.expected()) from None
+            raise _invalid(name, value, self.expected()) from None
 
 
 def checked(rule: Any, default: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.serve`: the game as a server, for clients of the original one.
+"""`jaxdodge serve`: the game as a server, for clients of the original one.
 
 Exit status: 2 bad input or an address in use, 130 or 143 stopped by
 Ctrl-C or SIGTERM, 1 internal error.
@@ -23,7 +23,7 @@ SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_thresho
 
 def serve(arguments: list[str]) -> int:
     """Parse, then serve until a signal; returns the exit status."""
-    settings = parse(lambda: tyro.cli(ServerSettings, prog="python -m jaxdodge.serve", args=arguments))
+    settings = parse(lambda: tyro.cli(ServerSettings, prog="jaxdodge serve", args=arguments))
     if settings.seed is None:
         settings = dataclasses.replace(settings, seed=secrets.randbelow(LARGEST_SEED - settings.arenas))
     try:

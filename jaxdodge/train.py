@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.train`: train an agent.
+"""`jaxdodge train`: train an agent.
 
 Without arguments: level 2, angle 30, at the original's timing. Exit status: 0 finished, 1 the
 training diverged or could not be saved at its end, 2 bad input, 130 or 143 stopped by Ctrl-C or
@@ -31,7 +31,7 @@ class Train:
     a flat mapping of the options below, or a training file of the original project. The command
     line wins over it."""
     timing: Path | None = None
-    """YAML file written by `python -m jaxdodge.parity timing --out`: the measured timing of a real
+    """YAML file written by `jaxdodge parity timing --out`: the measured timing of a real
     server. It replaces the timing of --config; the command line wins over it."""
     results: Path = Path("results")
     """Folder for the folders of runs."""
@@ -53,7 +53,7 @@ class Train:
 
 def train(arguments: list[str]) -> int:
     """Parse, train, and return the exit status."""
-    options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge.train", arguments, DEFAULTS)
+    options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge train", arguments, DEFAULTS)
     start = read_start(options.results, options.config, options.timing, options.resume, given)
     if isinstance(start, Resume) and start.run.finished():
         print(f"{start.run.folder}: finished already")

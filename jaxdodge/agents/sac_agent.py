@@ -222,7 +222,7 @@ class SACAgent:
             ema_policy=ema_policy.replace(statistics=policy.statistics),
             actor_opt_state=opt_state,
         )
-        metrics = {"actor_loss": loss_value, "entropy": entropy, "temperature": jnp.exp(state.log_alpha)}
+        metrics = {"actor_loss": loss_value, "entropy": entropy, "alpha": jnp.exp(state.log_alpha)}
         return state, metrics
 
     def _encode(self, encoder_params: Params, policy: PolicyParams, batch: Batch) -> Batch:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdodge.bevy import connect
-from jaxdodge.bevy.client import BadResponseError, Client, ServerError
+from jaxdodge.bevy.client import BadResponseError, Client, ServerError, UnreachableError
 from jaxdodge.bevy.policies import Policy
 from jaxdodge.bevy.responses import Response
 from jaxdodge.cli import Interrupt
@@ -20,6 +20,8 @@ from jaxdodge.sim.spaces import action_space, published_space
 
 # Longest delay of a Ctrl-C during a pause, s.
 LONGEST_SLEEP = 0.1
+# Longest wait for a server that is just starting, s.
+START_SECONDS = 5.0
 # A reset is published within two frames, of at most 0.25 s each.
 RESET_SECONDS = 1.0
 
@@ -193,7 +195,8 @@ def play(
     """Configure a server and play episodes on it until finished, a
     signal arrives or the server fails.
 
-    If it stops early, the reason is printed to standard error.
+    A server that is just starting has START_SECONDS to listen. If playing stops early, the reason
+    is printed to standard error.
 
     Args:
         url: URL of the server, see `jaxdodge.bevy.connect`.
@@ -211,7 +214,7 @@ def play(
     with Interrupt() as interrupt:
         try:
             client = connect(url, timeout)
-            configure(client, game, timeout)
+            _configure_once_it_listens(client, game, timeout, lambda: interrupt.signal is not None)
             log.restart_clock()
             _play(client, policy, log, think_seconds, lambda: finished(log) or interrupt.signal is not None)
         except ServerError as error:
@@ -224,6 +227,22 @@ def play(
     if stopped:
         print(f"stopped: {stopped}", file=sys.stderr, flush=True)
     return Played(url, game, think_seconds, log, status, stopped)
+
+
+def _configure_once_it_listens(
+    client: Client, game: GameConfig, timeout: float, stop: Callable[[], bool]
+) -> None:
+    expires, waiting = time.monotonic() + START_SECONDS, False
+    while True:
+        try:
+            return configure(client, game, timeout)
+        except UnreachableError as error:
+            if stop() or time.monotonic() > expires:
+                raise
+            if not waiting:
+                print(f"{error}; waiting up to {START_SECONDS:g} s", file=sys.stderr, flush=True)
+            waiting = True
+        time.sleep(LONGEST_SLEEP)
 
 
 def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: Callable[[], bool]) -> None:

@@ -1,1 +1,1 @@
-"""Check the simulator against recordings of the real game: `python -m jaxdodge.parity`."""
+"""Check the simulator against recordings of the real game: `jaxdodge parity`."""

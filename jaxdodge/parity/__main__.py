@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity COMMAND`: the simulator against recordings of the original game."""
+"""`jaxdodge parity COMMAND`: the simulator against recordings of the original game."""
 
 import sys
 from collections.abc import Callable
@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Callable[[Any], int]]] = {
 
 def main() -> int:
     """Parse the command line and run; returns the exit status."""
-    return run_command(COMMANDS, "jaxdodge.parity")
+    return run_command(COMMANDS, "jaxdodge parity")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity check`: compare recordings of the real game with the simulator.
+"""`jaxdodge parity check`: compare recordings of the real game with the simulator.
 
 Exit status: 0 all equal, 1 a difference, 2 a file that is missing, damaged or of another format.
 """

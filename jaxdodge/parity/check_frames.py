@@ -53,7 +53,7 @@ def _draw_images(recording: FrameRecording, scenes: Scene) -> np.ndarray | None:
         return None
     _, height, width, channels = recording.image.shape
     for frame in recording.image_frame:
-        _refuse_other_size(recording, int(frame), height, width, channels)
+        _check_size(recording, int(frame), height, width, channels)
     picked = jax.tree.map(lambda array: array[recording.image_frame], scenes)
     drawn = []
     for start in range(0, len(recording.image_frame), IMAGES_PER_CALL):
@@ -70,7 +70,7 @@ def _draw_images(recording: FrameRecording, scenes: Scene) -> np.ndarray | None:
 _draw = jax.jit(draw, static_argnames=("width", "height", "grayscale"))
 
 
-def _refuse_other_size(recording: FrameRecording, frame: int, height: int, width: int, channels: int) -> None:
+def _check_size(recording: FrameRecording, frame: int, height: int, width: int, channels: int) -> None:
     """An image must have the size that was configured, before or in its frame."""
     sizes = set()
     for at in (frame - 1, frame):

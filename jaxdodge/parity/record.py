@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity record`: play on a server and record an API session.
+"""`jaxdodge parity record`: play on a server and record an API session.
 
 Exit status: 0 recorded, 1 the server failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM.
 In every case the file holds what was recorded until then.

@@ -71,7 +71,7 @@ class MeasuredTiming:
         return options
 
     def to_yaml(self) -> str:
-        """The options as a file that `python -m jaxdodge.train --timing` reads."""
+        """The options as a file that `jaxdodge train --timing` reads."""
         lines = [f"# {line}" for line in self.lines()]
         return "\n".join([*lines, yaml.safe_dump(self.options(), sort_keys=False)])
 

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.parity timing`: measure the timing of a server, from a session or live.
+"""`jaxdodge parity timing`: measure the timing of a server, from a session or live.
 
 Exit status: 0 measured, 1 the server failed, 2 bad input or a file that cannot be read.
 """
@@ -26,7 +26,7 @@ class Timing:
     path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
     """API session, as written by `record`."""
     out: Path | None = None
-    """Write the options to this YAML file, for `python -m jaxdodge.train --timing`."""
+    """Write the options to this YAML file, for `jaxdodge train --timing`."""
     server: str | None = None
     """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH: play on this server, read no file."""
     steps: int = 500

@@ -27,7 +27,7 @@ from jaxdodge.runs.divergence import DivergedError as DivergedError
 from jaxdodge.runs.divergence import first_not_finite
 from jaxdodge.runs.folder import NOT_FINITE, Run
 from jaxdodge.runs.logs import Log, plot
-from jaxdodge.runs.memory import estimate, refuse_too_large
+from jaxdodge.runs.memory import check_fits, estimate
 from jaxdodge.runs.progress import TrainingProgress
 from jaxdodge.sim.params import game_params
 
@@ -76,10 +76,10 @@ class Training:
         program = shared_program(game, config, self.steps_per_epoch, devices)
         self.trainer, self.shapes, self._shardings = program.trainer, program.shapes, program.shardings()
         # A state that is too large is refused before the epoch is compiled, which takes a while.
-        refuse_too_large(estimate(self.shapes, devices=devices), game, config)
+        check_fits(estimate(self.shapes, devices=devices), game, config)
         self._epoch = program.epoch
         self.memory = estimate(self.shapes, self._epoch, devices)
-        refuse_too_large(self.memory, game, config)
+        check_fits(self.memory, game, config)
         self.timesteps = 0
         self.best: list[dict[str, float]] = []
         self.latest: list[dict[str, float]] = []
@@ -172,7 +172,7 @@ class Training:
         first_step = jnp.int32(self.timesteps // self.config.num_envs)
         self.state, metrics = self._epoch(self.state, self.params, first_step)
         metrics = jax.tree.map(np.atleast_2d, metrics)
-        self._refuse_divergence(metrics.collected | metrics.learned)
+        self._check_divergence(metrics.collected | metrics.learned)
         self.timesteps += self.timesteps_per_epoch
         return metrics
 
@@ -199,7 +199,7 @@ class Training:
             self._unwritten = True
             self._say(f"{path}: not written ({error_line(error)}){then}")
 
-    def _refuse_divergence(self, metrics: dict[str, np.ndarray]) -> None:
+    def _check_divergence(self, metrics: dict[str, np.ndarray]) -> None:
         """Raise DivergedError if a metric of the epoch or the learner after it is not finite."""
         wrong = first_not_finite(metrics, self.state.learner)
         if wrong:
@@ -243,8 +243,9 @@ class Training:
         for seed, latest in enumerate(self.latest):
             with self._report_unwritten(logs[seed].path):
                 logs[seed].write(latest, means[seed] | rates | {"seconds": self.seconds})
-            # A NaN is never better.
-            if first or latest["mean"] > self.best[seed]["mean"]:
+            # NaN is never better, and never stays the best.
+            best = math.nan if first else self.best[seed]["mean"]
+            if math.isnan(best) or latest["mean"] > best:
                 self.best[seed : seed + 1] = [latest]
                 self.best_policies[seed] = policies[seed]
                 with self._report_unwritten(self.seed_runs[seed].folder / "models" / "best"):

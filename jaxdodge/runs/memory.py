@@ -71,13 +71,13 @@ def estimate(state: TrainingState, epoch: Any = None, devices: int = 1) -> Memor
     # Virtual CPU devices share the memory of the host.
     sharing = len(jax.local_devices()) if on_host and devices > 1 else 1
     replay = _bytes(state.replay) * sharing // devices
-    arenas = _bytes([state.env_state, state.env_params, state.ended]) * sharing // devices
+    envs = _bytes([state.env_state, state.env_params, state.ended]) * sharing // devices
     networks = _bytes([state.learner, state.key]) * sharing
     process = psutil.Process().memory_info().rss if on_host else 0
     return Memory(
         process=process,
         replay=replay,
-        other_state=networks + arenas,
+        other_state=networks + envs,
         epoch=epoch.memory_analysis().temp_size_in_bytes * sharing if epoch else 0,
         copies=CHECKPOINT_COPIES if on_host else 0,
         available=process + _available() if on_host else _device_limit(),
@@ -88,7 +88,7 @@ class TooLargeError(ConfigError):
     """A run that does not fit into memory."""
 
 
-def refuse_too_large(memory: Memory, game: GameConfig, config: TrainConfig) -> None:
+def check_fits(memory: Memory, game: GameConfig, config: TrainConfig) -> None:
     """Raises TooLargeError if a run does not fit, with a buffer size that would."""
     if memory.total <= memory.available:
         return

@@ -37,7 +37,7 @@ def parse_options(
     Args:
         command: dataclass of the command's own options.
         configs: configurations of `checked` fields; each field becomes an option.
-        program: module name for the usage line.
+        program: name for the usage line.
         arguments: the command line without the program.
         defaults: the command's own defaults, for the help.
 
@@ -48,7 +48,7 @@ def parse_options(
     parser = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True)
     parser.__doc__ = command.__doc__
     result: tuple[Any, list[str]] = parse(
-        lambda: tyro.cli(parser, prog=f"python -m {program}", return_unknown_args=True, args=arguments)
+        lambda: tyro.cli(parser, prog=program, return_unknown_args=True, args=arguments)
     )
     options, unknown = result
     if unknown:
@@ -61,7 +61,7 @@ def parse_options(
 
 def _unknown(option: str, known: list[str]) -> str:
     if not option.startswith("--"):
-        return f"{option}: unexpected argument; options are given as --name value"
+        return f"{option}: unexpected argument; expected options as --name value, and one run at most"
     name = option[2:].split("=")[0].replace("-", "_")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean --{near[0].replace('_', '-')}?" if near else ""

@@ -1,4 +1,4 @@
-"""Settings of a server process: the options of `python -m jaxdodge.serve`, checked."""
+"""Settings of a server process: the options of `jaxdodge serve`, checked."""
 
 import dataclasses
 from pathlib import Path

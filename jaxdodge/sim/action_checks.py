@@ -1,4 +1,4 @@
-"""Refusals of actions, as the server's: one line with what, the value and what is accepted."""
+"""Checks of actions, with the server's errors: one line with the name, the value, the expected."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ import numpy as np
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
 
 
-def checked_actions(action: Any, space: str, arenas: int | None = None) -> np.ndarray:
+def checked_actions(action: Any, space: str, num_envs: int | None = None) -> np.ndarray:
     """The action as the game takes it; raises ValueError with one line, as the server refuses it.
 
     Args:
-        action: an action of one arena, or, with `arenas`, one row for each.
+        action: an action of one environment, or, with `num_envs`, one row for each.
         space: canonical name of the action space.
-        arenas: None for a single arena.
+        num_envs: None for a single environment.
 
     Returns:
-        int32 () or float32 (components,), after (arenas,) where given.
+        int32 () or float32 (components,), after (num_envs,) where given.
     """
     discrete = space == "discrete"
     names = () if discrete else COMPONENTS[space]
@@ -24,8 +24,8 @@ def checked_actions(action: Any, space: str, arenas: int | None = None) -> np.nd
     one = f"a whole number, {low} <= value <= {high}"
     if not discrete:
         one = f"{len(names)} numbers ({', '.join(names)}), {low} <= value <= {high}"
-    accepted = one if arenas is None else f"for each of {arenas} arenas {one}"
-    shape = (() if arenas is None else (arenas,)) + (() if discrete else (len(names),))
+    accepted = one if num_envs is None else f"for each of {num_envs} environments {one}"
+    shape = (() if num_envs is None else (num_envs,)) + (() if discrete else (len(names),))
     try:
         array = np.asarray(action)
     except ValueError:
@@ -39,7 +39,7 @@ def checked_actions(action: Any, space: str, arenas: int | None = None) -> np.nd
     refused = np.argwhere(~((array >= low) & (array <= high)))
     if len(refused):
         index = tuple(refused[0])
-        where = [] if arenas is None else [f"arena {index[0]}"]
+        where = [] if num_envs is None else [f"environment {index[0]}"]
         where += [] if discrete else [names[index[-1]]]
         name = f"action ({', '.join(where)})" if where else "action"
         raise ValueError(f"{name}: invalid value {array[index].item()!r}; expected {accepted}")

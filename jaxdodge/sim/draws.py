@@ -12,7 +12,7 @@ def draw_uniform(key: jax.Array, count: int) -> jax.Array:
     """`count` uniform draws in [0, 1), multiples of 2^-24 as the game's, float32 (count,).
 
     The words of the key, which `jax.random.split` has already made random, are hashed with the
-    number of the draw. `jax.random.uniform` would run its generator again for every arena, which
+    number of the draw. `jax.random.uniform` would run its generator again for every env, which
     costs a tenfold of this and a third of a whole environment step.
     """
     bits = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(GOLDEN_RATIO)

@@ -1,8 +1,8 @@
-"""The game as Gymnasium environments: one arena (`gymnasium.make`) or many
-at once (`gymnasium.make_vec`).
+"""The game as Gymnasium environments: one (`gymnasium.make`) or many at once
+(`gymnasium.make_vec`).
 
-Both run the same functions of one arena on `DodgeEnv`, so an arena of the vector environment and a
-single environment with the same seed and actions give the same bits.
+Both run the same functions of one environment, on `DodgeEnv`. With the same seed and actions, a
+row of the vector environment and a single environment give the same bits.
 """
 
 import functools
@@ -30,11 +30,11 @@ from jaxdodge.sim.state import select
 RENDER_MODES = ["rgb_array"]
 
 
-class _Arena:
-    """What both environments do with one arena, as pure functions of its random key and its state.
+class _Functions:
+    """What both classes do with one environment, as pure functions of its random key and state.
 
     "Seen" is the observation and the counts of a state. Instances are shared by the environments of
-    a configuration (`_arena`), so that these compile once.
+    a configuration (`_functions`), so that these compile once.
     """
 
     def __init__(self, config: GameConfig):
@@ -83,7 +83,7 @@ class _Arena:
         again: jax.Array,
         params: GameParams,
     ) -> Any:
-        """Begin if `fresh`, else restart if `again`, else leave the arena as it is."""
+        """Begin if `fresh`, else restart if `again`, else leave the state as it is."""
         began = self._begin(words, params)[:2]
         restarted = self._restart(key, state, params)[:2]
         key, state = select(fresh, began, select(again, restarted, (key, state)))
@@ -101,12 +101,12 @@ class _Arena:
 
 
 @functools.lru_cache(maxsize=16)
-def _arena(config: GameConfig) -> _Arena:
-    return _Arena(config)
+def _functions(config: GameConfig) -> _Functions:
+    return _Functions(config)
 
 
 class DodgeGymEnv(gymnasium.Env):
-    """One arena. `gymnasium.make("jaxdodge/Dodge-v0", ...)` after `import jaxdodge`.
+    """One environment. `gymnasium.make("jaxdodge/Dodge-v0", ...)` after `import jaxdodge`.
 
     Args:
         render_mode: None or "rgb_array"; then `render` gives the top-down image, uint8 (height,
@@ -117,7 +117,7 @@ class DodgeGymEnv(gymnasium.Env):
 
     Observations and actions are NumPy values of the spaces of `jaxdodge.sim.spaces`. Actions
     outside their space are refused with ValueError, and nothing is applied. `reset` with a seed,
-    and the first one, start a new arena; a later one without a seed is the server's reset command,
+    and the first one, start a new game; a later one without a seed is the server's reset command,
     which keeps the spawn timer's phase, pending indicators and on_ground. `info` holds
     `episode_steps`, `projectile_count`, `dropped_projectiles` and `dropped_throwers`, all int.
     """
@@ -128,7 +128,7 @@ class DodgeGymEnv(gymnasium.Env):
         self.config = GameConfig.from_mapping(fields)
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
-        self._arena = _arena(self.config)
+        self._functions = _functions(self.config)
         self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
         self._key: Any = None
         self._state: EnvState | None = None
@@ -139,9 +139,9 @@ class DodgeGymEnv(gymnasium.Env):
         """The first observation and info of an episode; `options` has no effect."""
         super().reset(seed=seed)
         if seed is not None or self._state is None:
-            began = self._arena.begin(_words(self.np_random), self._arena.params)
+            began = self._functions.begin(_words(self.np_random), self._functions.params)
         else:
-            began = self._arena.restart(self._key, self._state, self._arena.params)
+            began = self._functions.restart(self._key, self._state, self._functions.params)
         self._key, self._state, (observation, counts) = began
         return to_numpy(observation), _to_python(counts)
 
@@ -149,8 +149,8 @@ class DodgeGymEnv(gymnasium.Env):
         """Observation, reward, terminated, truncated, info. Raises ValueError, ResetNeeded."""
         state = _needs_reset(self._state)
         checked = checked_actions(action, self.config.action_space_type)
-        self._key, self._state, (observation, counts), flags = self._arena.step(
-            self._key, state, checked, self._arena.params
+        self._key, self._state, (observation, counts), flags = self._functions.step(
+            self._key, state, checked, self._functions.params
         )
         reward, terminated, truncated = jax.device_get(flags)
         info = _to_python(counts)
@@ -163,14 +163,14 @@ class DodgeGymEnv(gymnasium.Env):
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
             return None
-        return to_numpy(self._arena.render(_needs_reset(self._state)))
+        return to_numpy(self._functions.render(_needs_reset(self._state)))
 
 
 class DodgeVectorEnv(VectorEnv):
-    """Many arenas in one compiled call. `gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=...)`.
+    """Many at once, compiled: `gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=...)`.
 
     Args:
-        num_envs: number of arenas.
+        num_envs: number of environments.
         render_mode: as for `DodgeGymEnv`; `render` gives a tuple of images.
         **fields: any field of `GameConfig`; ConfigError refuses the others.
 
@@ -191,7 +191,7 @@ class DodgeVectorEnv(VectorEnv):
         self.num_envs = Number(int, 1).check("num_envs", num_envs)
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": self.config.fps / self.config.frames_per_step}
-        self._arena = _arena(self.config)
+        self._functions = _functions(self.config)
         self.single_observation_space = observation_space(self.config)
         self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -208,9 +208,9 @@ class DodgeVectorEnv(VectorEnv):
         """First observations and info.
 
         Args:
-            seed: None continues; an int seeds arena i with seed + i; a
-                list holds one of both per arena.
-            options: `reset_mask`, bool (num_envs,), leaves the other arenas as they are.
+            seed: None continues; an int seeds environment i with seed + i; a list holds one of both
+                per environment.
+            options: `reset_mask`, bool (num_envs,), leaves the other environments as they are.
         """
         seeds = self._seeds(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
@@ -218,17 +218,19 @@ class DodgeVectorEnv(VectorEnv):
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             got, accepted = f"{mask.dtype} {mask.shape}", f"bool ({self.num_envs},)"
             raise ValueError(f"reset_mask: invalid value {got}; expected {accepted}")
-        # Arenas that have never been reset begin, whatever the mask says.
+        # Environments that have never been reset begin, whatever the mask says.
         mask = mask | (self._states is None)
         fresh = mask & [self._states is None or own is not None for own in seeds]
         words = np.zeros((self.num_envs, 2), np.uint32)
-        for arena, own in enumerate(seeds):
-            if fresh[arena]:
-                words[arena] = _words(self.np_random if own is None else seeding.np_random(own)[0])
+        for row, own in enumerate(seeds):
+            if fresh[row]:
+                words[row] = _words(self.np_random if own is None else seeding.np_random(own)[0])
         if self._states is None:
-            began = self._arena.begin_many(words, self._arena.params)
+            began = self._functions.begin_many(words, self._functions.params)
         else:
-            began = self._arena.reset_many(self._keys, self._states, words, fresh, mask, self._arena.params)
+            began = self._functions.reset_many(
+                self._keys, self._states, words, fresh, mask, self._functions.params
+            )
         self._keys, self._states, (observations, counts) = began
         return to_numpy(observations), _info(counts, mask)
 
@@ -236,10 +238,10 @@ class DodgeVectorEnv(VectorEnv):
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, int):
-            return [seed + arena for arena in range(self.num_envs)]
+            return [seed + row for row in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(
-                f"seed: invalid value {len(seed)} seeds; expected {self.num_envs}, one per arena"
+                f"seed: invalid value {len(seed)} seeds; expected {self.num_envs}, one per environment"
             )
         return seed
 
@@ -249,8 +251,8 @@ class DodgeVectorEnv(VectorEnv):
         """
         states = _needs_reset(self._states)
         checked = checked_actions(actions, self.config.action_space_type, self.num_envs)
-        self._keys, self._states, (observations, counts), flags, after = self._arena.step_many(
-            self._keys, states, checked, self._arena.params
+        self._keys, self._states, (observations, counts), flags, after = self._functions.step_many(
+            self._keys, states, checked, self._functions.params
         )
         rewards, terminations, truncations = to_numpy(flags)
         ended = terminations | truncations
@@ -261,11 +263,11 @@ class DodgeVectorEnv(VectorEnv):
         return to_numpy(observations), rewards.astype(np.float64), terminations, truncations, info
 
     def _final(self, after: EnvState, ended: np.ndarray) -> dict[str, Any]:
-        observations, counts = self._arena.see_many(after, self._arena.params)
+        observations, counts = self._functions.see_many(after, self._functions.params)
         observations = to_numpy(observations)
         final = np.full(self.num_envs, None, dtype=object)
-        for arena in np.flatnonzero(ended):
-            final[arena] = jax.tree.map(lambda array, arena=arena: array[arena], observations)
+        for row in np.flatnonzero(ended):
+            final[row] = jax.tree.map(lambda array, row=row: array[row], observations)
         return {
             "final_obs": final,
             "_final_obs": ended.copy(),
@@ -278,7 +280,7 @@ class DodgeVectorEnv(VectorEnv):
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without render_mode="rgb_array"')
             return None
-        return tuple(to_numpy(self._arena.render_many(_needs_reset(self._states))))
+        return tuple(to_numpy(self._functions.render_many(_needs_reset(self._states))))
 
 
 def _checked_render_mode(mode: str | None) -> str | None:
@@ -308,7 +310,7 @@ def _to_python(counts: dict[str, jax.Array]) -> dict[str, int]:
 
 
 def _info(counts: dict[str, jax.Array], mask: np.ndarray) -> dict[str, np.ndarray]:
-    """Counts in Gymnasium's vector format: each with a mask of the arenas that it is about."""
+    """Counts in Gymnasium's vector format: each with a mask of the environments it is about."""
     info = {}
     for name, values in jax.device_get(counts).items():
         info[name] = np.where(mask, values, 0).astype(np.int64)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import DENSE
 from flax import struct
+from played_envs import DENSE
 
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.program import make_trainer

@@ -180,7 +180,7 @@ def test_actor_finds_the_best_action(n_step):
 def test_a_fixed_alpha_is_the_same_after_a_run():
     state, metrics = trained(shared_trainer(n_step=1), "quadratic")
     assert float(jnp.exp(state.learner.log_alpha)) == pytest.approx(1e-4)
-    np.testing.assert_allclose(metrics.learned["temperature"][metrics.learning], 1e-4, rtol=1e-5)
+    np.testing.assert_allclose(metrics.learned["alpha"][metrics.learning], 1e-4, rtol=1e-5)
 
 
 def test_a_learned_alpha_brings_the_entropy_to_its_target():
@@ -199,7 +199,7 @@ def test_updates_come_after_enough_steps_and_then_every_so_often():
     assert int(state.learner.updates) == 4 * expected.sum()
     # The policy's updates are half as many, and its metrics are means over those.
     assert int(state.learner.actor_opt_state[0].count) == 2 * expected.sum()
-    np.testing.assert_allclose(metrics.learned["temperature"][expected], 1e-4, rtol=1e-5)
+    np.testing.assert_allclose(metrics.learned["alpha"][expected], 1e-4, rtol=1e-5)
     assert all((values[~expected] == 0).all() for values in metrics.learned.values())
     assert all(np.isfinite(values).all() for values in metrics.learned.values())
     # The actions before are uniform, wherever the policy started.

@@ -181,7 +181,7 @@ def test_without_the_actors_update_only_critics_change():
     assert differ(after.critic_params, before.critic_params)
     for name in ("policy", "ema_policy", "log_alpha", "actor_opt_state", "alpha_opt_state"):
         assert not differ(getattr(after, name), getattr(before, name))
-    assert [float(metrics[name]) for name in ("actor_loss", "entropy", "temperature")] == [0, 0, 0]
+    assert [float(metrics[name]) for name in ("actor_loss", "entropy", "alpha")] == [0, 0, 0]
 
 
 def test_a_fixed_alpha_stays():
@@ -190,7 +190,7 @@ def test_a_fixed_alpha_stays():
     after, metrics = program.update(before, batch, KEYS)
     assert not differ(before.log_alpha, after.log_alpha)
     # Every second update has this metric, so that the mean over updates is alpha.
-    assert float(metrics["temperature"]) == pytest.approx(TRAIN.policy_delay * 0.1)
+    assert float(metrics["alpha"]) == pytest.approx(TRAIN.policy_delay * 0.1)
 
 
 @pytest.mark.parametrize(("entropy", "sign"), [(-1.1, 1), (-0.9, -1)])

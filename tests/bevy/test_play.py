@@ -7,7 +7,7 @@ import pytest
 from served import running
 
 from jaxdodge.bevy import play
-from jaxdodge.bevy.client import BadResponseError
+from jaxdodge.bevy.client import BadResponseError, UnreachableError
 from jaxdodge.bevy.policies import ScriptedPolicy
 from jaxdodge.bevy.responses import Response
 from jaxdodge.config import GameConfig
@@ -25,6 +25,22 @@ def test_a_server_that_never_resets_is_named(monkeypatch):
     monkeypatch.setattr(play, "RESET_SECONDS", 0.05)
     with pytest.raises(BadResponseError, match=r"^http://a:1: in step 5 of an episode after 0\.05 s"):
         play.begin_episode(lambda: STALE, "http://a:1")
+
+
+def test_a_server_that_is_just_starting_is_waited_for(monkeypatch, capsys):
+    answers = [UnreachableError("http://a:1: configure: Connection refused")] * 2
+
+    def configure(*_):
+        if answers:
+            raise answers.pop()
+
+    monkeypatch.setattr(play, "configure", configure)
+    game = GameConfig(action_space_type="basic_3d")
+    policy = ScriptedPolicy("still", "basic_3d", 0)
+    played = play.play("http://127.0.0.1:1", 1.0, game, policy, 0.0, lambda _: True)
+    assert (played.status, answers) == (0, [])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "http://a:1: configure: Connection refused; waiting up to 5 s"
 
 
 @pytest.mark.slow

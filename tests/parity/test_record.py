@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from served import running
 
+from jaxdodge.bevy import play
 from jaxdodge.cli import Interrupt
 from jaxdodge.recordings.session import RESET, STEP, read_session
 
@@ -196,7 +197,8 @@ def test_a_server_that_is_killed_leaves_a_whole_file(folder, record, tmp_path):
     assert len(rows) - 2 <= len(session) <= len(rows) - 1
 
 
-def test_without_an_answer_nothing_is_written(record, tmp_path):
+def test_without_an_answer_nothing_is_written(record, tmp_path, monkeypatch):
+    monkeypatch.setattr(play, "START_SECONDS", 0.0)
     out = tmp_path / "session.npz"
     out.write_bytes(b"as it was")
     status, lines, errors = record("--server", "http://127.0.0.1:1", "--out", out)

@@ -15,7 +15,7 @@ from jaxdodge.agents.trainer import TrainingState
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs import memory
-from jaxdodge.runs.memory import Memory, estimate, refuse_too_large
+from jaxdodge.runs.memory import Memory, check_fits, estimate
 
 GAME = GameConfig(action_space_type="basic_3d")
 CONFIG = TrainConfig(num_envs=10, buffer_size=1000)
@@ -87,8 +87,8 @@ def test_a_container_may_have_less_than_its_host(machine, monkeypatch, tmp_path,
 
 @pytest.mark.parametrize("fits", [HOST, GPU])
 def test_what_fits_is_not_refused(fits):
-    refuse_too_large(fits, GAME, CONFIG)
-    refuse_too_large(dataclasses.replace(fits, available=fits.total), GAME, CONFIG)
+    check_fits(fits, GAME, CONFIG)
+    check_fits(dataclasses.replace(fits, available=fits.total), GAME, CONFIG)
 
 
 @pytest.mark.parametrize("least", [HOST, GPU])
@@ -114,7 +114,7 @@ def test_the_advised_buffer_is_the_largest_that_fits(least, epoch, available):
         if fits(size):
             continue
         with pytest.raises(ConfigError) as refusal:
-            refuse_too_large(with_buffer(size), GAME, dataclasses.replace(CONFIG, buffer_size=size))
+            check_fits(with_buffer(size), GAME, dataclasses.replace(CONFIG, buffer_size=size))
         line = str(refusal.value)
         assert line.startswith(f"buffer_size: invalid value {size}; memory: ")
         assert f"of {available} MB available" in line

@@ -166,6 +166,21 @@ def test_a_policy_that_is_not_finite_stops_the_run_though_no_loss_tells(command,
     assert summary["wall_seconds"] > compilation
 
 
+def test_a_first_evaluation_that_is_not_a_number_does_not_stay_the_best(command, monkeypatch):
+    evaluations = []
+
+    def evaluate(*arguments):
+        episodes = original(*arguments)
+        evaluations.append(arguments)
+        return episodes.replace(returns=episodes.returns * jnp.nan) if len(evaluations) == 1 else episodes
+
+    original = training.evaluate
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert command("--total-timesteps", 1024) == 0
+    assert len(evaluations) == 2
+    assert _summary(_only_run())["best_evaluation"]["timesteps"] == 1024
+
+
 def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(command, monkeypatch, capsys):
     monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled"))
     images = "--observation-mode", "topdown"

@@ -1,8 +1,8 @@
 """Environments that several test files play."""
 
 import pytest
-from arenas import DENSE
-from gym_arenas import ARENAS, CONTINUOUS
+from gym_envs import CONTINUOUS, NUM_ENVS
+from played_envs import DENSE
 
 import jaxdodge
 from jaxdodge.sim.gym import DodgeVectorEnv
@@ -20,4 +20,4 @@ def with_thrower():
 
 @pytest.fixture
 def vector():
-    return DodgeVectorEnv(ARENAS, **CONTINUOUS)
+    return DodgeVectorEnv(NUM_ENVS, **CONTINUOUS)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import (
+from gymnax.environments.environment import Environment
+from played_envs import (
     DENSE,
     MODES,
     SMALL_IMAGE,
@@ -17,7 +18,6 @@ from arenas import (
     key_of,
     random_actions,
 )
-from gymnax.environments.environment import Environment
 
 import jaxdodge
 from jaxdodge.sim.env import DodgeEnv

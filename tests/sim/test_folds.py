@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import assert_same, inputs_of
+from played_envs import assert_same, inputs_of
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.actions import action_shape, movement

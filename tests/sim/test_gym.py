@@ -11,7 +11,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
-from gym_arenas import ARENAS, CONFIGURATIONS, CONTINUOUS, equal, run
+from gym_envs import CONFIGURATIONS, CONTINUOUS, NUM_ENVS, equal, run
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.passive_env_checker import check_obs
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -36,10 +36,10 @@ def test_gymnasium_checker(fields):
 
 def test_vector_checker(fields):
     """The passive checks of observations, and the types of everything else."""
-    environment = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=ARENAS, **fields)
+    environment = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=NUM_ENVS, **fields)
     environment.action_space.seed(0)
     assert environment.observation_space == gymnasium.vector.utils.batch_space(
-        environment.single_observation_space, ARENAS
+        environment.single_observation_space, NUM_ENVS
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -48,8 +48,8 @@ def test_vector_checker(fields):
         for _ in range(3):
             observations, rewards, *flags, _ = environment.step(environment.action_space.sample())
             check_obs(observations, environment.observation_space, "step")
-    assert (rewards.dtype, rewards.shape) == (np.float64, (ARENAS,))
-    assert all((flag.dtype, flag.shape) == (bool, (ARENAS,)) for flag in flags)
+    assert (rewards.dtype, rewards.shape) == (np.float64, (NUM_ENVS,))
+    assert all((flag.dtype, flag.shape) == (bool, (NUM_ENVS,)) for flag in flags)
     rewards += 1  # the caller owns what it gets
     environment.close()
     assert environment.closed
@@ -60,9 +60,9 @@ def test_vector_environment_is_gymnasiums_own_over_single_ones(fields):
     in autoreset mode SAME_STEP.
     """
     reference = SyncVectorEnv(
-        [lambda: DodgeGymEnv(**fields)] * ARENAS, autoreset_mode=AutoresetMode.SAME_STEP
+        [lambda: DodgeGymEnv(**fields)] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
     )
-    environment = DodgeVectorEnv(ARENAS, **fields)
+    environment = DodgeVectorEnv(NUM_ENVS, **fields)
     environment.action_space.seed(1)
     assert equal(environment.reset(seed=7), reference.reset(seed=7))
     endings = np.zeros(2, int)
@@ -86,14 +86,14 @@ def test_vector_environment_is_gymnasiums_own_over_single_ones(fields):
 
 def test_vector_step_is_the_environments_step(vector):
     """final_obs is what `DodgeEnv.step` calls final_observation; the
-    observation is a restarted arena's.
+    observation is a restarted env's.
     """
     env = DodgeEnv(vector.config)
     params = env.default_params
     vector.reset(seed=0)
     ends = 0
     for _ in range(80):
-        actions = np.tile(np.float32([0.1, 0, -1]), (ARENAS, 1))
+        actions = np.tile(np.float32([0.1, 0, -1]), (NUM_ENVS, 1))
         keys, states = vector._keys, vector._states
         pairs = jax.vmap(jax.random.split)(keys)
         step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -104,14 +104,14 @@ def test_vector_step_is_the_environments_step(vector):
         done = np.asarray(terminated | truncated)
         np.testing.assert_array_equal(observations[~done], np.asarray(seen)[~done])
         assert ("final_obs" in vector_info) == done.any()
-        for arena in np.flatnonzero(done):
+        for row in np.flatnonzero(done):
             ends += 1
             np.testing.assert_array_equal(
-                vector_info["final_obs"][arena], np.asarray(info["final_observation"])[arena]
+                vector_info["final_obs"][row], np.asarray(info["final_observation"])[row]
             )
-            np.testing.assert_array_equal(observations[arena, :5], [0, 0, 1, 0, 0])
-            assert vector_info["episode_steps"][arena] == 0
-            assert vector_info["final_info"]["episode_steps"][arena] == info["episode_steps"][arena]
+            np.testing.assert_array_equal(observations[row, :5], [0, 0, 1, 0, 0])
+            assert vector_info["episode_steps"][row] == 0
+            assert vector_info["final_info"]["episode_steps"][row] == info["episode_steps"][row]
     assert ends > 0
 
 
@@ -123,16 +123,16 @@ def test_autoreset_mode_is_declared(vector):
 def test_episode_statistics(vector):
     recorder = RecordEpisodeStatistics(vector)
     recorder.reset(seed=0)
-    total, length = np.zeros(ARENAS), np.zeros(ARENAS, int)
-    running = np.ones(ARENAS, bool)
+    total, length = np.zeros(NUM_ENVS), np.zeros(NUM_ENVS, int)
+    running = np.ones(NUM_ENVS, bool)
     while running.any():
-        _, rewards, terminated, truncated, info = recorder.step(np.tile([0.0, 0.0, -1.0], (ARENAS, 1)))
+        _, rewards, terminated, truncated, info = recorder.step(np.tile([0.0, 0.0, -1.0], (NUM_ENVS, 1)))
         total += rewards * running
         length += running
         # Gymnasium 1.3.0 leaves out the first step of every later episode in this mode.
-        for arena in np.flatnonzero(running & (terminated | truncated)):
-            assert info["episode"]["r"][arena] == pytest.approx(total[arena])
-            assert info["episode"]["l"][arena] == length[arena]
+        for row in np.flatnonzero(running & (terminated | truncated)):
+            assert info["episode"]["r"][row] == pytest.approx(total[row])
+            assert info["episode"]["l"][row] == length[row]
         running &= ~(terminated | truncated)
 
 
@@ -189,7 +189,7 @@ def test_reset_without_a_seed_keeps_the_spawn_timers_phase():
 
 def test_vector_seeds(vector):
     observations = vector.reset(seed=[4, 5, 6, 4])[0], [run_all(vector) for _ in range(60)]
-    other = DodgeVectorEnv(ARENAS, **CONTINUOUS)
+    other = DodgeVectorEnv(NUM_ENVS, **CONTINUOUS)
     assert equal(observations, (other.reset(seed=[4, 5, 6, 4])[0], [run_all(other) for _ in range(60)]))
     last = observations[1][-1]
     assert equal(last[0], last[3])
@@ -201,7 +201,7 @@ def test_vector_seeds(vector):
 
 
 def run_all(vector) -> np.ndarray:
-    return vector.step(np.zeros((ARENAS, 3)))[0]
+    return vector.step(np.zeros((NUM_ENVS, 3)))[0]
 
 
 def test_rounding_decides_as_on_the_server():
@@ -219,7 +219,7 @@ def test_render_is_the_image_observation():
         np.testing.assert_array_equal(environment.render(), observation)
         observation = environment.step(environment.action_space.sample())[0]
     assert observation.shape == (36, 40, 3)
-    vector = DodgeVectorEnv(ARENAS, render_mode="rgb_array", **fields)
+    vector = DodgeVectorEnv(NUM_ENVS, render_mode="rgb_array", **fields)
     observations, _ = vector.reset(seed=0)
     images = vector.render()
     assert isinstance(images, tuple)

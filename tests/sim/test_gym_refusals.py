@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gym_arenas import ARENAS, CONFIGURATIONS, CONTINUOUS, equal, run
+from gym_envs import CONFIGURATIONS, CONTINUOUS, NUM_ENVS, equal, run
 from gymnasium.error import ResetNeeded
 
 import jaxdodge
@@ -50,17 +50,19 @@ def test_refused_discrete_action(action):
 
 def test_refused_vector_actions(vector):
     vector.reset(seed=0)
-    actions = np.zeros((ARENAS, 3))
+    actions = np.zeros((NUM_ENVS, 3))
     actions[2, 1] = -1.1
     with pytest.raises(
-        ValueError, match=r"^action \(arena 2, vy\): invalid value -1.1\d*; expected for each"
+        ValueError, match=r"^action \(environment 2, vy\): invalid value -1.1\d*; expected for each"
     ):
         vector.step(actions)
     with pytest.raises(ValueError, match=r"^action: invalid value float64 of shape \(3, 3\); .*"):
         vector.step(actions[:3])
-    discrete = DodgeVectorEnv(ARENAS, **CONFIGURATIONS["discrete"])
+    discrete = DodgeVectorEnv(NUM_ENVS, **CONFIGURATIONS["discrete"])
     discrete.reset(seed=0)
-    with pytest.raises(ValueError, match=r"^action \(arena 3\): invalid value 9; expected for each of 4 "):
+    with pytest.raises(
+        ValueError, match=r"^action \(environment 3\): invalid value 9; expected for each of 4 "
+    ):
         discrete.step([0, 1, 2, 9])
     discrete.step([0, 1, 2, 4])
 
@@ -80,7 +82,7 @@ def test_refused_configurations_and_a_missing_reset(make):
         environment.render()
 
 
-@pytest.mark.parametrize("arenas", [0, -1, 2.0, True])
-def test_refused_number_of_arenas(arenas):
+@pytest.mark.parametrize("num_envs", [0, -1, 2.0, True])
+def test_refused_number_of_envs(num_envs):
     with pytest.raises(jaxdodge.ConfigError, match=r"num_envs: invalid value .*; expected a whole number, 1"):
-        DodgeVectorEnv(arenas)
+        DodgeVectorEnv(num_envs)

@@ -1,10 +1,10 @@
-"""Resets: the server's reset command, and an arena's first state."""
+"""Resets: the server's reset command, and an environment's first state."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import DENSE, FRAME, key_of, states_of_play
+from played_envs import DENSE, FRAME, key_of, states_of_play
 
 import jaxdodge
 from jaxdodge.sim.duration import Duration
@@ -59,20 +59,20 @@ def test_restart_removes_also_what_has_just_left_the_world(mode):
 
 def test_restart_keeps_pending_indicators(with_thrower):
     env, params = with_thrower
-    arenas = 8
-    states = states_of_play(env, params, arenas, 40)
+    num_envs = 8
+    states = states_of_play(env, params, num_envs, 40)
     restart = jax.jit(jax.vmap(env.restart, in_axes=(0, 0, None)))
-    _, after = restart(jax.random.split(key_of(0), arenas), states, params)
+    _, after = restart(jax.random.split(key_of(0), num_envs), states, params)
     before, throwers = jax.device_get((states.game.throwers, after.game.throwers))
     kept = 0
-    for arena in range(arenas):
-        for slot in range(before.count[arena]):
-            elapsed = before.elapsed.nanoseconds[arena, slot]
+    for row in range(num_envs):
+        for slot in range(before.count[row]):
+            elapsed = before.elapsed.nanoseconds[row, slot]
             if elapsed < 300_000_000 - 2 * FRAME:
                 kept += 1
-                same = throwers.position.x[arena] == before.position.x[arena, slot]
-                same &= throwers.elapsed.nanoseconds[arena] == elapsed + FRAME
-                assert same[: throwers.count[arena]].any()
+                same = throwers.position.x[row] == before.position.x[row, slot]
+                same &= throwers.elapsed.nanoseconds[row] == elapsed + FRAME
+                assert same[: throwers.count[row]].any()
     assert kept > 8
 
 
@@ -81,12 +81,12 @@ def test_reset_draws_the_spawn_timers_phase_uniformly(dense, seconds):
     env, params = dense
     interval = round(seconds * 1e9)
     params = params.replace(spawn_interval=Duration.from_nanoseconds(interval))
-    arenas = 4000
-    _, states = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key_of(3), arenas), params)
+    num_envs = 4000
+    _, states = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key_of(3), num_envs), params)
     timer = states.game.spawn_timer
     phase = np.asarray(timer.seconds, np.int64) * 10**9 + np.asarray(timer.nanoseconds)
     assert phase.min() >= 0
     assert phase.max() < interval
     counts, _ = np.histogram(phase, 10, (0, interval))
     # Chi-squared with 9 degrees of freedom: above 27.9 in one of a thousand samples.
-    assert ((counts - arenas / 10) ** 2 / (arenas / 10)).sum() < 27.9
+    assert ((counts - num_envs / 10) ** 2 / (num_envs / 10)).sum() < 27.9

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import DENSE, SMALL_IMAGE, assert_same, key_of
+from played_envs import DENSE, SMALL_IMAGE, assert_same, key_of
 
 import jaxdodge
 from jaxdodge.config import GameConfig

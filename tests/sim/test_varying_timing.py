@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arenas import DENSE, SMALL_IMAGE, assert_same, key_of
+from played_envs import DENSE, SMALL_IMAGE, assert_same, key_of
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.duration import Duration
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import game_params
 
-STEPS, ARENAS = 220, 4
+STEPS, NUM_ENVS = 220, 4
 
 
 def configuration(mode: str, frames: int, response: int) -> GameConfig:
@@ -31,8 +31,8 @@ def configuration(mode: str, frames: int, response: int) -> GameConfig:
 
 
 def play(env: DodgeEnv, params, keys):
-    """Everything that random play with auto-reset gives, (arenas,
-    steps, ...); `params` per arena.
+    """Everything that random play with auto-reset gives, (num_envs,
+    steps, ...); `params` per env.
     """
 
     def one_arena(key, params):
@@ -62,13 +62,13 @@ def play(env: DodgeEnv, params, keys):
 def test_timing_from_the_parameters_is_the_static_timing(mode, most, timings):
     configs = [configuration(mode, *timing) for timing in timings]
     params = jax.tree.map(
-        lambda *leaves: jnp.repeat(jnp.stack(leaves), ARENAS, 0), *map(game_params, configs)
+        lambda *leaves: jnp.repeat(jnp.stack(leaves), NUM_ENVS, 0), *map(game_params, configs)
     )
-    keys = jax.random.split(key_of(1), len(timings) * ARENAS)
+    keys = jax.random.split(key_of(1), len(timings) * NUM_ENVS)
     # The timing of its own configuration is none of those played.
     varying = jax.device_get(play(DodgeEnv(configuration(mode, 2, 1), most), params, keys))
     for number, config in enumerate(configs):
-        rows = slice(number * ARENAS, (number + 1) * ARENAS)
+        rows = slice(number * NUM_ENVS, (number + 1) * NUM_ENVS)
         alone = play(DodgeEnv(config), *jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, keys)))
         assert_same(jax.tree.map(lambda leaf, rows=rows: leaf[rows], varying), jax.device_get(alone))
     terminated, truncated = varying[1][3:5]
@@ -81,8 +81,8 @@ def test_static_timing_ignores_the_parameters():
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), game_params(config))
     params = params.replace(frames_per_step=jnp.int32([2, 1, 9]), response_frame=jnp.int32([1, 0, 9]))
     played = play(DodgeEnv(config), params, jnp.stack([key_of(2)] * 3))
-    for arena in (1, 2):
-        assert_same(*(jax.tree.map(lambda leaf, one=one: leaf[one], played) for one in (0, arena)))
+    for row in (1, 2):
+        assert_same(*(jax.tree.map(lambda leaf, one=one: leaf[one], played) for one in (0, row)))
 
 
 def test_step_without_reset_has_the_timing_of_the_parameters():
@@ -99,10 +99,10 @@ def test_step_without_reset_has_the_timing_of_the_parameters():
 
 @pytest.mark.parametrize(("before", "after"), [(2.0, 0.3), (3.9, 1.2), (60.0, 0.01), (0.3, 2.0)])
 def test_a_restart_with_another_interval_keeps_the_spawn_timer_within_it(before, after):
-    arenas = 4000
+    num_envs = 4000
     env = DodgeEnv(GameConfig(level=2, projectile_spawn_interval=before, fps=1000))
     others = game_params(GameConfig(level=2, projectile_spawn_interval=after, fps=1000))
-    keys = jax.random.split(key_of(5), arenas)
+    keys = jax.random.split(key_of(5), num_envs)
     _, states = jax.vmap(env.reset, in_axes=(0, None))(keys, env.default_params)
     _, restarted = jax.jit(jax.vmap(env.restart, in_axes=(0, 0, None)))(keys, states, others)
 
@@ -117,4 +117,4 @@ def test_a_restart_with_another_interval_keeps_the_spawn_timer_within_it(before,
     np.testing.assert_allclose(phase[kept], phase_before[kept] + 0.001, rtol=1e-6)
     counts, _ = np.histogram(phase, 10, (0, min(before, after)))
     # Chi-squared with 9 degrees of freedom: above 27.9 in one of a thousand samples.
-    assert ((counts - arenas / 10) ** 2 / (arenas / 10)).sum() < 27.9
+    assert ((counts - num_envs / 10) ** 2 / (num_envs / 10)).sum() < 27.9

@@ -51,8 +51,8 @@ def random_actions(env: DodgeEnv, seed: int, steps: int):
     return jax.random.uniform(key_of(seed), (steps, env.num_actions), minval=-1, maxval=1)
 
 
-def states_of_play(env: DodgeEnv, params, arenas: int, steps: int):
-    """States (arenas, ...) after random play without reset, dead ones among them."""
+def states_of_play(env: DodgeEnv, params, num_envs: int, steps: int):
+    """States (num_envs, ...) after random play without reset, dead ones among them."""
 
     def play(key):
         _, state = env.reset(key, params)
@@ -62,7 +62,7 @@ def states_of_play(env: DodgeEnv, params, arenas: int, steps: int):
             lambda s, x: (env.step_env(x[0], s, x[1], params)[1], None), state, (keys, actions)
         )[0]
 
-    return jax.jit(jax.vmap(play))(jax.random.split(key_of(9), arenas))
+    return jax.jit(jax.vmap(play))(jax.random.split(key_of(9), num_envs))
 
 
 def inputs_of(draw, params, *commands) -> Inputs:

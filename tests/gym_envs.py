@@ -26,7 +26,7 @@ CONFIGURATIONS = {
     },
 }
 CONTINUOUS = CONFIGURATIONS["continuous"]
-ARENAS = 4
+NUM_ENVS = 4
 
 
 def equal(one, other) -> bool:
