@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
-from jaxdodge.files import error_line, one_line
+from jaxdodge import yaml_text
+from jaxdodge.files import error_line, one_line, read_bytes
 
 
 class ConfigError(ValueError):
@@ -22,10 +23,12 @@ class ConfigError(ValueError):
 
 
 Config = TypeVar("Config")
+# Characters of a value in a message.
+LONGEST_VALUE = 200
 
 
 def _invalid(name: str, value: Any, accepted: str) -> ConfigError:
-    return ConfigError(f"{name}: invalid value {one_line(repr(value))}; expected {accepted}")
+    return ConfigError(f"{name}: invalid value {one_line(repr(value), LONGEST_VALUE)}; expected {accepted}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +50,6 @@ class Number:
 
     def check(self, name: str, value: Any) -> Any:
         """The value as `int` or `float`; raises ConfigError."""
-        if isinstance(value, str):
-            value = _number_from_text(value)
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
         real = isinstance(value, (float, np.floating)) and math.isfinite(value)
         if not (whole or (real and self.kind is float)):
@@ -62,16 +63,6 @@ class Number:
         if not (math.isfinite(judged) and above and judged <= self.high):
             raise _invalid(name, value, self.expected())
         return self.kind(value)
-
-
-def _number_from_text(text: str) -> Any:
-    """YAML 1.1 reads `3e-4` as text; take what Python reads as a number."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +153,12 @@ def from_mapping(cls: type[Config], mapping: Mapping[str, Any], what: str) -> Co
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A flat YAML mapping; raises ConfigError with one line that names the file."""
+    """A flat YAML mapping; raises ConfigError with one line that names the file.
+
+    Numbers and limits are those of `jaxdodge.yaml_text`.
+    """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = yaml_text.load(read_bytes(Path(path), yaml_text.LARGEST_FILE).decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error_line(error)})") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, or no UTF-8

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -48,6 +50,38 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all; see `atomic_open`."""
     with atomic_open(path, "w" if isinstance(content, str) else "wb") as file:
         file.write(content)
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file; a symbolic link is followed.
+        largest: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or is larger.
+    """
+    # Without waiting for the other end of a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        kind = os.fstat(descriptor)
+        if stat.S_ISDIR(kind.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(largest + 1) if kind.st_size <= largest else b""
+        if max(kind.st_size, len(content)) > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest:,} bytes", str(path))
+    return content
+
+
+def read_json(path: Path, largest: int = 50_000_000) -> Any:
+    """The value of a JSON file; raises OSError or ValueError, also if it is nested too deeply."""
+    try:
+        return json.loads(read_bytes(path, largest))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def one_line(text: object, longest: int | None = None) -> str:

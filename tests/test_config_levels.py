@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from jaxdodge.fields import ConfigError, Flag, Name
 
 RECORDINGS = Path(__file__).parents[1] / "parity" / "recordings"
 
+# Nine levels of aliases stand for 10^9 values.
+ALIASES = "a0: &a0 1\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 10)
+)
 BOTH_LEVELS = {
     "player_speed": 5.0,
     "sprint_multiplier": 2.0,
@@ -223,6 +228,11 @@ def test_yaml_gives_the_same_configuration_back(tmp_path_factory, fields):
         ("\t- x", "not valid YAML ("),
         ("level: 2024-13-45", "not valid YAML ("),
         (b"level: \xff\xfe", "not valid YAML ("),
+        ("level: 1\nfps: 60\nlevel: 2\n", "not valid YAML (duplicate key 'level' in line 3)"),
+        ("[" * 20_000, "not valid YAML (nested more than 50 levels deep)"),
+        (ALIASES, "not valid YAML (1234567911 values; expected at most 100000)"),
+        ("level: " + "9" * 5000, "not valid YAML (a number of 5000 digits"),
+        ("level: &a [*a]", "not valid YAML (recursive alias in line 1)"),
     ],
 )
 def test_a_file_that_is_no_yaml_mapping(tmp_path, text, reason):
@@ -242,14 +252,38 @@ def test_a_file_that_cannot_be_read(tmp_path, name, reason):
         GameConfig.from_yaml(tmp_path / name)
 
 
-def test_yaml_numbers_with_an_exponent(tmp_path):
-    """YAML 1.1 reads 3e-4 as text."""
+@pytest.mark.parametrize("text", ["010", "100:00", "0o10", "1_0:0", "'2'", "12e-1"])
+def test_a_number_is_written_in_decimals(tmp_path, text):
+    """YAML 1.1 reads 010 as 8 and 100:00 as 6000."""
     path = tmp_path / "game.yaml"
-    path.write_text("dodge_bonus_multiplier: 3e-4\nlevel: 2\nmax_projectiles: 0x10\n")
-    assert GameConfig.from_yaml(path) == GameConfig(level=2, dodge_bonus_multiplier=3e-4, max_projectiles=16)
+    path.write_text(f"max_projectiles: {text}\n")
+    with pytest.raises(ConfigError, match=r"^max_projectiles: invalid value .*; expected a whole number"):
+        GameConfig.from_yaml(path)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "large"])
+def test_what_is_no_regular_file_of_some_size_is_not_read(tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "game.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "large":
+        with path.open("wb") as file:
+            file.truncate(10**10)
+    reason = "larger than 5,000,000 bytes" if kind == "large" else "not a regular file"
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: cannot be read ({reason})")):
+        GameConfig.from_yaml(path)
+
+
+def test_yaml_numbers_with_an_exponent(tmp_path):
+    """YAML 1.1 reads 3e-4 and 1e2 as text."""
+    path = tmp_path / "game.yaml"
+    path.write_text("dodge_bonus_multiplier: 3e-4\nlevel: 2\nmax_projectiles: 0x10\nmax_episode_steps: 1e2\n")
+    assert GameConfig.from_yaml(path) == GameConfig(
+        level=2, dodge_bonus_multiplier=3e-4, max_projectiles=16, max_episode_steps=100
+    )
     path.write_text("player_speed: 3e4\n")
     with pytest.raises(
-        ConfigError, match=re.escape("player_speed: invalid value 30000.0; expected a number, 0 < ")
+        ConfigError, match=re.escape("player_speed: invalid value 30000; expected a number, 0 < ")
     ):
         GameConfig.from_yaml(path)
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxdodge.agents.train_config import TrainConfig, rows_needed
+from jaxdodge.agents.train_config import TrainConfig, steps_before_learning
 from jaxdodge.config import GameConfig
 from jaxdodge.runs.folder import split
 
@@ -50,7 +50,6 @@ class Study:
 
 def timesteps_of(updates: int, game: GameConfig, train: TrainConfig) -> int:
     """The fewest environment steps in which at least so many updates are made."""
-    needed = rows_needed(game.frame_stack, train.n_step)
-    first_step = max(-(-train.learning_starts // train.num_envs), needed)
+    first_step = steps_before_learning(train, game.frame_stack)
     rounds = -(-first_step // train.train_freq) - 1 + -(-updates // train.gradient_steps)
     return rounds * train.train_freq * train.num_envs

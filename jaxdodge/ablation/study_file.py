@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ BUDGETS = {
 # With a budget in minutes: more environment steps than fit into it, and few enough for an int32.
 UNLIMITED_TIMESTEPS = 2_000_000_000
 EPISODES = 128
+MOST_COMBINATIONS = 10_000
 SEEDS = 3
 AS_TRAINED = "as trained"
 TRAINING = "the game or the training"
@@ -170,8 +172,9 @@ class _Reader:
         """For each cell, its key path in the file and its level of each factor."""
         cells_path = self.key_path("cells")
         if cells_path is None:
-            grid = itertools.product(*factors.values())
             key_path = self.key_path("factors") or ()
+            self.check_count(key_path, "cells", [*factors.values()])
+            grid = itertools.product(*factors.values())
             return [(key_path, dict(zip(factors, levels, strict=True))) for levels in grid]
         combinations = []
         for index in range(len(self.document.items(cells_path))):
@@ -247,10 +250,17 @@ class _Reader:
                 ]
                 for name in self.at(key_path)
             ]
+            self.check_count(key_path, "conditions", axes)
             for combination in itertools.product(*axes):
                 label = ", ".join(f"{name} {_label(value)}" for name, value, _ in combination)
                 conditions[label] = {name: checked for name, _, checked in combination}
         return episodes, conditions or {AS_TRAINED: {}}
+
+    def check_count(self, key_path: KeyPath, what: str, axes: list[Any]) -> None:
+        """Fail if there are too many combinations, before they are listed."""
+        count = math.prod(map(len, axes))
+        if count > MOST_COMBINATIONS:
+            self.fail(key_path, f"invalid value {count} {what}; expected at most {MOST_COMBINATIONS}")
 
     def fields(self, key_path: KeyPath, known: dict[str, str], what: str) -> dict[str, Any]:
         """A mapping of fields to values, which may be empty; each field is checked alone."""

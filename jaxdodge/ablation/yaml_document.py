@@ -6,8 +6,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from jaxdodge import yaml_text
 from jaxdodge.fields import ConfigError, check_names
-from jaxdodge.files import error_line
+from jaxdodge.files import error_line, read_bytes
 
 # Keys and list indices that lead from the top of a file to a value.
 KeyPath = tuple[Any, ...]
@@ -27,14 +28,14 @@ class YamlDocument:
         self.path = path
         self._lines: dict[KeyPath, int] = {}
         try:
-            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            node = yaml_text.compose(read_bytes(path, yaml_text.LARGEST_FILE).decode())
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error_line(error)})") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8; nested too deeply
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
             raise ConfigError(f"{path}: not valid YAML ({error_line(error)})") from None
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: must be a YAML mapping of names to values")
-        self.content: dict[str, Any] = self._value(node, (), ())
+        self.content: dict[str, Any] = self._value(node, ())
 
     def fail(self, key_path: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError with the file, the line and the key path of a value.
@@ -96,26 +97,22 @@ class YamlDocument:
         except ConfigError as error:
             self.fail(key_path, str(error).removeprefix(f"{name}: ") + hint)
 
-    def _value(self, node: yaml.Node, key_path: KeyPath, parents: tuple[yaml.Node, ...]) -> Any:
-        if any(node is parent for parent in parents):
-            self.fail(key_path, "recursive alias")
-        parents = (*parents, node)
+    def _value(self, node: yaml.Node, key_path: KeyPath) -> Any:
         self._lines[key_path] = node.start_mark.line + 1
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*key_path, i), parents) for i, item in enumerate(node.value)]
-        constructor = yaml.SafeLoader("")
+            return [self._value(item, (*key_path, i)) for i, item in enumerate(node.value)]
         try:
             if not isinstance(node, yaml.MappingNode):
-                return constructor.construct_object(node, deep=True)
+                return yaml_text.construct(node)
             content: dict[Any, Any] = {}
             for key_node, value_node in node.value:
-                key = constructor.construct_object(key_node, deep=True)
+                key = yaml_text.construct(key_node)
                 if isinstance(key, (list, dict)):
                     self.fail(key_path, "a name must be text or a number")
                 self._lines[(*key_path, key)] = key_node.start_mark.line + 1
                 if key in content:
                     self.fail((*key_path, key), "duplicate key")
-                content[key] = self._value(value_node, (*key_path, key), parents)
+                content[key] = self._value(value_node, (*key_path, key))
                 # Readers look for the line of the key, not for that of the value below it.
                 self._lines[(*key_path, key)] = key_node.start_mark.line + 1
         except ConfigError:

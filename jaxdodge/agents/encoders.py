@@ -79,8 +79,8 @@ class ProductConv(nn.Module):
         *_, height, width, inputs = image.shape
         kernel, stride = self.kernel, self.stride
         shape = (kernel, kernel, inputs, self.channels)
-        weights = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        weights = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,), jnp.float32)
         rows, columns = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         places = kernel // stride
         used = image[..., : (rows + places - 1) * stride, : (columns + places - 1) * stride, :]

@@ -59,7 +59,7 @@ def vector_features(observation: jax.Array, config: GameConfig) -> jax.Array:
     if config.observe_previous_action:
         velocity = velocity.at[..., -1, :].set(_commanded_velocity(previous_action, config))
     lag = (config.frames_per_step - config.response_frame) / config.fps
-    edge = jnp.array([PLAY_ZONE_X, PLAY_ZONE_Y])
+    edge = jnp.array([PLAY_ZONE_X, PLAY_ZONE_Y], jnp.float32)
     ground = jnp.clip(frames[..., :2] + velocity * lag, -edge, edge)
     position = jnp.concatenate([ground, frames[..., 2:3]], axis=-1)
 
@@ -118,10 +118,10 @@ def _first(order: jax.Array, rows: jax.Array, count: int) -> jax.Array:
 
     The rank of each row is counted: for so few rows that is several times faster than sorting.
     """
-    numbers = jnp.arange(order.shape[-1])
+    numbers = jnp.arange(order.shape[-1], dtype=jnp.int32)
     one, other = order[..., :, None], order[..., None, :]
     before = (other < one) | ((other == one) & (numbers < numbers[:, None]))
-    chosen = before.sum(axis=-1)[..., None, :] == jnp.arange(count)[:, None]
+    chosen = before.sum(axis=-1, dtype=jnp.int32)[..., None, :] == jnp.arange(count, dtype=jnp.int32)[:, None]
     return jnp.where(chosen[..., None], rows[..., None, :, :], 0).sum(axis=-2)
 
 

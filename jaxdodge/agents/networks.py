@@ -23,6 +23,8 @@ NUM_CRITICS = 2
 LATENT_SIZE = 50
 # Normalized features are clipped to this many standard deviations: outliers destabilize training.
 MAX_DEVIATIONS = 10.0
+# Batches that the running statistics remember.
+LONGEST_MEMORY = 2.0**20
 
 Params = Any
 
@@ -127,7 +129,7 @@ def sample_action(key: jax.Array, mean: jax.Array, log_std: jax.Array) -> tuple[
     Returns:
         The action in [-1, 1], float32 (..., action_size), and its log_prob, float32 (...).
     """
-    noise = jax.random.normal(key, mean.shape)
+    noise = jax.random.normal(key, mean.shape, mean.dtype)
     raw = mean + jnp.exp(log_std) * noise
     log_prob = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2 * jnp.pi)
     log_slope = 2 * (jnp.log(2.0) - raw - nn.softplus(-2 * raw))
@@ -147,11 +149,14 @@ class Statistics(struct.PyTreeNode):
 
 def init_statistics(size: int) -> Statistics:
     """Statistics of no vectors, which normalize nothing."""
-    return Statistics(jnp.float32(0), jnp.zeros(size), jnp.zeros(size))
+    return Statistics(jnp.float32(0), jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.float32))
 
 
 def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
     """Include a batch, float32 (batch, features).
+
+    The count ends at LONGEST_MEMORY batches, and older ones are forgotten: float32 cannot count on,
+    and the statistics would stand still.
 
     Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance",
     equation 1.5.
@@ -160,7 +165,9 @@ def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
     count = statistics.count + size
     delta = mean - statistics.mean
     squares = ((batch - mean) ** 2).sum(axis=0) + delta**2 * statistics.count * size / count
-    return Statistics(count, statistics.mean + delta * size / count, statistics.squares + squares)
+    kept = jnp.minimum(LONGEST_MEMORY * size / count, 1)
+    total = statistics.squares + squares
+    return Statistics(count * kept, statistics.mean + delta * size / count, total * kept)
 
 
 def normalize(statistics: Statistics, features: jax.Array) -> jax.Array:

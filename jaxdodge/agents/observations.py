@@ -113,7 +113,7 @@ def random_shift(key: jax.Array, images: jax.Array) -> jax.Array:
     """
     batch, height, width, _ = images.shape
     reach = shift_pixels(height, width)
-    shifts = jax.random.randint(key, (2, batch, 1), -reach, reach + 1)
-    rows = jnp.clip(jnp.arange(height) + shifts[0], 0, height - 1)
-    columns = jnp.clip(jnp.arange(width) + shifts[1], 0, width - 1)
+    shifts = jax.random.randint(key, (2, batch, 1), -reach, reach + 1, jnp.int32)
+    rows = jnp.clip(jnp.arange(height, dtype=jnp.int32) + shifts[0], 0, height - 1)
+    columns = jnp.clip(jnp.arange(width, dtype=jnp.int32) + shifts[1], 0, width - 1)
     return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)

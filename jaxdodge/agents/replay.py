@@ -94,8 +94,8 @@ def sample(
     key_time, key_env = jax.random.split(key)
     # Once rows have been overwritten, the past of the oldest ones is lost.
     oldest = jnp.where(step > length, step - length + past, 0)
-    time = jax.random.randint(key_time, (count,), oldest, step - n_step - 1)
-    env = jax.random.randint(key_env, (count,), 0, num_envs)
+    time = jax.random.randint(key_time, (count,), oldest, step - n_step - 1, jnp.int32)
+    env = jax.random.randint(key_env, (count,), 0, num_envs, jnp.int32)
     time = time + replay.ended[time % length, env]
 
     def take(ring: jax.Array, offsets: jax.Array) -> jax.Array:
@@ -103,20 +103,25 @@ def sample(
         return ring[(time[:, None] + offsets) % length, env[:, None]]
 
     # Steps since the reset: not across the end of an episode, and not before the first row.
-    before = -1 - jnp.arange(past)
+    before = -1 - jnp.arange(past, dtype=jnp.int32)
     unbroken = ~take(replay.ended, before) & (time[:, None] + before >= 0)
-    age = jnp.cumprod(unbroken, axis=1, dtype=jnp.int32).sum(axis=1)
+    age = jnp.cumprod(unbroken, axis=1, dtype=jnp.int32).sum(axis=1, dtype=jnp.int32)
 
     # Steps of the transition: at most up to the end of the episode.
-    goes_on = ~take(replay.ended, jnp.arange(1, n_step)) if n_step > 1 else jnp.ones((count, 0), bool)
+    goes_on = (
+        ~take(replay.ended, jnp.arange(1, n_step, dtype=jnp.int32))
+        if n_step > 1
+        else jnp.ones((count, 0), bool)
+    )
     goes_on = jnp.concatenate([jnp.ones((count, 1), bool), goes_on], axis=1)
     taken = jnp.cumprod(goes_on, axis=1, dtype=jnp.int32)
-    steps = taken.sum(axis=1)
-    rewards = take(replay.reward, jnp.arange(n_step)) * taken * gamma ** jnp.arange(n_step)
+    steps = taken.sum(axis=1, dtype=jnp.int32)
+    number = jnp.arange(n_step, dtype=jnp.int32)
+    rewards = take(replay.reward, number) * taken * jnp.float32(gamma) ** number
     last = time + steps - 1
 
     def stack(now: jax.Array, age: jax.Array) -> FrameStack:
-        window = (now[:, None] + jnp.arange(1 - frame_stack, 1)) % length
+        window = (now[:, None] + jnp.arange(1 - frame_stack, 1, dtype=jnp.int32)) % length
         previous = replay.action[(now - 1) % length, env]
         return FrameStack(
             frames=jax.tree.map(lambda ring: ring[window, env[:, None]], replay.frame),
@@ -128,6 +133,7 @@ def sample(
         stack=stack(time, age),
         action=replay.action[time % length, env],
         reward=rewards.sum(axis=1),
-        discount=gamma**steps * (1 - replay.terminated[last % length, env].astype(jnp.float32)),
+        discount=jnp.float32(gamma) ** steps
+        * (1 - replay.terminated[last % length, env].astype(jnp.float32)),
         next_stack=stack(last + 1, age + steps),
     )

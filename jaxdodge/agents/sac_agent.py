@@ -10,6 +10,7 @@ from flax import struct
 
 from jaxdodge.agents.losses import Batch, actor_loss, alpha_loss, critic_loss
 from jaxdodge.agents.networks import Params, Statistics, init_statistics, make_networks
+from jaxdodge.agents.schedules import adam
 from jaxdodge.agents.train_config import TrainConfig
 
 # The EMA policy covers at most this part of the updates so far. With the configured rate alone it
@@ -43,7 +44,7 @@ class LearnerState(struct.PyTreeNode):
     critic_opt_state: optax.OptState
     alpha_opt_state: optax.OptState
     updates: jax.Array
-    """int32 (): updates so far."""
+    """int32 (): updates so far; it stops at the largest int32."""
 
 
 class SACAgent:
@@ -64,13 +65,17 @@ class SACAgent:
         self.action_size = action_size
         self.networks = make_networks(config, action_size)
         self.target_entropy = config.target_entropy * action_size
-        self.critic_optimizer = _adam(config, total_updates)
-        self.actor_optimizer = _adam(config, total_updates // config.policy_delay)
+        self.critic_optimizer = self._optimizer(total_updates)
+        self.actor_optimizer = self._optimizer(total_updates // config.policy_delay)
         self.same_observation = config.critic_observation == "same"
         self.encoder_learns_from = "critics" if self.same_observation else "actor"
         self.encoder_optimizer = (
             self.critic_optimizer if self.encoder_learns_from == "critics" else self.actor_optimizer
         )
+
+    def _optimizer(self, updates: int) -> optax.GradientTransformation:
+        config = self.config
+        return adam(config.learning_rate, config.learning_rate_schedule == "linear", updates)
 
     def init_policy(self, key: jax.Array, actor_obs: Any) -> PolicyParams:
         """A policy before the first update.
@@ -92,7 +97,9 @@ class SACAgent:
         key_policy, key_critics = jax.random.split(key)
         policy = self.init_policy(key_policy, actor_obs)
         features = self.networks.encode(policy.encoder, policy.statistics, critic_obs)
-        critic_params = self.networks.critics.init(key_critics, features, jnp.zeros(self.action_size))
+        critic_params = self.networks.critics.init(
+            key_critics, features, jnp.zeros(self.action_size, jnp.float32)
+        )
         log_alpha = jnp.log(jnp.float32(self.config.initial_alpha))
         return LearnerState(
             policy=policy,
@@ -177,7 +184,7 @@ class SACAgent:
             target_critic_params=optax.incremental_update(
                 critic_params, state.target_critic_params, self.config.tau
             ),
-            updates=state.updates + 1,
+            updates=optax.safe_increment(state.updates),
         )
         return state, encoded, {"critics_loss": loss_value, "value": value}
 
@@ -254,7 +261,7 @@ class SACAgent:
 
     def _ema_rate(self, updates: jax.Array) -> jax.Array:
         """Share of the policy that enters its EMA at the actor's next update."""
-        covered = 1 + EMA_MAX_PART * updates / self.config.policy_delay
+        covered = 1 + EMA_MAX_PART * updates.astype(jnp.float32) / self.config.policy_delay
         return jnp.maximum(self.config.policy_averaging, 1 / covered)
 
 
@@ -271,13 +278,6 @@ def update_if(
     shapes = jax.eval_shape(update, state)[1]
     no_metrics = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
     return jax.lax.cond(condition, update, lambda state: (state, no_metrics), state)
-
-
-def _adam(config: TrainConfig, total: int) -> optax.GradientTransformation:
-    """Adam for `total` updates. A linear schedule ends the swings of a constant learning rate."""
-    rate = config.learning_rate
-    linear = config.learning_rate_schedule == "linear"
-    return optax.adam(optax.linear_schedule(rate, 0, total) if linear else rate)
 
 
 def _descend(

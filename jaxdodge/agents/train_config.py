@@ -5,11 +5,15 @@ JAX, so that `--help` and error messages are instant.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from jaxdodge.config import ACTION_SPACES, GameConfig
 from jaxdodge.fields import ConfigError, Flag, Name, Number, Sizes, check_fields, checked
 
+MOST_TIMESTEPS = 10**12
+# What the counters of an epoch may reach; they are int32.
+MOST_COUNTED = 2**31 - 10**6
 # What the strides of its three convolutions leave at least one output of.
 NATURE_MIN_SIDE = 36
 
@@ -29,9 +33,9 @@ class EntropyCoefficient:
         number = text.removeprefix("auto_")
         try:
             fixed = Number(float, 0, 1000, above_low=True).check(
-                name, self.initial if text == "auto" else number
+                name, self.initial if text == "auto" else float(number)
             )
-        except ConfigError:
+        except ValueError:
             raise ConfigError(f"{name}: invalid value {value!r}; expected {self.expected()}") from None
         return fixed if text == number != "auto" else text
 
@@ -75,13 +79,13 @@ class TrainConfig(DomainRandomization):
     """Random seed of the run."""
     seeds: int = checked(Number(int, 1, 1000), 1)
     """Independent runs in one program; their seeds count up from `seed`."""
-    total_timesteps: int = checked(Number(int, 1, 2**31 - 1), 6_000_000)
+    total_timesteps: int = checked(Number(int, 1, MOST_TIMESTEPS), 6_000_000)
     """Environment steps of the run, rounded up to whole epochs."""
     num_envs: int = checked(Number(int, 1, 1_000_000), 1024)
     """Environments that step in parallel."""
-    learning_starts: int = checked(Number(int, 0, 2**31 - 1), 20_000)
+    learning_starts: int = checked(Number(int, 0, 10**9), 20_000)
     """Environment steps with random actions before the first update."""
-    buffer_size: int = checked(Number(int, 1, 2**31 - 1), 500_000)
+    buffer_size: int = checked(Number(int, 1, 10**9), 500_000)
     """Capacity of the replay in transitions, rounded down to whole steps of all environments."""
     train_freq: int = checked(Number(int, 1, 1_000_000), 1)
     """Steps of all environments between updates."""
@@ -134,9 +138,9 @@ class TrainConfig(DomainRandomization):
     at each length is log-uniform."""
     collision_penalty_factor: float = checked(Number(float, 0, 1000, above_low=True), 3.0)
     """Factor on the collision penalty while training; evaluations use the original one."""
-    eval_freq: int = checked(Number(int, 1, 2**31 - 1), 250_000)
+    eval_freq: int = checked(Number(int, 1, MOST_TIMESTEPS), 250_000)
     """Environment steps between evaluations."""
-    save_freq: int = checked(Number(int, 1, 2**31 - 1), 1_000_000)
+    save_freq: int = checked(Number(int, 1, MOST_TIMESTEPS), 1_000_000)
     """Environment steps between checkpoints."""
     n_eval_episodes: int = checked(Number(int, 1, 100_000), 512)
     """Episodes of an evaluation."""
@@ -170,6 +174,12 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
             f"buffer_size: invalid value {train.buffer_size}; expected at least {least} "
             "(num_envs times the rows of a transition)"
         )
+    counted = max(train.buffer_size, train.learning_starts) // train.num_envs + counting_period(train)
+    if train.total_timesteps // train.num_envs > MOST_COUNTED and counted > MOST_COUNTED:
+        raise ConfigError(
+            f"train_freq: invalid value {train.train_freq}; expected a divisor of the replay's "
+            f"{train.buffer_size // train.num_envs} steps, in a run of more than 2^31 steps"
+        )
     if train.gradient_steps % train.policy_delay:
         raise ConfigError(
             f"policy_delay: invalid value {train.policy_delay}; "
@@ -193,6 +203,23 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
         raise ConfigError(
             "critic_observation: invalid value 'state'; expected same (state is for observation_mode topdown)"
         )
+
+
+def counting_period(train: TrainConfig) -> int:
+    """Steps of all environments after which ring buffer and updates are in the same phase again."""
+    return math.lcm(train.buffer_size // train.num_envs, train.train_freq)
+
+
+def steps_before_learning(train: TrainConfig, frame_stack: int) -> int:
+    """Steps of all environments until the first update may come, at least `rows_needed`."""
+    return max(-(-train.learning_starts // train.num_envs), rows_needed(frame_stack, train.n_step))
+
+
+def updates_after(train: TrainConfig, frame_stack: int, timesteps: int) -> int:
+    """Updates of one seed in so many environment steps."""
+    steps, first = timesteps // train.num_envs, steps_before_learning(train, frame_stack)
+    rounds = steps // train.train_freq - (first - 1) // train.train_freq
+    return max(rounds, 0) * train.gradient_steps
 
 
 def rows_needed(frame_stack: int, n_step: int) -> int:

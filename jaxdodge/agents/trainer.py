@@ -14,7 +14,7 @@ from jaxdodge.agents.networks import sample_action, update_statistics
 from jaxdodge.agents.observations import Observers, make_batch
 from jaxdodge.agents.replay import Row, add, empty_replay, sample
 from jaxdodge.agents.sac_agent import LearnerState, Metrics, PolicyParams, SACAgent, update_if
-from jaxdodge.agents.train_config import TrainConfig, rows_needed
+from jaxdodge.agents.train_config import TrainConfig, counting_period, steps_before_learning
 from jaxdodge.sim.state import select
 
 
@@ -144,7 +144,11 @@ class Trainer:
             ),
         )
         example = Row(
-            frame, jnp.zeros(self.env.num_actions), jnp.float32(0), jnp.asarray(False), jnp.asarray(False)
+            frame,
+            jnp.zeros(self.env.num_actions, jnp.float32),
+            jnp.float32(0),
+            jnp.asarray(False),
+            jnp.asarray(False),
         )
         return TrainingState(
             learner=self.agent.init(key_learner, actor_obs, critic_obs),
@@ -168,15 +172,15 @@ class Trainer:
         Args:
             state: donated.
             params: of the environment, as `init` got them.
-            first_step: int32, steps of all environments before.
+            first_step: int32, steps of all environments before, or their `equivalent_step`.
             steps: how many; static.
         """
         config = self.config
-        needed = rows_needed(self._frame_stack(), config.n_step)
+        first_update = steps_before_learning(config, self._frame_stack())
 
         def step(state: TrainingState, index: jax.Array) -> tuple[TrainingState, EpochMetrics]:
             done = index + 1
-            started = (done * config.num_envs >= config.learning_starts) & (done >= needed)
+            started = done >= first_update
             state, collected = self._collect(state, params, index, started)
             key, key_learn = jax.random.split(state.key)
             learning = started & (done % config.train_freq == 0)
@@ -185,7 +189,17 @@ class Trainer:
             )
             return state.replace(learner=learner, key=key), EpochMetrics(collected, learned, learning)
 
-        return jax.lax.scan(step, state, first_step + jnp.arange(steps))
+        return jax.lax.scan(step, state, first_step + jnp.arange(steps, dtype=jnp.int32))
+
+    def equivalent_step(self, step: int) -> int:
+        """A step that an epoch cannot tell from this one, and that fits into int32.
+
+        Once the replay is full and learning has started, only the place in the ring and the phase
+        of the updates matter.
+        """
+        config = self.config
+        least = max(config.buffer_size // config.num_envs, steps_before_learning(config, self._frame_stack()))
+        return step if step <= least else least + 1 + (step - least - 1) % counting_period(config)
 
     def _frame_stack(self) -> int:
         return self.env.config.frame_stack
@@ -203,7 +217,8 @@ class Trainer:
         if learner.policy.statistics is not None:
             statistics = update_statistics(learner.policy.statistics, actor_obs)
             learner = learner.replace(policy=learner.policy.replace(statistics=statistics))
-        uniform = jax.random.uniform(key_uniform, (num_envs, self.env.num_actions), minval=-1, maxval=1)
+        shape = num_envs, self.env.num_actions
+        uniform = jax.random.uniform(key_uniform, shape, jnp.float32, minval=-1, maxval=1)
         sampled, _ = sample_action(key_action, *self.agent.distribution(learner.policy, actor_obs))
         action = jnp.where(started, sampled, uniform)
 
@@ -263,7 +278,9 @@ class Trainer:
             return self.agent.update(learner, batch, keys, update_actor=(index + 1) % delay == 0)
 
         count = self.config.gradient_steps
-        learner, metrics = jax.lax.scan(update, learner, (jnp.arange(count), jax.random.split(key, count)))
+        learner, metrics = jax.lax.scan(
+            update, learner, (jnp.arange(count, dtype=jnp.int32), jax.random.split(key, count))
+        )
         return learner, jax.tree.map(jnp.mean, metrics)
 
     def draw_batch(self, key: jax.Array, replay: Row, step: jax.Array) -> Batch:

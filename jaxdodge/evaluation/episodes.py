@@ -75,7 +75,9 @@ def evaluate(
     if draw_params is not None:
         params, axis = jax.vmap(draw_params, in_axes=(0, None))(keys, params), 0
     observation, state = jax.vmap(env.reset, in_axes=(0, axis))(keys, params)
-    played = Episodes(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, bool))
+    played = Episodes(
+        jnp.zeros(episodes, jnp.float32), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, bool)
+    )
 
     def step(carry: Any) -> Any:
         key, observation, state, playing, played = carry

@@ -28,7 +28,7 @@ def average(image: Array, side: int) -> Array:
     """
     *batch, height, width, channels = image.shape
     blocks = image.reshape(*batch, height // side, side, width // side, side, channels)
-    return _rounded(blocks.astype(jnp.int32).sum(axis=(-4, -2)), side)
+    return _rounded(blocks.astype(jnp.int32).sum(axis=(-4, -2), dtype=jnp.int32), side)
 
 
 def paint_average(discs: Discs, side: int, *, width: int, height: int, grayscale: bool) -> Array:
@@ -49,7 +49,7 @@ def paint_average(discs: Discs, side: int, *, width: int, height: int, grayscale
 
 def _paint_average(discs: Discs, *, side: int, width: int, height: int, grayscale: bool) -> Array:
     ground = background(width, height, grayscale).astype(np.int32)
-    sums = jnp.asarray(ground.reshape(height // side, side, width // side, side, -1).sum(axis=(1, 3)))
+    sums = jnp.asarray(ground.reshape(height // side, side, width // side, side, -1).sum((1, 3), np.int32))
     drawn = [
         (centres.astype(jnp.int32)[:, index], disc_offsets(radius, width), colour)
         for centres, radius, colour in layers(discs)

@@ -81,7 +81,7 @@ def locate(scene: Scene, *, width: int, height: int) -> Discs:
         column, row = (jnp.clip(pixel, -_FAR_AWAY, _FAR_AWAY).astype(jnp.int16) for pixel in pixels)
         return jnp.stack([jnp.where(visible, axis, jnp.int16(_FAR_AWAY)) for axis in (column, row)], axis=-2)
 
-    slots = jnp.arange(scene.projectiles.shape[-1])
+    slots = jnp.arange(scene.projectiles.shape[-1], dtype=jnp.int32)
     return Discs(
         player=centres(scene.player[..., None], True),
         projectiles=centres(scene.projectiles, slots < jnp.asarray(scene.projectile_count)[..., None]),

@@ -1,4 +1,6 @@
-"""Checkpoints of a run, to resume training: `models/checkpoints/<environment steps, 12 digits>/`.
+"""Checkpoints of a run, to resume training: `models/checkpoints/<environment steps>/`.
+
+The name has at least 12 digits.
 
 arrays/       the leaves of the training state (Orbax)
 record.json   the score, the caller's record, and name, dtype and shape of every leaf
@@ -36,8 +38,8 @@ KEEP_NEWEST = 2
 # Orbax adds about a kilobyte per leaf.
 SPARE_BYTES = 1_000_000
 
-COMPLETE = re.compile(r"\d{12}")
-LEFTOVER = re.compile(r"\d{12}\.(partial|removed)")
+COMPLETE = re.compile(r"\d{12,}")
+LEFTOVER = re.compile(r"\d{12,}\.(partial|removed)")
 
 
 def _print_to_stderr(line: str) -> None:

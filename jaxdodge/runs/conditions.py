@@ -2,16 +2,19 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import yaml
 
+from jaxdodge import yaml_text
 from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.config import GAME_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, check_names
 from jaxdodge.runs.folder import changed_game
 
 NOTHING = "nothing"
+MOST_SETTINGS = 10_000
 # What `evaluate --robustness` draws for every episode.
 ROBUSTNESS = {
     NOTHING: DomainRandomization(),
@@ -50,10 +53,13 @@ def read_grid(grid: tuple[str, ...]) -> dict[str, list[Any]]:
         if not equals or name in axes:
             raise ConfigError(f"grid: invalid value {axis!r}; expected NAME=VALUE,VALUE ..., each name once")
         try:
-            axes[name] = [yaml.safe_load(value) for value in values.split(",")]
-        except yaml.YAMLError:
+            axes[name] = [yaml_text.load(value) for value in values.split(",")]
+        except (yaml.YAMLError, ValueError):
             raise ConfigError(f"grid: invalid value {axis!r}; its values are not valid YAML") from None
     check_names(axes, GAME_FIELDS, "the game")
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_SETTINGS:
+        raise ConfigError(f"grid: invalid value {count} settings; expected at most {MOST_SETTINGS}")
     return axes
 
 

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
@@ -249,7 +250,11 @@ class Run:
         path = self.policy_path(name)
         try:
             weights = serialization.from_bytes(shapes, path.read_bytes())
-            fits = jax.tree.all(jax.tree.map(lambda new, old: new.shape == old.shape, weights, shapes))
+            fits = jax.tree.all(
+                jax.tree.map(
+                    lambda new, old: (new.shape, new.dtype) == (old.shape, old.dtype), weights, shapes
+                )
+            )
         except Exception as error:  # msgpack and flax raise many kinds for damaged files
             raise ConfigError(f"{path}: damaged ({type(error).__name__})") from None
         if not fits:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxdodge.agents.devices import device_put, gather, shared_interrupt
 from jaxdodge.agents.program import shared_program
 from jaxdodge.agents.sac_agent import PolicyParams
-from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.agents.train_config import TrainConfig, updates_after
 from jaxdodge.agents.trainer import EpochMetrics
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
@@ -169,7 +169,7 @@ class Training:
 
     def _run_epoch(self) -> EpochMetrics:
         """Advance the state by one epoch; metrics with leading axes (seeds, steps)."""
-        first_step = jnp.int32(self.timesteps // self.config.num_envs)
+        first_step = jnp.int32(self.trainer.equivalent_step(self.timesteps // self.config.num_envs))
         self.state, metrics = self._epoch(self.state, self.params, first_step)
         metrics = jax.tree.map(np.atleast_2d, metrics)
         self._check_divergence(metrics.collected | metrics.learned)
@@ -233,7 +233,7 @@ class Training:
         """Evaluate the policies, log the results, and save the best policies so far."""
         self.latest, policies = [], self._ema_policies()
         for key, policy in zip(self._keys_evaluation, policies, strict=True):
-            key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch)
+            key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch % 2**32)
             episodes = evaluate(
                 self.trainer.env, self.trainer.policy, policy, self.params, key, self.config.n_eval_episodes
             )
@@ -272,10 +272,10 @@ class Training:
             "timesteps": self.timesteps,
             "stopped": stopped,
         }
-        updates = np.atleast_1d(np.asarray(self.state.learner.updates))
+        updates = updates_after(self.config, self.trainer.env.config.frame_stack, self.timesteps)
         for seed, seed_run in enumerate(self.seed_runs):
             own = {
-                "updates": int(updates[seed]),
+                "updates": updates,
                 "best_evaluation": self.best[seed] if self.best else None,
                 "final_evaluation": self.latest[seed] if self.latest else None,
             }
@@ -286,7 +286,7 @@ class Training:
                 plot(self.seed_runs, self.run)
             finals = [latest["mean"] for latest in self.latest]
             over_seeds = {"means": finals, **mean_and_interval(finals)} if finals else None
-            common |= {"updates": int(updates.sum()), "final_evaluation": over_seeds}
+            common |= {"updates": updates * self.config.seeds, "final_evaluation": over_seeds}
             with self._report_unwritten(self.run.folder / "summary.json", ""):
                 self.run.save_summary(common)
 

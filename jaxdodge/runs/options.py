@@ -13,10 +13,10 @@ import itertools
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
 from jaxdodge.cli import parse
 from jaxdodge.fields import ConfigError, Flag, Number, Sizes
+from jaxdodge.yaml_text import read_text
 
 # The timing that the original project trained with: an action every 7 frames, and the response to
 # an action shows the game just before it is applied.
@@ -108,13 +108,3 @@ def _descriptions(config: type) -> dict[str, Any]:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
-
-
-def read_text(value: Any) -> Any:
-    """A value as YAML reads it, so that it means the same on the command line and in a file."""
-    if isinstance(value, tuple):
-        return [read_text(part) for part in value]
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value

@@ -13,6 +13,7 @@ from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import NOT_SERVER_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError, Number
 from jaxdodge.files import one_line
+from jaxdodge.yaml_text import read_text
 
 RENAMED = {"n_envs": "num_envs"}
 # The server's game when it starts, without the timing, which no file of the original sets.
@@ -87,7 +88,7 @@ def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             ignored.append(str(name))
     rate = own["learning_rate"]
     if isinstance(rate, str) and rate.startswith("lin_"):
-        own |= {"learning_rate": rate.removeprefix("lin_"), "learning_rate_schedule": "linear"}
+        own |= {"learning_rate": read_text(rate.removeprefix("lin_")), "learning_rate_schedule": "linear"}
     own["train_freq"] = _vector_steps(own["train_freq"])
     own["net_arch"] = _widths(own["net_arch"])
     if own["gradient_steps"] == -1:

@@ -37,8 +37,8 @@ def draw_duration(key: jax.Array, duration: Duration) -> Duration:
     key_part, key_seconds, key_nanoseconds = jax.random.split(key, 3)
     whole = duration.seconds.astype(jnp.float32)
     rest = duration.nanoseconds.astype(jnp.float32) / NANOSECONDS_PER_SECOND
-    in_whole = jax.random.uniform(key_part) * (whole + rest) < whole
-    below = jnp.where(in_whole, NANOSECONDS_PER_SECOND, jnp.maximum(duration.nanoseconds, 1))
+    in_whole = jax.random.uniform(key_part, dtype=jnp.float32) * (whole + rest) < whole
+    below = jnp.where(in_whole, jnp.int32(NANOSECONDS_PER_SECOND), jnp.maximum(duration.nanoseconds, 1))
     return Duration(
         jnp.where(in_whole, _uniform_below(key_seconds, duration.seconds), duration.seconds),
         _uniform_below(key_nanoseconds, below),
@@ -49,8 +49,9 @@ def _uniform_below(key: jax.Array, limit: jax.Array) -> jax.Array:
     """An int32 from 0 to limit - 1; `jax.random.randint` is biased for large limits."""
     key_high, key_low = jax.random.split(key)
     low_limit = jnp.clip(limit, 1, 2**15)
-    high = jax.random.randint(key_high, (), 0, jnp.maximum((limit + low_limit - 1) // low_limit, 1))
-    value = high * low_limit + jax.random.randint(key_low, (), 0, low_limit)
+    most = jnp.maximum((limit + low_limit - 1) // low_limit, 1)
+    high = jax.random.randint(key_high, (), 0, most, jnp.int32)
+    value = high * low_limit + jax.random.randint(key_low, (), 0, low_limit, jnp.int32)
     # The last of the blocks may reach beyond the limit, at most by one in 30
     # 000 of a second's nanoseconds.
     return jnp.where(value < limit, value, value % jnp.maximum(limit, 1))

@@ -103,7 +103,8 @@ class DodgeEnv:
         Args:
             key: random key for the throws of this step.
             state: of one environment; vmap for many.
-            action: int32 scalar or float32 (components,), clipped to [-1, 1].
+            action: int32 scalar or float32 (components,), clipped to [-1, 1]. One with a NaN is
+                taken as zeros there, and ends the episode as a collision does.
             params: numbers of the game, default those of the configuration.
 
         Returns:
@@ -112,7 +113,7 @@ class DodgeEnv:
             `info["final_observation"]` the last of the old one.
 
         Raises:
-            AssertionError: an action of another shape.
+            AssertionError: an action of another shape, or a discrete one that is no integer.
         """
         params = self.default_params if params is None else params
         throws, throw_of_reset = self._timing.throws(key, self._static(params))
@@ -252,7 +253,7 @@ class DodgeEnv:
         if config.observe_previous_action and self._discrete:
             one_hot = jax.nn.one_hot(previous_action, self.num_actions, dtype=jnp.float32)
             previous_action = jnp.where(time > 0, one_hot, 0)
-        real = jnp.arange(config.frame_stack) >= config.frame_stack - 1 - time
+        real = jnp.arange(config.frame_stack, dtype=jnp.int32) >= config.frame_stack - 1 - time
         if not self._image:
             vector = jnp.where(real[:, None], published, 0).reshape(-1)
             return jnp.concatenate([vector, previous_action]) if config.observe_previous_action else vector
@@ -292,11 +293,16 @@ class DodgeEnv:
         """
         chex.assert_shape(action, action_shape(self.config.action_space_type))
         if self._discrete:
-            action = jnp.asarray(action, jnp.int32)
+            chex.assert_type(action, int)
+            action, invalid = jnp.asarray(action, jnp.int32), jnp.asarray(False)
         else:
             action = jnp.clip(jnp.asarray(action, jnp.float32), -1, 1)
+            # A position of NaN is near no projectile. Once per step, not in every frame.
+            invalid = jnp.isnan(action).any()
+            action = jnp.where(jnp.isnan(action), jnp.float32(0), action)
         static = self._static(params)
         game = self._timing.advance(state.game, static, throws, state.action, action, state.time == 0)
+        game = game.replace(game_over=game.game_over | invalid)
         history = jax.tree.map(lambda frames: frames[1:], self._stack_with(state, params))
         return EnvState(game, state.time + 1, action, history), publish_state(game, static)
 

@@ -56,7 +56,9 @@ def publish(state: State, params: GameParams) -> dict:
     observation = observe_vector(state, params, with_thrower=True)
     return {
         "published_observation_size": size,
-        "published_observation": jnp.where(jnp.arange(WITH_THROWER_SIZE) < size, observation, 0),
+        "published_observation": jnp.where(
+            jnp.arange(WITH_THROWER_SIZE, dtype=jnp.int32) < size, observation, 0
+        ),
         "published_reward": published.reward,
         "published_done": published.terminated,
         "published_truncated": published.truncated,
@@ -81,7 +83,7 @@ def observe_vector(state: State, params: GameParams, with_thrower: bool) -> jax.
     rows = [*_components(projectiles.position), *_components(projectiles.velocity)]
     slots = min(OBSERVED_PROJECTILES, len(rows[0]))
     seen = jnp.stack([row[:slots] for row in rows], axis=-1)
-    seen = jnp.where((jnp.arange(slots) < projectiles.count)[:, None], seen, 0)
+    seen = jnp.where((jnp.arange(slots, dtype=jnp.int32) < projectiles.count)[:, None], seen, 0)
     seen = jnp.pad(seen, ((0, OBSERVED_PROJECTILES - slots), (0, 0)))
     own = jnp.stack([*_components(player.position), player.velocity.x, player.velocity.y])
     parts = [own, seen.reshape(-1)]

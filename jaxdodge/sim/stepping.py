@@ -107,7 +107,7 @@ class Timing:
     ) -> State:
         frames, queued = params.frames_per_step, params.response_frame == 0
         first = jnp.where(queued, 0, frames - params.response_frame)
-        number = jnp.arange(self.most_frames_per_step)
+        number = jnp.arange(self.most_frames_per_step, dtype=jnp.int32)
         runs = (number < frames) & ((number >= first) | ~fresh)
         applies = (number == first) & ~(queued & fresh)
         move = movement(jnp.where(queued, last_action, action), self.config.action_space_type)

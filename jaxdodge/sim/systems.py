@@ -234,7 +234,8 @@ def cleanup_projectiles(state: State, params: GameParams, inputs: Inputs) -> Sta
 
 def detect_collisions(state: State, params: GameParams, inputs: Inputs) -> State:
     """One pending event if a projectile touches the player; none once the game is over."""
-    touches = nearest_distance(state) < PLAYER_RADIUS + PROJECTILE_RADIUS
+    # Negated, so that a position of NaN does not survive.
+    touches = ~(nearest_distance(state) >= PLAYER_RADIUS + PROJECTILE_RADIUS)
     return state.replace(collision=state.collision | (touches & ~state.game_over))
 
 

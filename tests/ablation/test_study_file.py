@@ -13,6 +13,7 @@ from jaxdodge.runs.folder import changed_game, split
 from jaxdodge.runs.options import DEFAULTS
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
+FIVE = ("batch_size", "gradient_steps", "n_step", "policy_delay", "train_freq")
 GOOD = """\
 question: Which?
 base:
@@ -239,13 +240,18 @@ def test_a_preset_provides_defaults_for_base(tmp_path):
         ("seeds: 2", "full: {full: 3}", ":9: full.full: no such field of a study"),
         ("question: Which?", "question: [", ": not valid YAML ("),
         ("question: Which?", f"question: {'[' * 600}", ": not valid YAML ("),
-        ("gamma: 0.9", "gamma: &a {x: *a}", ":3: base.gamma.x: recursive alias"),
+        ("gamma: 0.9", "gamma: &a {x: *a}", ": not valid YAML (recursive alias in line 3)"),
         (
             "frame_stack: [1, 2]",
             "frame_stack: &a [1, *a]",
-            ":5: factors.frame_stack.1: recursive alias",
+            ": not valid YAML (recursive alias in line 5)",
         ),
         ("question: Which?", "- 1", ": not valid YAML ("),
+        (
+            "frame_stack: [1, 2]",
+            "\n  ".join(f"{name}: {[*range(1, 101)]}" for name in FIVE),
+            ":4: factors: invalid value 20000000000 cells; expected at most 10000",
+        ),
     ],
 )
 def test_an_error_is_one_line_with_file_and_line_number(tmp_path, old, new, message):

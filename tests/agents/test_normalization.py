@@ -1,5 +1,6 @@
 """Running mean and variance: those of everything at once, whatever the batches were."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,3 +77,12 @@ def test_any_leading_axes_are_normalized_alike():
     vectors = np.random.default_rng(1).normal(size=(2, 4, FEATURES)).astype(np.float32)
     one_by_one = [[normalize(statistics, vector) for vector in row] for row in vectors]
     np.testing.assert_allclose(normalize(statistics, vectors), one_by_one, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_follow_their_input_however_many_vectors_came_before():
+    before = Statistics(jnp.float32(2**24), jnp.zeros(1), jnp.full(1, 2.0**24))
+    one = jnp.ones((1, 1), jnp.float32)
+    after = jax.jit(lambda: jax.lax.fori_loop(0, 2**19, lambda _, now: update_statistics(now, one), before))()
+    # Half of what is remembered.
+    assert 0.35 < float(after.mean[0]) < 0.55
+    assert float(after.squares[0] / after.count) < 1.1

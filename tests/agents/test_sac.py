@@ -269,3 +269,28 @@ def test_seeds_run_side_by_side_as_each_would_alone():
         for mine, its in zip(jax.tree.leaves(own.learner), jax.tree.leaves(first.learner), strict=True):
             np.testing.assert_allclose(its[seed], mine, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(first.replay.action[seed], own.replay.action)
+
+
+@pytest.mark.parametrize("late", [2**31 - 3, 10**12], ids=str)
+def test_an_epoch_far_into_a_run_is_that_of_the_equivalent_step(late):
+    """Ring buffer and updates go on in phase, and the metrics of the run say so."""
+    trainer = shared_trainer(n_step=1, train_freq=3, gradient_steps=4, learning_starts=1_000_000_000)
+    length = CONFIG.buffer_size // CONFIG.num_envs
+    step = trainer.equivalent_step(late)
+    assert step + STEPS < 2**31
+    assert step >= 1_000_000_000 // CONFIG.num_envs
+    assert (step % length, step % 3) == (late % length, late % 3)
+    params = jnp.int32(0)
+    _, metrics = trainer.epoch(trainer.init(jax.random.key(0), params), params, jnp.int32(step), steps=STEPS)
+    np.testing.assert_array_equal(metrics.learning, (late + 1 + np.arange(STEPS)) % 3 == 0)
+
+
+def test_the_replay_cannot_tell_equivalent_steps_apart():
+    trainer = shared_trainer(n_step=1)
+    state, _ = trained(trainer, "reward in every of five steps", epochs=2)
+    least = CONFIG.buffer_size // CONFIG.num_envs + 1
+    drawn = [
+        trainer.draw_batch(jax.random.key(1), state.replay, jnp.int32(step))
+        for step in (least + 5, trainer.equivalent_step(least + 5 + 7 * (least - 1)))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *drawn)

@@ -79,7 +79,17 @@ def test_the_command_and_the_module_list_the_commands(installed):
 
 def test_training_from_a_preset_and_evaluation(installed):
     small = [part for name in ("num_envs", "batch_size", "buffer_size") for part in (f"--{name}", TINY[name])]
-    short = ["--total-timesteps", 2048, "--max-episode-steps", 80, "--n-eval-episodes", 8, *small]
+    short = [
+        "--total-timesteps",
+        2048,
+        "--max-episode-steps",
+        80,
+        "--n-eval-episodes",
+        8,
+        "--learning-starts",
+        64,
+        *small,
+    ]
     output = installed("jaxdodge", "train", "--config", "level1", "--net-arch", 8, *short)
     run = Path(output.splitlines()[0].removeprefix("run: "))
     assert run.parent == Path("results/level1")

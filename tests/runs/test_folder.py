@@ -131,3 +131,12 @@ def test_with_other_frames_per_step_a_last_response_frame_stays_the_last_and_ano
     assert changed_game(last, {"frames_per_step": frames, "response_frame": 2}).response_frame == 2
     assert changed_game(GAME, {"frames_per_step": frames}).response_frame == 0
     assert changed_game(last, {"fps": 30}).response_frame == 7
+
+
+def test_a_policy_of_other_types_is_refused_when_it_is_loaded(run):
+    shapes = make_trainer(GAME, TRAIN).policy_shapes()
+    policy = random_policy(shapes)
+    actor = jax.tree.map(lambda leaf: leaf.astype(np.float64), policy.actor)
+    run.save_policy("best", policy.replace(actor=actor))
+    with pytest.raises(ConfigError, match="networks are not those"):
+        run.load_policy("best", shapes)

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from jaxdodge import yaml_text
 from jaxdodge.fields import ConfigError, read_yaml
 from jaxdodge.runs.folder import split
 from jaxdodge.runs.original import ignored_line, is_original, translate
@@ -62,8 +62,8 @@ LEFT_OUT = {
         ("{frame_stack: 4, image_grayscale: true}", {"frame_stack": 4, "image_grayscale": True}),
         ("{projectile_speed: 6, max_episode_steps: 500}", {"projectile_speed": 6, "max_episode_steps": 500}),
         ("{frames_per_step: 7, seed: 3}", {"frames_per_step": 7, "seed": 3}),
-        ("learning_rate: 3e-4", {"learning_rate": "3e-4"}),
-        ("learning_rate: lin_7e-4", {"learning_rate": "7e-4", "learning_rate_schedule": "linear"}),
+        ("learning_rate: 3e-4", {"learning_rate": 3e-4}),
+        ("learning_rate: lin_7e-4", {"learning_rate": 7e-4, "learning_rate_schedule": "linear"}),
         ("ent_coef: auto_0.1", {"ent_coef": "auto_0.1"}),
         ("ent_coef: 0.2", {"ent_coef": 0.2}),
         ("{eval_freq: 10, save_freq: 20, n_eval_episodes: 5}",) * 2,
@@ -79,7 +79,7 @@ LEFT_OUT = {
     ],
 )
 def test_translation(text, expected):
-    expected = yaml.safe_load(expected) if isinstance(expected, str) else expected
+    expected = yaml_text.load(expected) if isinstance(expected, str) else expected
     assert translate(original(text)) == (LEFT_OUT | expected, [])
 
 
@@ -197,4 +197,4 @@ def test_there_are_seven_of_the_originals_runs():
 
 def original(text: str) -> dict[str, Any]:
     """Values of a file of the original with this content; `algorithm` is added if it has none."""
-    return {"algorithm": "SAC"} | (yaml.safe_load(text) or {})
+    return {"algorithm": "SAC"} | (yaml_text.load(text) or {})

@@ -215,19 +215,23 @@ REFUSED = [
     (["--gamma"], "Missing value for argument '--gamma'"),
     (["--gamma", "1.5"], "gamma: invalid value 1.5; expected a number, 0 <= value <= 1"),
     (["--gamma", "much"], "gamma: invalid value 'much'; expected a number"),
-    (["--learning-rate", "nan"], "learning_rate: invalid value nan"),
+    (["--learning-rate", "nan"], "learning_rate: invalid value 'nan'"),
     (["--num-envs", "0"], "num_envs: invalid value 0; expected a whole number, 1 <= value"),
     (["--seed", "1.5"], "seed: invalid value 1.5; expected a whole number"),
     (
         ["--seed", "4294967295", "--seeds", "2"],
         "seeds: invalid value 2; expected a whole number, 1 <= value <= 1",
     ),
+    (
+        ["--learning-starts", "5000"],
+        "learning_starts: invalid value 5000; expected at most total_timesteps (4096)",
+    ),
     (["--net-arch", "64", "0"], "net_arch: invalid value [64, 0]; expected a list of whole numbers"),
     (["--buffer-size", "10"], "buffer_size: invalid value 10; expected at least 4096"),
     *[
         (
-            [f"--{name}", "2147483648"],
-            f"{name.replace('-', '_')}: invalid value 2147483648; expected a whole number",
+            [f"--{name}", "2000000000000"],
+            f"{name.replace('-', '_')}: invalid value 2000000000000; expected a whole number",
         )
         for name in ("learning-starts", "buffer-size", "eval-freq", "save-freq")
     ],

@@ -254,3 +254,22 @@ def test_an_action_of_another_shape_is_refused(dense):
     _, state = env.reset(key_of(0), params)
     with pytest.raises(AssertionError, match="shape"):
         env.step(key_of(1), state, jnp.zeros(4), params)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_an_action_that_is_not_a_number_ends_the_episode_and_leaves_no_trace(dense, part):
+    env, params = dense
+    _, state = env.reset(key_of(0), params)
+    observation, _, reward, terminated, truncated, info = env.step(
+        key_of(1), state, jnp.zeros(3).at[part].set(jnp.nan), params
+    )
+    assert (bool(terminated), bool(truncated), float(reward)) == (True, False, -100.0)
+    assert np.isfinite(observation).all()
+    assert np.isfinite(info["final_observation"]).all()
+
+
+def test_a_discrete_action_is_an_integer():
+    env, params = jaxdodge.make(action_space_type="discrete")
+    _, state = jax.eval_shape(env.reset, key_of(0), params)
+    with pytest.raises(AssertionError):
+        jax.eval_shape(env.step, key_of(1), state, jnp.float32(0.5), params)

@@ -335,3 +335,12 @@ def test_indicators_stop_at_their_delay_and_fire_only_where_pending():
     assert int(after.throwers.count) == 3
     assert int(after.projectiles.count) == 0
     assert_only_changed(before, after, "throwers")
+
+
+@pytest.mark.parametrize("of", ["player", "projectile"])
+def test_a_position_that_is_not_a_number_is_hit(of):
+    state = with_projectiles(server(), (9.0, 9.0, 9.0) if of == "player" else (np.nan, 9.0, 9.0))
+    if of == "player":
+        position = state.player.position.replace(y=jnp.float32(np.nan))
+        state = state.replace(player=state.player.replace(position=position))
+    assert bool(run("detect_collisions", state).collision)
