@@ -243,7 +243,6 @@ class Run:
             shapes: parameters, or their shapes, of the networks that config.yaml describes.
         """
         import jax
-        import numpy as np
         from flax import serialization
 
         Name(POLICIES).check("policy", name)

@@ -187,7 +187,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(comma
     assert command("--buffer-size", 2_000_000_000, *images) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"buffer_size: invalid value 2000000000; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
+        r"buffer_size: invalid value 1000000000; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
         r"buffer_size \d+ would fit",
         line,
     )
@@ -223,8 +223,8 @@ REFUSED = [
         "seeds: invalid value 2; expected a whole number, 1 <= value <= 1",
     ),
     (
-        ["--learning-starts", "5000"],
-        "learning_starts: invalid value 5000; expected at most total_timesteps (4096)",
+        ["--learning-starts", "9000000"],
+        "learning_starts: invalid value 9000000; expected at most total_timesteps (6000000)",
     ),
     (["--net-arch", "64", "0"], "net_arch: invalid value [64, 0]; expected a list of whole numbers"),
     (["--buffer-size", "10"], "buffer_size: invalid value 10; expected at least 4096"),
