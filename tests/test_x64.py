@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from arenas import SMALL_IMAGE, assert_same, described
+from played_envs import SMALL_IMAGE, assert_same, described
 from tiny_runs import TINY
 
 import jaxdodge

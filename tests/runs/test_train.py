@@ -184,7 +184,7 @@ def test_a_first_evaluation_that_is_not_a_number_does_not_stay_the_best(command,
 def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(command, monkeypatch, capsys):
     monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled"))
     images = "--observation-mode", "topdown"
-    assert command("--buffer-size", 2_000_000_000, *images) == 2
+    assert command("--buffer-size", 1_000_000_000, *images) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
         r"buffer_size: invalid value 1000000000; memory: [\d,]+ MB of [\d,]+ MB available \(.*\); "
