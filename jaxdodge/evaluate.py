@@ -136,6 +136,7 @@ def _play(
 
     from jaxdodge.agents.program import make_trainer
     from jaxdodge.agents.randomization import draw_params, randomized_env
+    from jaxdodge.agents.squint import env_class
     from jaxdodge.evaluation.episodes import evaluate as play
 
     # The networks observe the trained game, whichever game they play.
@@ -145,7 +146,7 @@ def _play(
     key, episodes = jax.random.key(options.seed), options.episodes or DEFAULT_EPISODES
     for condition in conditions:
         randomization = condition.randomization
-        env = randomized_env(condition.game, randomization, config.squint)
+        env = randomized_env(condition.game, randomization, env_class(config))
         fixed = randomization == DomainRandomization()
         draw = None if fixed else partial(draw_params, randomization=randomization)
         params = env.default_params

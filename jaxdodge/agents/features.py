@@ -5,13 +5,10 @@ each will be nearest to the player, and how far it will pass. The index of a pro
 game's table means nothing, so the features are of the next few to come, in the order of coming.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxdodge.config import GameConfig
-from jaxdodge.render.average import average
 from jaxdodge.sim.actions import COMPONENTS
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, WITH_THROWER_SIZE
 from jaxdodge.sim.systems import (
@@ -135,17 +132,3 @@ def _height_after(height: jax.Array, climb: jax.Array, time: jax.Array) -> jax.A
     flying = height + climb * time - PROJECTILE_GRAVITY / 2 * time**2
     bounced = PROJECTILE_RADIUS + climb_after * after - PROJECTILE_GRAVITY / 2 * after**2
     return jnp.where(after < 0, flying, jnp.maximum(bounced, PROJECTILE_RADIUS))
-
-
-def image_observation(observation: Any, height: int, squint: int) -> dict[str, jax.Array]:
-    """An image observation for the networks: `image`, and `previous_action` if the game shows it.
-
-    Args:
-        observation: of a server or `DodgeEnv`; or of `SquintEnv`, which is averaged down already.
-        height: of the images of the game, pixels.
-        squint: pixels along each side of the blocks that are averaged.
-    """
-    observation = observation if isinstance(observation, dict) else {"image": observation}
-    if squint == 1 or observation["image"].shape[-3] != height:
-        return observation
-    return observation | {"image": average(observation["image"], squint)}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdodge.agents.encoders import ENCODERS
+from jaxdodge.agents.encoders import make_encoder
 from jaxdodge.agents.train_config import TrainConfig
 
 LOG_STD_RANGE = (-5.0, 2.0)
@@ -55,7 +55,7 @@ def make_networks(config: TrainConfig, action_size: int) -> SACNetworks:
     """The networks of a configuration, for actions of `action_size` components."""
     dtype = jnp.dtype(config.precision)
     return SACNetworks(
-        encoder=ENCODERS[config.encoder](dtype),
+        encoder=make_encoder(config),
         actor=Actor(config.net_arch, action_size, dtype),
         critics=critic_ensemble(config.net_arch, dtype),
     )

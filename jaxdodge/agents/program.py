@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdodge.agents.features import image_observation, vector_features
+from jaxdodge.agents.features import vector_features
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.randomization import draw_params, randomized_env
+from jaxdodge.agents.squint import env_class, image_features
 from jaxdodge.agents.train_config import DomainRandomization, TrainConfig
 from jaxdodge.agents.trainer import Trainer
 from jaxdodge.config import TRACED_FIELDS, GameConfig
@@ -23,7 +24,7 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of an agent for a game; seeds, devices: see `Trainer`."""
     randomization = DomainRandomization.of(config)
-    env = randomized_env(game, randomization, config.squint)
+    env = randomized_env(game, randomization, env_class(config))
 
     def draw(key: jax.Array, params: GameParams) -> GameParams:
         penalty = config.collision_penalty_factor * params.collision_penalty
@@ -41,7 +42,7 @@ def make_observers(env: DodgeEnv, game: GameConfig, config: TrainConfig) -> Obse
         config: of the training.
     """
     if game.observation_mode == "topdown":
-        actor = Observer(env, partial(image_observation, height=game.image_obs_height, squint=config.squint))
+        actor = Observer(env, partial(image_features, config=config, game=game))
     else:
         # Without frame stacking, features are smaller than observations, and computing them for
         # each batch would be most of its cost.

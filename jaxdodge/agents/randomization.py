@@ -5,13 +5,13 @@ agent trained at one rhythm plays badly at any other.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdodge.agents.squint import SquintEnv
 from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.draws import draw_uniform
@@ -24,11 +24,15 @@ SHORTEST_FRAME, LONGEST_FRAME = 1_000_000, 250_000_000
 WIDEST_ANGLE = np.float32(180) * DEGREES_TO_RADIANS
 
 
-def randomized_env(config: GameConfig, randomization: DomainRandomization, squint: int = 1) -> DodgeEnv:
+def randomized_env(
+    config: GameConfig,
+    randomization: DomainRandomization,
+    env_class: Callable[..., DodgeEnv] = DodgeEnv,
+) -> DodgeEnv:
     """The environment for all parameters that `draw_params` draws around a configuration.
 
     It has slots for the shortest interval and the widest angle. Its default parameters are those of
-    the configuration. With `squint`, its images are averaged down (`SquintEnv`).
+    the configuration.
     """
     shortest_interval = config.projectile_spawn_interval * (1 - randomization.spawn_interval_jitter)
     # `configure` derives the slots anew.
@@ -44,7 +48,7 @@ def randomized_env(config: GameConfig, randomization: DomainRandomization, squin
         most_frames_per_step(config, randomization),
         extreme.thrower_slots,
     )
-    return SquintEnv(squint, *arguments) if squint > 1 else DodgeEnv(*arguments)
+    return env_class(*arguments)
 
 
 def most_frames_per_step(config: GameConfig, randomization: DomainRandomization) -> int | None:

@@ -156,6 +156,11 @@ class TrainConfig(DomainRandomization):
         """Whether the temperature is learned."""
         return str(self.ent_coef).startswith("auto")
 
+    @property
+    def patch_order(self) -> bool:
+        """Whether the replay keeps images cut into the encoder's first patches."""
+        return self.squint > 1 and self.encoder == "patches" and not self.random_shift
+
 
 def check_trainable(game: GameConfig, train: TrainConfig) -> None:
     """Raise ConfigError for a game that the agent cannot play, or for conflicting options."""

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.features import image_observation
+from jaxdodge.agents.encoders import to_patches
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.squint import SquintEnv
+from jaxdodge.agents.squint import SquintEnv, env_class, image_features, squinted_patch_side
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -28,13 +28,18 @@ GAME = GameConfig(
     frame_stack=2,
     image_grayscale=True,
 )
-CONFIG = TrainConfig(squint=3, num_envs=4, buffer_size=400, batch_size=8, critic_observation="state")
+CONFIG = TrainConfig(
+    squint=3, num_envs=4, buffer_size=400, batch_size=8, critic_observation="state", random_shift=False
+)
 
 
-def test_observations_are_the_averages_of_the_drawn_images():
-    """Over the ends of episodes, where stacks begin anew."""
+@pytest.mark.parametrize("random_shift", [False, True])
+def test_observations_are_those_of_the_drawn_images(random_shift):
+    """Over the ends of episodes, where stacks begin anew; in patch order and in image order."""
     game = dataclasses.replace(GAME, projectile_spawn_interval=0.1)
-    envs = DodgeEnv(game), SquintEnv(3, game)
+    config = dataclasses.replace(CONFIG, random_shift=random_shift)
+    envs = DodgeEnv(game), env_class(config)(game)
+    assert isinstance(envs[1], SquintEnv)
 
     def play(env):
         def step(state, keys):
@@ -48,8 +53,25 @@ def test_observations_are_the_averages_of_the_drawn_images():
     (drawn, ended), (averaged, ended_too) = (jax.jit(play, static_argnums=0)(env) for env in envs)
     assert ended.sum() > 2
     np.testing.assert_array_equal(ended, ended_too)
-    np.testing.assert_array_equal(average(drawn["image"], 3), averaged["image"])
+    features = image_features(drawn, config, game)
+    np.testing.assert_array_equal(features["image"], averaged["image"])
     np.testing.assert_array_equal(drawn["previous_action"], averaged["previous_action"])
+    assert image_features(averaged, config, game) is averaged
+    if random_shift:
+        np.testing.assert_array_equal(features["image"], average(drawn["image"], 3))
+
+
+@pytest.mark.parametrize(("width", "height", "gray"), [(84, 84, True), (96, 60, False)])
+def test_patch_order_is_the_order_of_the_first_patches(width, height, gray):
+    """Each frame of a stack by itself: its values follow those of the frames before."""
+    game = dataclasses.replace(GAME, image_obs_width=width, image_obs_height=height, image_grayscale=gray)
+    config = dataclasses.replace(CONFIG, random_shift=False)
+    channels = 1 if gray else 3
+    image = np.random.default_rng(0).integers(0, 256, (5, height, width, 2 * channels), np.uint8)
+    side = squinted_patch_side(height // 3, width // 3)
+    frames = [to_patches(average(image[..., at : at + channels], 3), side) for at in (0, channels)]
+    cut = image_features(image, config, game)["image"]
+    np.testing.assert_array_equal(cut, np.concatenate(frames, axis=-1))
 
 
 def test_a_policy_acts_alike_on_full_images_and_on_averages():
@@ -59,16 +81,17 @@ def test_a_policy_acts_alike_on_full_images_and_on_averages():
     image = np.random.default_rng(0).integers(0, 256, (5, 84, 84, 2), np.uint8)
     observation = {"image": image, "previous_action": jnp.zeros((5, 3))}
     act = jax.jit(trainer.policy)
-    averaged = observation | {"image": average(image, 3)}
+    averaged = image_features(observation, CONFIG, GAME)
     np.testing.assert_array_equal(act(policy, observation), act(policy, averaged))
-    assert state.replay.frame["actor"].shape[2:] == (28, 28, 1)
+    assert averaged["image"].shape == (5, 4, 4, 2 * 49)
+    assert state.replay.frame["actor"].shape[2:] == (4, 4, 49)
 
 
 def test_without_squint_an_image_stays_as_it_is():
-    image = np.ones((32, 32, 1), np.uint8)
-    assert image_observation(image, height=32, squint=1) == {"image": image}
+    image, config = np.ones((84, 84, 2), np.uint8), TrainConfig()
+    assert image_features(image, config, GAME) == {"image": image}
     with_action = {"image": image, "previous_action": np.ones(3)}
-    assert image_observation(with_action, height=32, squint=1) is with_action
+    assert image_features(with_action, config, GAME) is with_action
 
 
 @pytest.mark.parametrize(
