@@ -76,14 +76,14 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from jaxdodge.agents.program import Program
+    from jaxdodge.runs.epochs import steps_of_an_epoch
     from jaxdodge.runs.folder import split
-    from jaxdodge.runs.loop import steps_of_an_epoch
     from jaxdodge.runs.options import DEFAULTS
 
     states, programs = {}, {}
     for seeds in (1, SEEDS):
         game, train = split({**DEFAULTS, **BASE, "seeds": seeds})
-        programs[seeds] = Program(game, train, steps_of_an_epoch(train))
+        programs[seeds] = Program(game, train, steps_of_an_epoch(game, train))
         keys = jax.random.split(jax.random.key(0), seeds)
         states[seeds] = programs[seeds].trainer.init(keys if seeds > 1 else keys[0], programs[seeds].params)
 
@@ -102,7 +102,7 @@ def measure_epochs(repeats: int) -> dict[str, Any]:
             times[seeds].append(timed(partial(epochs, seeds)))
     named = {TOGETHER: times[SEEDS], APART: times[1]}
     return compared(named, TOGETHER, APART) | {
-        "updates": SEEDS * steps_of_an_epoch(train) // train.train_freq * train.gradient_steps
+        "updates": SEEDS * steps_of_an_epoch(game, train) // train.train_freq * train.gradient_steps
     }
 
 

@@ -35,10 +35,11 @@ CHILD = """
 import functools, os, re, resource, sys
 from jaxdodge import train
 from jaxdodge.runs import logs
+from jaxdodge.runs import epochs
 from jaxdodge.runs import loop as training
 from jaxdodge.cli import guarded
 
-training.EPOCH_TIMESTEPS = 512
+epochs.EPOCH_TIMESTEPS = 512
 number, last, largest_file = map(int, sys.argv[1:4])
 if largest_file:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

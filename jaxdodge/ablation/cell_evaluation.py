@@ -16,8 +16,8 @@ from jaxdodge.ablation.tasks import Task
 from jaxdodge.agents.program import shared_program
 from jaxdodge.config import TRACED_FIELDS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes, evaluate
+from jaxdodge.runs.epochs import steps_of_an_epoch
 from jaxdodge.runs.folder import Run
-from jaxdodge.runs.loop import steps_of_an_epoch
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import game_params
 
@@ -32,7 +32,7 @@ def evaluate_conditions(task: Task, run: Run) -> dict[str, list[dict[str, float]
     condition.
     """
     # The program of the training, so tasks that share it also share the compiled evaluation.
-    trainer = shared_program(task.game, task.train, steps_of_an_epoch(task.train)).trainer
+    trainer = shared_program(task.game, task.train, steps_of_an_epoch(task.game, task.train)).trainer
     policies = [part.load_policy("final", trainer.policy_shapes()) for part in run.seed_runs(task.train)]
     weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
     keys = jnp.stack([jax.random.key(seed) for seed in task.seeds])

@@ -139,11 +139,11 @@ def estimate_memory(task: Task) -> dict[str, Any]:
     """
     from jaxdodge.ablation.compute import fitting
     from jaxdodge.agents.program import shared_program
-    from jaxdodge.runs.loop import steps_of_an_epoch
+    from jaxdodge.runs.epochs import steps_of_an_epoch
     from jaxdodge.runs.memory import Memory, check_fits, estimate
 
     def memory(game: GameConfig, train: TrainConfig) -> Memory:
-        found = estimate(shared_program(game, train, steps_of_an_epoch(train)).shapes)
+        found = estimate(shared_program(game, train, steps_of_an_epoch(game, train)).shapes)
         check_fits(found, game, train)
         return found
 

@@ -5,6 +5,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,12 @@ from jaxdodge.hardware import hardware
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.divergence import DivergedError as DivergedError
 from jaxdodge.runs.divergence import first_not_finite
+from jaxdodge.runs.epochs import projection, steps_of_an_epoch
 from jaxdodge.runs.folder import NOT_FINITE, Run
 from jaxdodge.runs.logs import Log, plot
 from jaxdodge.runs.memory import check_fits, estimate
 from jaxdodge.runs.progress import TrainingProgress
 from jaxdodge.sim.params import game_params
-
-# Limits of one epoch, a jitted call. On vectors it takes about a second, so that interruptions and
-# the progress bar respond.
-EPOCH_TIMESTEPS = 25_600
-EPOCH_UPDATES = 400
-
-
-def steps_of_an_epoch(config: TrainConfig) -> int:
-    """Steps of all environments in an epoch."""
-    steps = EPOCH_TIMESTEPS // config.num_envs
-    return max(1, min(steps, EPOCH_UPDATES * config.train_freq // config.gradient_steps))
-
 
 NOT_SAVED = "not saved"
 GOES_ON = "; training goes on"
@@ -67,7 +57,7 @@ class Training:
         self.config = config
         several = config.seeds > 1
         self.params = game_params(game)
-        self.steps_per_epoch = steps_of_an_epoch(config)
+        self.steps_per_epoch = steps_of_an_epoch(game, config)
         self.timesteps_per_epoch = self.steps_per_epoch * config.num_envs
         self.total = -(-config.total_timesteps // self.timesteps_per_epoch) * self.timesteps_per_epoch
         seeds = range(config.seed, config.seed + config.seeds)
@@ -133,7 +123,10 @@ class Training:
         self.checkpoints = Checkpoints(run.checkpoints)
         logs = [Log(seed_run, self.timesteps) for seed_run in self.seed_runs]
         self._unwritten, stopped = False, None
-        with show(self.total, self.timesteps, lambda: self.seconds) as progress:
+        # The main thread stays free to hear signals while an epoch runs.
+        background = ThreadPoolExecutor(1)
+        learning, projected = False, False
+        with background, show(self.total, self.timesteps, lambda: self.seconds) as progress:
             self._say = progress.say
             self._say(str(self.memory))
             if self.best:
@@ -143,9 +136,14 @@ class Training:
                 while self.timesteps < self.total and stopped is None:
                     self._unwritten = False
                     began = self.seconds
-                    metrics = self._run_epoch()
+                    metrics = background.submit(self._run_epoch).result()
                     rates = self._rates(metrics, self.seconds - began)
                     progress.advance(self.timesteps_per_epoch, rates)
+                    # The first epoch with updates has some steps without.
+                    if learning and not projected:
+                        projected = True
+                        self._say(projection(rates, self.total - self.timesteps))
+                    learning = learning or bool(metrics.learning.any())
                     if self._due(self.config.eval_freq):
                         self._evaluate(progress, logs, metrics, rates)
                     stopped = interrupted() if self.timesteps < self.total else None

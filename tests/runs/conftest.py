@@ -11,7 +11,7 @@ from tiny_runs import TINY
 
 from jaxdodge import train
 from jaxdodge.cli import guarded
-from jaxdodge.runs import loop as training
+from jaxdodge.runs import epochs
 from jaxdodge.runs.checkpoints import Checkpoints
 
 
@@ -25,7 +25,7 @@ def _compiled(tmp_path_factory):
 def command(tmp_path, monkeypatch):
     """The command with short epochs, in this process, in a folder with tiny.yaml."""
     handlers = {number: signal.getsignal(number) for number in train.Interrupt.SIGNALS}
-    monkeypatch.setattr(training, "EPOCH_TIMESTEPS", 512)
+    monkeypatch.setattr(epochs, "EPOCH_TIMESTEPS", 512)
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
     yield lambda *arguments: guarded(train.train, ["--config", "tiny.yaml", *map(str, arguments)])

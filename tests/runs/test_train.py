@@ -1,8 +1,11 @@
 """The command `train`: from end to end, several seeds, divergence, and every refusal."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -17,7 +20,6 @@ from tiny_runs import only_run as _only_run
 from tiny_runs import summary as _summary
 
 from jaxdodge import evaluate, train
-from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs import loop as training
@@ -194,18 +196,22 @@ def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(comma
     assert not Path("results").exists()
 
 
-@pytest.mark.parametrize(
-    ("fields", "steps"),
-    [
-        ({}, 25),
-        ({"num_envs": 256, "gradient_steps": 16}, 25),
-        ({"num_envs": 16, "gradient_steps": 64, "train_freq": 8}, 50),
-        ({"num_envs": 100_000, "buffer_size": 1_000_000}, 1),
-        ({"gradient_steps": 1000}, 1),
-    ],
-)
-def test_an_epoch_has_no_more_steps_and_no_more_updates_than_an_interruption_can_wait_for(fields, steps):
-    assert training.steps_of_an_epoch(TrainConfig(**fields)) == steps
+def test_ctrl_c_is_heard_while_an_epoch_runs(command, monkeypatch, capsys):
+    """Not only after it: on images an epoch takes seconds."""
+    run_epoch, heard = training.Training._run_epoch, []
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            if "Ctrl-C: saving and stopping" in capsys.readouterr().err:
+                heard.append(True)
+                break
+            time.sleep(0.01)
+        return run_epoch(self)
+
+    monkeypatch.setattr(training.Training, "_run_epoch", interrupted)
+    assert command() == 130
+    assert heard == [True]
 
 
 REFUSED = [

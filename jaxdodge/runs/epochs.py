@@ -1,0 +1,45 @@
+"""How long an epoch is, and how long a training will take."""
+
+from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.config import GameConfig
+
+# Limits of one epoch, a jitted call. On one core it takes a second on vectors, and up to ten on
+# images, so that interruptions and the progress bar respond.
+EPOCH_TIMESTEPS = 25_600
+EPOCH_UPDATES = 400
+EPOCH_PIXELS = 2**29
+# How much longer than the patch encoder the convolutions take for a pixel.
+NATURE_COST = 8
+
+# A training that takes longer than this is told so, with a preset that does not.
+LONG_SECONDS = 6 * 3600
+
+
+def steps_of_an_epoch(game: GameConfig, config: TrainConfig) -> int:
+    """Steps of all environments in an epoch."""
+    steps, updates = EPOCH_TIMESTEPS // config.num_envs, EPOCH_UPDATES
+    if game.observation_mode == "topdown":
+        updates = min(updates, EPOCH_PIXELS // _pixels_of_an_update(game, config))
+    return max(1, min(steps, updates * config.train_freq // config.gradient_steps))
+
+
+def _pixels_of_an_update(game: GameConfig, config: TrainConfig) -> int:
+    """Values that the patch encoder reads in an update, or as many as take as long."""
+    channels = game.frame_stack * (1 if game.image_grayscale else 3)
+    image = game.image_obs_width * game.image_obs_height * channels // config.squint**2
+    return 2 * config.batch_size * image * (NATURE_COST if config.encoder == "nature" else 1)
+
+
+def projection(rates: dict[str, float], steps_left: int) -> str:
+    """The line that says how fast a training is, and when it will end.
+
+    Args:
+        rates: `steps_per_second` and `updates_per_second`.
+        steps_left: environment steps to go.
+    """
+    seconds = steps_left / rates["steps_per_second"]
+    hours = f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"
+    updates = rates["updates_per_second"]
+    line = f"{updates:,.0f} updates/s" if updates >= 10 else f"{updates:.2g} updates/s"
+    line += f", about {hours} to go"
+    return f"{line} on this machine; the preset pixels_84 takes minutes" if seconds > LONG_SECONDS else line
