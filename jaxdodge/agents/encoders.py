@@ -23,8 +23,8 @@ class PatchEncoder(nn.Module):
 
     Args:
         dtype: of the computation.
-        patch_order: images come cut into the first patches, as `to_patches` cuts each frame, of any
-            side. Moving the pixels takes longer than the first product.
+        patch_order: images come cut into the first patches, as `to_patches` cuts each frame.
+            Moving the pixels takes longer than the first product.
     """
 
     dtype: Any = jnp.float32

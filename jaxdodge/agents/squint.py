@@ -14,15 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdodge.agents.encoders import to_patches
+from jaxdodge.agents.encoders import patch_side, to_patches
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.render.average import average, paint_average
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.state import State
-
-SQUINTED_PATCHES_PER_SIDE = 4
 
 
 class SquintEnv(DodgeEnv):
@@ -86,12 +84,4 @@ def env_class(config: TrainConfig) -> Callable[..., DodgeEnv]:
 
 def _cut(image: jax.Array) -> jax.Array:
     """An averaged image in patches, uint8 (..., rows, columns, values of a patch)."""
-    return to_patches(image, squinted_patch_side(*image.shape[-3:-1]))
-
-
-def squinted_patch_side(height: int, width: int) -> int:
-    """Side of the patches of an averaged image in pixels: 7 at 28 x 28, 8 at 32 x 32.
-
-    Smaller patches learn as much from an update, and an update takes longer (docs/learning.md).
-    """
-    return -(-min(height, width) // SQUINTED_PATCHES_PER_SIDE)
+    return to_patches(image, patch_side(*image.shape[-3:-1]))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.encoders import to_patches
+from jaxdodge.agents.encoders import patch_side, to_patches
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.squint import SquintEnv, env_class, image_features, squinted_patch_side
+from jaxdodge.agents.squint import SquintEnv, env_class, image_features
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -68,7 +68,7 @@ def test_patch_order_is_the_order_of_the_first_patches(width, height, gray):
     config = dataclasses.replace(CONFIG, random_shift=False)
     channels = 1 if gray else 3
     image = np.random.default_rng(0).integers(0, 256, (5, height, width, 2 * channels), np.uint8)
-    side = squinted_patch_side(height // 3, width // 3)
+    side = patch_side(height // 3, width // 3)
     frames = [to_patches(average(image[..., at : at + channels], 3), side) for at in (0, channels)]
     cut = image_features(image, config, game)["image"]
     np.testing.assert_array_equal(cut, np.concatenate(frames, axis=-1))
@@ -83,8 +83,8 @@ def test_a_policy_acts_alike_on_full_images_and_on_averages():
     act = jax.jit(trainer.policy)
     averaged = image_features(observation, CONFIG, GAME)
     np.testing.assert_array_equal(act(policy, observation), act(policy, averaged))
-    assert averaged["image"].shape == (5, 4, 4, 2 * 49)
-    assert state.replay.frame["actor"].shape[2:] == (4, 4, 49)
+    assert averaged["image"].shape == (5, 7, 7, 2 * 16)
+    assert state.replay.frame["actor"].shape[2:] == (7, 7, 16)
 
 
 def test_without_squint_an_image_stays_as_it_is():
