@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdodge.exact import divide, product
+from jaxdodge.exact import divide, product, sqrt
 from jaxdodge.sim.actions import Movement, horizontal_velocity, wants_jump
 from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
 from jaxdodge.sim.params import SPAWN_DISTANCE, WITH_THROWER, GameParams
@@ -246,7 +246,7 @@ def nearest_distance(state: State) -> jax.Array:
     squared = product(offset.x, offset.x) + product(offset.y, offset.y) + product(offset.z, offset.z)
     slots = jnp.arange(squared.shape[0], dtype=jnp.int32)
     # The square root is monotonic, so the root of the least square is the least root.
-    return jnp.sqrt(jnp.min(jnp.where(slots < projectiles.count, squared, jnp.inf)))
+    return sqrt(jnp.min(jnp.where(slots < projectiles.count, squared, jnp.inf)))
 
 
 def handle_collisions(state: State, params: GameParams, inputs: Inputs) -> State:
