@@ -16,6 +16,7 @@ from jaxdodge.cli import guarded, parse
 # status.
 COMMANDS = {
     "check": "benchmarks.guard",
+    "gpu": "benchmarks.gpu",
     "ablation": "benchmarks.ablation",
     "serve_throughput": "benchmarks.serve_throughput",
     "soak": "benchmarks.soak",

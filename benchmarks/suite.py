@@ -34,8 +34,9 @@ class Options:
     number of environments and of devices.
 
     Further benchmarks are `python -m benchmarks NAME`, each with its own --help. check: compare the
-    ratios with the committed ones. ablation: studies and seeds. serve_throughput: the server. soak:
-    a million requests to the server. fleet_faults: a fleet whose servers fail.
+    ratios with the committed ones. gpu: programs compiled for a GPU. ablation: studies and seeds.
+    serve_throughput: the server. soak: a million requests to the server. fleet_faults: a fleet
+    whose servers fail.
     """
 
     parts: Annotated[tuple[Literal[PARTS], ...], tyro.conf.Positional] = PARTS  # type: ignore[valid-type]

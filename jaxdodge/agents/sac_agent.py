@@ -133,7 +133,7 @@ class SACAgent:
             state: before.
             batch: of observations, not encoded.
             keys: random keys of the critics' and of the actor's loss.
-            update_actor: bool (), not vmapped, see `update_if`.
+            update_actor: bool (), not vmapped, see `update_if`; or a constant.
 
         Returns:
             The state, and metrics. Those of the actor are 0 where it is not updated, and else
@@ -272,11 +272,14 @@ def update_if(
 ) -> tuple[LearnerState, Metrics]:
     """`update(state)` where the condition holds; else the state as it is, and metrics of 0.
 
+    A Python bool decides when the program is traced, and nothing of a condition is compiled.
     The condition must not be vmapped: a batched condition turns `lax.cond` into a select, and every
     update runs.
     """
     shapes = jax.eval_shape(update, state)[1]
     no_metrics = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    if isinstance(condition, bool):
+        return update(state) if condition else (state, no_metrics)
     return jax.lax.cond(condition, update, lambda state: (state, no_metrics), state)
 
 

@@ -58,9 +58,16 @@ class Timing:
     def throws(self, key: jax.Array, params: GameParams) -> tuple[Any, Any]:
         """x and y of the throws of a step's frames, float32 (frames,), and of a reset's frame."""
         most = self.most_frames_per_step
+
+        def aimed(draws: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return spawn_position(draws, params)
+
+        def in_turn(draws: jax.Array) -> tuple[jax.Array, jax.Array]:
+            # XLA on CPU otherwise recomputes sine and cosine at every use.
+            return jax.lax.map(aimed, draws)
+
         draws = draw_uniform(key, (self.config.frames_per_step if most is None else most) + 1)
-        # A loop, because XLA on CPU otherwise recomputes sine and cosine at every use.
-        throws = jax.lax.map(lambda draw: spawn_position(draw, params), draws)
+        throws = jax.lax.platform_dependent(draws, cpu=in_turn, default=aimed)
         # The reset takes the draw after those of the frames.
         reset = -1 if most is None else params.frames_per_step
         x, y = throws

@@ -149,3 +149,35 @@ def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
     guessed, learned = score(True), score(False)
     assert guessed < 20
     assert learned > guessed + 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [1, 2, 4])
+def test_an_actor_that_is_updated_seldom_gets_the_bits_of_a_condition(delay):
+    config = dataclasses.replace(SMALL, gradient_steps=8, policy_delay=delay, net_arch=(8,), ent_coef="auto")
+    trainer = make_trainer(GameConfig(level=2, action_space_type="basic_3d"), config)
+    state = trainer.init(jax.random.key(0), trainer.env.default_params)
+    replay = jax.tree.map(
+        lambda leaf: (
+            jnp.sin(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
+            if leaf.dtype == jnp.float32
+            else leaf
+        ),
+        state.replay,
+    )
+
+    def with_condition(learner: Any, replay: Any, step: jax.Array, key: jax.Array) -> Any:
+        def update(learner: Any, inputs: Any) -> Any:
+            index, key = inputs
+            key_batch, *keys = jax.random.split(key, 3)
+            batch = trainer.draw_batch(key_batch, replay, step)
+            return trainer.agent.update(learner, batch, keys, (index + 1) % delay == 0)
+
+        count = config.gradient_steps
+        learner, metrics = jax.lax.scan(update, learner, (jnp.arange(count), jax.random.split(key, count)))
+        return learner, jax.tree.map(jnp.mean, metrics)
+
+    inputs = state.learner, replay, jnp.int32(150), jax.random.key(2)
+    results = [jax.jit(learn)(*inputs) for learn in (trainer.learn, with_condition)]
+    assert int(results[0][0].updates) == 8
+    jax.tree.map(np.testing.assert_array_equal, *results)
