@@ -203,7 +203,7 @@ def _training(options: Options, preset: str, part: str) -> list[Program]:
     params = game_params(game)
 
     def state() -> Any:
-        return trainer.init(jax.random.key(0), params)
+        return trainer._init(jax.random.key(0), params)
 
     if part == "epoch":
         steps = 2

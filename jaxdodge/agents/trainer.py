@@ -15,10 +15,8 @@ from jaxdodge.agents.observations import Observers, make_batch
 from jaxdodge.agents.replay import Row, add, empty_replay, sample
 from jaxdodge.agents.sac_agent import LearnerState, Metrics, PolicyParams, SACAgent, update_if
 from jaxdodge.agents.train_config import TrainConfig, counting_period, steps_before_learning
+from jaxdodge.agents.updates import updates_by_condition, updates_unrolled
 from jaxdodge.sim.state import select
-
-# Updates between two of the actor's that are compiled one by one.
-MOST_UNROLLED = 3
 
 
 class TrainingState(struct.PyTreeNode):
@@ -279,31 +277,13 @@ class Trainer:
             batch = self.draw_batch(key_batch, replay, step)
             return self.agent.update(learner, batch, keys, update_actor)
 
-        def by_condition(learner: LearnerState, keys: jax.Array) -> Any:
-            def one(learner: LearnerState, inputs: tuple[jax.Array, jax.Array]) -> Any:
-                index, key = inputs
-                return update(learner, key, (index + 1) % delay == 0)
-
-            return jax.lax.scan(one, learner, (jnp.arange(count), keys))
-
-        def unrolled(learner: LearnerState, keys: jax.Array) -> Any:
-            """Turns of `policy_delay` updates of the critics, with the last of them the actor's."""
-
-            def turn(learner: LearnerState, keys: jax.Array) -> Any:
-                critics = partial(update, update_actor=False)
-                unroll = min(max(delay - 1, 1), MOST_UNROLLED)
-                learner, without = jax.lax.scan(critics, learner, keys[:-1], unroll=unroll)
-                learner, last = update(learner, keys[-1], update_actor=True)
-                return learner, jax.tree.map(lambda some, one: jnp.append(some, one), without, last)
-
-            learner, metrics = jax.lax.scan(turn, learner, keys.reshape(count // delay, delay))
-            return learner, jax.tree.map(jnp.ravel, metrics)
-
-        count = self.config.gradient_steps
         # On a GPU a condition copies the networks in and out. On a CPU it costs nothing, and only
         # one update is compiled.
         learner, metrics = jax.lax.platform_dependent(
-            learner, jax.random.split(key, count), cpu=by_condition, default=unrolled
+            learner,
+            jax.random.split(key, self.config.gradient_steps),
+            cpu=partial(updates_by_condition, update, delay),
+            default=partial(updates_unrolled, update, delay),
         )
         return learner, jax.tree.map(jnp.mean, metrics)
 
