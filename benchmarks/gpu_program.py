@@ -250,4 +250,4 @@ def compile_for_gpu(function: Any, arguments: Any, dump: Path, donate: tuple[int
     arguments = jax.tree.map(placed, arguments)
     program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
     ptx = "\n".join(path.read_text(encoding="utf-8") for path in sorted(set(dump.glob("*.ptx")) - before))
-    return Compiled(HLO(program.as_text()).figures(), ptx)
+    return Compiled(HLO(program.as_text() or "").figures(), ptx)
