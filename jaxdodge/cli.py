@@ -2,18 +2,23 @@
 
 import contextlib
 import io
+import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import tyro
 
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line, one_line
+from jaxdodge.outputs import lasting_outputs
 
 Options = TypeVar("Options")
+# Part of what JAX says of a platform that is not there.
+NO_PLATFORM = "Unable to initialize backend"
 
 
 def parse(parser: Callable[[], Options]) -> Options:
@@ -40,29 +45,68 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
     Bad input or an unusable file prints one line on standard error and returns 2; Ctrl-C returns
     130.
     """
+    with lasting_outputs(), _second_interrupt_ends():
+        try:
+            return command(*arguments)
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except OSError as error:
+            print(f"{error.filename or ''}: {error_line(error)}".lstrip(": "), file=sys.stderr)
+        except RuntimeError as error:
+            if NO_PLATFORM not in str(error):
+                raise
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            print(
+                f"JAX_PLATFORMS: invalid value {platforms!r}; expected platforms that JAX finds here "
+                f"({error_line(error, 300)})",
+                file=sys.stderr,
+            )
+        return 2
+
+
+@contextlib.contextmanager
+def _second_interrupt_ends() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt once. Libraries may swallow it; the next one ends at once."""
+
+    def first(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, first)
     try:
-        return command(*arguments)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"{error.filename or ''}: {error_line(error)}".lstrip(": "), file=sys.stderr)
-    return 2
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Interrupt:
-    """The first Ctrl-C or SIGTERM asks for an orderly end; a second one ends the process at once.
+    """The first Ctrl-C, SIGTERM or SIGHUP asks for an orderly end; a second one ends at once.
 
-    As a context manager, it restores the former signal handlers at its end.
+    As a context manager, it restores the former signal handlers at its end. A SIGHUP that is
+    ignored, as after nohup, stays so.
+
+    Args:
+        orderly: whether there is something to save already; else the first one ends at once too.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self) -> None:
+    def __init__(self, orderly: bool = True) -> None:
         self.signal: signal.Signals | None = None
-        self._before = {number: signal.signal(number, self._request) for number in self.SIGNALS}
+        self.orderly = orderly
+        numbers = [
+            number
+            for number in self.SIGNALS
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+        ]
+        self._before = {number: signal.signal(number, self._request) for number in numbers}
 
     def __enter__(self) -> "Interrupt":
         return self
@@ -79,8 +123,12 @@ class Interrupt:
 
     def _request(self, number: int, _: Any) -> None:
         self.signal = signal.Signals(number)
-        for each in self.SIGNALS:
+        for each in self._before:
             signal.signal(each, signal.SIG_DFL)
+        if not self.orderly:
+            # An exception could be swallowed by a library that is being imported or by a callback.
+            print("interrupted", file=sys.stderr, flush=True)
+            os._exit(128 + number)
         # A terminal shows ^C at the start of the line.
         start = "\n" if sys.stderr.isatty() else ""
         print(f"{start}{self.reason()}: saving and stopping", file=sys.stderr, flush=True)

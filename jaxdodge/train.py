@@ -1,8 +1,8 @@
 """`jaxdodge train`: train an agent.
 
 Without arguments: level 2, angle 30, at the original's timing. Exit status: 0 finished, 1 the
-training diverged or could not be saved at its end, 2 bad input, 130 or 143 stopped by Ctrl-C or
-SIGTERM (everything is saved).
+training diverged or could not be saved at its end, 2 bad input, 129, 130 or 143 stopped by
+SIGHUP, Ctrl-C or SIGTERM (everything is saved).
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from jaxdodge.runs.start import Resume, follow, read_start
 class Train:
     """Train a SAC agent. Results go to RESULTS/<name of the configuration, or "default">/<time>/.
 
-    Ctrl-C and SIGTERM save everything and end with status 130 and 143. --resume continues from
-    there, also after a crash, with the same bits as a run that was never stopped.
+    Ctrl-C, SIGTERM and SIGHUP save everything and end with status 130, 143 and 129. --resume
+    continues from there, also after a crash, with the same bits as a run that was never stopped.
     """
 
     config: str | None = None
@@ -53,6 +53,8 @@ class Train:
 
 def train(arguments: list[str]) -> int:
     """Parse, train, and return the exit status."""
+    # Before anything slow is imported. Until the training is set up, there is nothing to save.
+    interrupt = Interrupt(orderly=False)
     options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge train", arguments, DEFAULTS)
     start = read_start(options.results, options.config, options.timing, options.resume, given)
     if isinstance(start, Resume) and start.run.finished():
@@ -68,9 +70,9 @@ def train(arguments: list[str]) -> int:
 
     from jaxdodge.runs.loop import DivergedError, NotSavedError
 
-    interrupt = Interrupt()
     began = follow(start, options.devices) if options.process else start.begin(options.devices)
     with began as (training, run):
+        interrupt.orderly = True
         print(f"run: {run.folder}", flush=True)
         if training.timesteps:
             print(f"resumed at {training.timesteps:,} steps", flush=True)

@@ -19,6 +19,7 @@ from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import read_json
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.folder import Run
 from jaxdodge.runs.loop import Training
@@ -147,10 +148,12 @@ def compute(
 def _summary(run: Run) -> dict[str, Any] | None:
     """The summary of a finished training, or None."""
     try:
-        summary = json.loads((run.folder / "summary.json").read_text())
+        summary = read_json(run.folder / "summary.json")
     except (OSError, ValueError):
         return None
-    return summary if summary["stopped"] in (None, BUDGET_SPENT) else None
+    if not isinstance(summary, dict) or summary.get("stopped", "") not in (None, BUDGET_SPENT):
+        return None
+    return summary
 
 
 def fitting(

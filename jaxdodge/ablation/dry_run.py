@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from jaxdodge.ablation.local_executor import ENDS, Event, run_locally
 from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.study_run import CellResult
@@ -16,6 +14,7 @@ from jaxdodge.ablation.tasks import Task, program_key
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.tables import seconds_text
+from jaxdodge.outputs import plain_console
 
 # After so many seconds no further program is calibrated.
 CALIBRATION_SECONDS = 20.0
@@ -33,7 +32,7 @@ def dry_run(cells: list[CellResult], store: ResultStore, cache: Path) -> None:
         store: of the study.
         cache: folder for compiled programs, which the study reuses.
     """
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console = plain_console()
     width = max(len(cell.cell.name) for cell in cells)
     console.print(
         f"{'cell':{width}}  {'memory':>9}  seeds at once  {'compile':>12}  {'training':>12}  evaluation"

@@ -4,13 +4,12 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
 from jaxdodge.ablation.result_rows import Row
+from jaxdodge.figures import new_figure, without_backend
+
+with without_backend():
+    import matplotlib
+    from matplotlib.axes import Axes
 
 # The salt makes the file reproducible; with fonttype "none", text stays text.
 STYLE: Any = {
@@ -83,9 +82,8 @@ def _lines(rows: list[Row], across: str, x_label: str, y_label: str, marker: str
 
 def _svg(draw: Callable[[Axes], None], height: float) -> str:
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
-        draw(axes)
+        figure = new_figure(figsize=(WIDTH, height), layout="constrained")
+        draw(figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
     return file.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdodge.ablation.tasks import Task
-from jaxdodge.files import atomic_write
+from jaxdodge.files import atomic_write, read_json
 
 
 class ResultStore:
@@ -75,7 +75,7 @@ def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and {"key", "seeds"} <= content.keys() else None

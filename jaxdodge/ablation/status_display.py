@@ -3,11 +3,11 @@
 import time
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from jaxdodge.evaluation.tables import seconds_text
+from jaxdodge.outputs import plain_console
 
 # Largest number of cells for which the table lists every cell; larger studies list only the active
 # ones.
@@ -18,7 +18,7 @@ class StatusDisplay:
     """Context manager; cells are identified by their names."""
 
     def __init__(self, cells: list[str]):
-        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._console = plain_console()
         self._state = dict.fromkeys(cells, "waiting")
         self._progress: dict[str, dict[str, Any]] = {cell: {} for cell in cells}
         self._started: dict[str, float] = {}

@@ -214,8 +214,11 @@ class Fleet(VectorEnv):
         # Pending responses would be taken for those to the next call.
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            by_another = self._pool.closing
             self.close()
+            if by_another and isinstance(error, Exception):
+                raise ClosedEnvironmentError("the fleet was closed by another thread") from None
             raise
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -20,6 +21,10 @@ GRACE = 2.0
 # Time for a process to disappear after SIGKILL, s.
 KILLED = 5.0
 PAUSE = 0.02
+
+
+# Variable in the environment of a server and of all that it starts.
+MARK = "JAXDODGE_SERVER"
 
 
 class ExitedError(ServerError):
@@ -110,6 +115,7 @@ class ServerProcess:
         self._log = log
         self._watchdog = watchdog
         self._log_start = 0
+        self._mark = secrets.token_hex(16)
         self._lock = threading.Lock()
         self._ended = False
         self._port: socket.socket | None = None
@@ -140,6 +146,7 @@ class ServerProcess:
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,
+                        env=os.environ | {MARK: self._mark},
                     )
             except OSError as error:
                 raise ExitedError(f"{command[0]}: cannot be started ({error_line(error)})") from None
@@ -187,6 +194,7 @@ class ServerProcess:
         if process is None or process.returncode is not None:
             return
         self._signal(signal.SIGKILL)
+        _kill_marked(self._mark)
         self._watchdog.ended(process.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(KILLED)
@@ -207,6 +215,20 @@ class ServerProcess:
             lines = log.read().decode(errors="replace").split("\n")
             return next((one_line(line, 300) for line in reversed(lines) if line.strip()), "none")
         return "none"
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill processes that left the group, as a command does that runs itself in the background."""
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            # The descriptor names this process, also if its id is used again.
+            descriptor = os.pidfd_open(int(entry.parent.name))
+            try:
+                if wanted in entry.read_bytes().split(b"\0"):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            finally:
+                os.close(descriptor)
 
 
 def _exit(pid: int) -> str | None:

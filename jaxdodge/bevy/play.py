@@ -24,6 +24,8 @@ LONGEST_SLEEP = 0.1
 START_SECONDS = 5.0
 # A reset is published within two frames, of at most 0.25 s each.
 RESET_SECONDS = 1.0
+# Steps after which the published count of steps must have changed. It may lag behind by a few.
+STILL_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,27 @@ def begin_episode(reset: Callable[[], Response], url: str) -> Response:
     return response
 
 
+class EpisodeClock:
+    """Notices a server whose count of steps stands still: its episode would never end.
+
+    Args:
+        url: URL of the server, for the error.
+    """
+
+    def __init__(self, url: str):
+        self._url = url
+        self._count = self._still = 0
+
+    def check(self, response: Response) -> None:
+        """Call with every response to a step; raises BadResponseError after STILL_STEPS."""
+        self._still = 0 if response.episode_steps != self._count else self._still + 1
+        self._count = response.episode_steps
+        if self._still >= STILL_STEPS:
+            raise BadResponseError(
+                f"{self._url}: in step {self._count} of an episode after {STILL_STEPS} further steps"
+            )
+
+
 def _check_spaces(client: Client, game: GameConfig) -> None:
     observation, action = client.observation_space(), client.action_space()
     actions = action_space(game)
@@ -249,7 +272,7 @@ def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: 
     while not stop():
         policy.reset()
         response = begin_episode(lambda: log.request(client, None), client.url)
-        pause_ends = log.seconds
+        pause_ends, clock = log.seconds, EpisodeClock(client.url)
         while not (response.terminated or response.truncated or stop()):
             # The policy computes during the pause, so that it does not lengthen the step.
             action = policy.act(response.published)
@@ -258,4 +281,5 @@ def _play(client: Client, policy: Policy, log: Log, think_seconds: float, stop: 
             if stop():
                 break
             response = log.request(client, action)
+            clock.check(response)
             pause_ends = log.seconds + think_seconds

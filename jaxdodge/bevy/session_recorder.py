@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxdodge.bevy.play import Played, server_fields
 from jaxdodge.fields import ConfigError
+from jaxdodge.outputs import plain_console
 from jaxdodge.recordings.session import STEP, Session, checked_session, write_session
 
 
@@ -17,7 +17,7 @@ class PlayingProgress:
     """A progress bar on a terminal; nothing elsewhere."""
 
     def __init__(self) -> None:
-        console = Console(highlight=False)
+        console = plain_console()
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=None),

@@ -18,7 +18,7 @@ from jaxdodge.bevy.client import (
     UnreachableError,
 )
 from jaxdodge.bevy.launch import ExitedError, ServerProcess
-from jaxdodge.bevy.play import begin_episode, configure
+from jaxdodge.bevy.play import EpisodeClock, begin_episode, configure
 from jaxdodge.bevy.responses import Response
 from jaxdodge.config import GameConfig, step_limit_reached
 from jaxdodge.sim.spaces import published_space
@@ -96,6 +96,7 @@ class Worker:
         space = published_space(game)
         self._low, self._high = space.low.min(), space.high.max()
         self._steps = self._episode_steps = 0
+        self._clock = EpisodeClock("")
 
     def start(self, delay: float) -> Response:
         """Wait, (re)connect or start, configure; returns the response to
@@ -146,6 +147,7 @@ class Worker:
     def _reset(self, client: Client) -> Response:
         response = begin_episode(client.reset, client.url)
         self._steps = self._episode_steps = 0
+        self._clock = EpisodeClock(client.url)
         return response
 
     def _step(self, client: Client, action: Any) -> Response:
@@ -158,6 +160,7 @@ class Worker:
                 f"it is in step {response.episode_steps}: restarted, or another client uses it"
             )
         self._episode_steps = response.episode_steps
+        self._clock.check(response)
         if step_limit_reached(response.episode_steps, self._game.max_episode_steps):
             response = dataclasses.replace(response, truncated=True)
         return response

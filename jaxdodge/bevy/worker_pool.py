@@ -214,6 +214,16 @@ class WorkerPool:
                 process.kill()
             self._cleanup.close()
 
+    @property
+    def closing(self) -> bool:
+        """Whether `end` was called, perhaps by another thread."""
+        return self._ending.is_set()
+
+    def _check_open(self) -> None:
+        # A thread that ends takes no further task, so waiting for it would last until the timeout.
+        if self.closing:
+            raise FleetError("the fleet is closed")
+
     def _submit(self, server: _Server, kind: Kind, *arguments: Any) -> None:
         seconds = self._limits.timeout
         if kind == "start":
@@ -227,6 +237,7 @@ class WorkerPool:
 
     def _wait(self, servers: Sequence[_Server], until: str) -> None:
         """Wait until all or the first of them have responded, or their time is over."""
+        self._check_open()
         requests = [server.request for server in servers if server.request is not None]
         if not requests:
             return
@@ -262,6 +273,7 @@ class WorkerPool:
 
     def _failed(self, server: _Server, kind: Kind, error: ServerError) -> None:
         """Count a failure and restart the server; raises FleetError when the budget is used up."""
+        self._check_open()
         self.counters[f"faults_{CAUSES[type(error)]}"] += 1
         self.counters["dropped_transitions"] += kind == "step"
         if kind == "start" and isinstance(error, RefusedError):

@@ -5,6 +5,7 @@ Exit status: 0 all equal, 1 a difference, 2 a file that is missing, damaged or o
 
 import collections
 import dataclasses
+import os
 import platform
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Annotated
 import tyro
 
 from jaxdodge import resources
+from jaxdodge.fields import ConfigError
+from jaxdodge.files import atomic_write
 from jaxdodge.parity.comparison import Result
 
 
@@ -65,8 +68,10 @@ def check_command(options: Check) -> int:
     """Print a row per recording and return the exit status."""
     from jaxdodge.recordings.npz import RecordingError
 
-    if options.report is not None:
-        options.report.touch()
+    if options.report is not None and (
+        options.report.is_dir() or not os.access(options.report.absolute().parent, os.W_OK)
+    ):
+        raise ConfigError(f"report: invalid value {options.report}; expected a file that can be written")
     status = 0
     results: list[Result] = []
     for path in options.paths or (resources.recordings(),):
@@ -88,8 +93,9 @@ def check_command(options: Check) -> int:
             if result.difference:
                 status = max(status, 1)
     _print_summary(results)
-    if options.report is not None:
-        options.report.write_text(_markdown(results), encoding="utf-8")
+    # Without results, a report of before stays.
+    if options.report is not None and results:
+        atomic_write(options.report, _markdown(results))
     return status
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from jaxdodge.fields import ConfigError
+from jaxdodge.files import atomic_write
 from jaxdodge.parity.record import Record, record_command
 
 
@@ -64,7 +65,7 @@ def timing_command(options: Timing) -> int:
     print("\n".join(timing.lines()))
     print("options              " + " ".join(_option(*each) for each in timing.options().items()))
     if options.out is not None:
-        options.out.write_text(timing.to_yaml(), encoding="utf-8")
+        atomic_write(options.out, timing.to_yaml())
     return status
 
 

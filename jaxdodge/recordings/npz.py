@@ -1,18 +1,22 @@
 """The files of recordings, of either kind: what is read, and why one is refused."""
 
 import json
+import math
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from jaxdodge.files import error_line
+from jaxdodge.files import error_line, one_line
 
 FORMAT = 1
 KINDS = ("frames", "session")
+NPY = b"\x93NUMPY"
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# A session of an hour with images has 100 MB.
+LARGEST, MOST_ARRAYS = 2**30, 100
 
 
 class RecordingError(Exception):
@@ -24,22 +28,56 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordingError(f"{path}: not a readable npz file: {error_line(error)}") from None
-    except (AttributeError, TypeError):  # np.load of a plain array gives no archive
-        raise RecordingError(f"{path}: not an npz archive") from None
+        with path.open("rb") as file:
+            if file.read(len(NPY)) == NPY:
+                raise RecordingError(f"{path}: not an npz archive")
+            arrays = _arrays(file)
+    except RecordingError:
+        raise
+    except Exception as error:  # zipfile, its decompressors and NumPy raise many kinds
+        raise RecordingError(f"{path}: not a readable npz file: {error_line(error, 300)}") from None
     try:
         meta = json.loads(str(arrays.pop("meta")))
         kind, version = meta["kind"], meta["format"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise RecordingError(f"{path}: damaged: no valid meta with kind and format") from None
     if version != FORMAT or kind not in KINDS:
         raise RecordingError(
-            f"{path}: kind {kind!r}, format {version!r}; readable: frames or session, format {FORMAT}"
+            f"{path}: kind {one_line(repr(kind), 60)}, format {one_line(repr(version), 60)}; "
+            f"readable: frames or session, format {FORMAT}"
         )
     return meta, arrays
+
+
+def _arrays(file: IO[bytes]) -> dict[str, np.ndarray]:
+    """All arrays of an archive; what they claim to be is checked before they are read."""
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        size = sum(entry.file_size for entry in entries)
+        if len(entries) > MOST_ARRAYS or size > LARGEST:
+            raise ValueError(
+                f"{len(entries)} arrays of {size:,} bytes; expected at most {MOST_ARRAYS} of {LARGEST:,}"
+            )
+        for entry in entries:
+            name = entry.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"array {one_line(name, 60)} occurs twice")
+            with archive.open(entry) as member:
+                _check_header(name, member, entry.file_size)
+            with archive.open(entry) as member:
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays
+
+
+def _check_header(name: str, member: IO[bytes], size: int) -> None:
+    """Raise ValueError if an array claims to be larger than its entry: NumPy would allocate it."""
+    version = np.lib.format.read_magic(member)
+    if version not in HEADERS:
+        raise ValueError(f"array {one_line(name, 60)} has version {version} of the format")
+    shape, _, dtype = HEADERS[version](member)
+    if math.prod(shape) * max(dtype.itemsize, 1) > size:
+        raise ValueError(f"array {one_line(name, 60)} is {dtype}{[*shape]}, which {size} bytes cannot hold")
 
 
 def check_arrays(

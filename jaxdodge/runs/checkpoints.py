@@ -11,14 +11,16 @@ process may leave folders named `.partial` or `.removed`; they are ignored, and 
 save.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
+import resource
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxdodge.fields import ConfigError
-from jaxdodge.files import error_line
+from jaxdodge.files import error_line, read_json
 
 # Orbax's CheckpointManager is not used: it restores a file with a flipped bit without notice, and a
 # run that resumes from an older checkpoint could not save the steps that it reaches again.
@@ -44,6 +46,10 @@ LEFTOVER = re.compile(r"\d{12,}\.(partial|removed)")
 
 def _print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+class UnusableError(ConfigError):
+    """There are checkpoints, and none of them is usable."""
 
 
 class Checkpoints:
@@ -85,6 +91,7 @@ class Checkpoints:
         leaves = _named_leaves(state)
         arrays = {name: _to_host(leaf) for name, leaf in leaves.items() if leaf.size}
         content = {
+            "step": step,
             "score": float(score),
             "record": record,
             "leaves": {name: _description(leaf) for name, leaf in leaves.items()},
@@ -122,7 +129,8 @@ class Checkpoints:
             Its step, the state with the bits that were saved, and the record.
 
         Raises:
-            ConfigError: there is no usable checkpoint, or its leaves differ from those of
+            UnusableError: there is no usable checkpoint.
+            ConfigError: `step` is not there or damaged, or its leaves differ from those of
                 `template`.
         """
         steps = self.steps()
@@ -142,7 +150,7 @@ class Checkpoints:
                 warn(line)
             else:
                 return candidate, _like(template, arrays, content["keys"]), content["record"]
-        raise ConfigError(f"{self.folder}: no usable checkpoint in it")
+        raise UnusableError(f"{self.folder}: no usable checkpoint in it")
 
     def delete(self) -> None:
         """Delete all of them; the run can then not be resumed."""
@@ -156,6 +164,9 @@ class Checkpoints:
     def _check_free_space(self, needed: int) -> None:
         """Raises OSError; Orbax would fill the disk and print hundreds of lines from threads."""
         free = shutil.disk_usage(self.folder).free
+        largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if resource.RLIM_INFINITY != largest < needed + SPARE_BYTES:
+            raise OSError(f"files are limited to {largest} bytes, {needed + SPARE_BYTES} needed")
         if free < needed + SPARE_BYTES:
             raise OSError(f"{free / 1e6:.0f} MB free, {(needed + SPARE_BYTES) / 1e6:.0f} MB needed")
 
@@ -181,7 +192,7 @@ class Checkpoints:
 
     def _score(self, step: int) -> float:
         try:
-            return float(json.loads((self._path(step) / "record.json").read_text())["score"])
+            return float(read_json(self._path(step) / "record.json")["score"])
         except (OSError, ValueError, KeyError, TypeError):  # damaged
             return math.nan
 
@@ -226,7 +237,8 @@ def _checkpointer() -> ocp.Checkpointer:
 
 def _write(folder: Path, arrays: dict[str, np.ndarray], text: str) -> None:
     folder.mkdir()
-    _checkpointer().save(folder.absolute() / "arrays", args=ocp.args.PyTreeSave(arrays))
+    with _plain(folder) as path:
+        _checkpointer().save(path / "arrays", args=ocp.args.PyTreeSave(arrays))
     (folder / "record.json").write_text(text)
     (folder / "checksums").write_text(_checksums(folder))
     for path in (*folder.rglob("*"), folder):
@@ -242,7 +254,10 @@ def _read(folder: Path, wanted: dict[str, Any]) -> tuple[dict[str, np.ndarray], 
     """
     # Orbax does not notice a flipped bit in an array.
     _check(folder)
-    content = json.loads((folder / "record.json").read_text())
+    content = read_json(folder / "record.json")
+    step = content.get("step", int(folder.name))
+    if step != int(folder.name):
+        raise ValueError(f"renamed: it was saved at {step} environment steps")
     saved = content["leaves"]
     for name in wanted | saved:
         if saved.get(name) != wanted.get(name):
@@ -252,10 +267,19 @@ def _read(folder: Path, wanted: dict[str, Any]) -> tuple[dict[str, np.ndarray], 
             )
     names = [name for name, (_, shape) in wanted.items() if math.prod(shape)]
     kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
-    arrays = _checkpointer().restore(
-        folder.absolute() / "arrays", args=ocp.args.PyTreeRestore(restore_args=kinds)
-    )
+    with _plain(folder) as plain:
+        arrays = _checkpointer().restore(plain / "arrays", args=ocp.args.PyTreeRestore(restore_args=kinds))
     return arrays, content
+
+
+@contextlib.contextmanager
+def _plain(folder: Path) -> Iterator[Path]:
+    """Another path of a folder, without characters that Orbax reads as a pattern or an address."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _readable(description: list[Any] | None) -> str:

@@ -25,7 +25,7 @@ import yaml
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GAME_FIELDS, LEVELS, GameConfig
 from jaxdodge.fields import ConfigError, Name, Number, check_names, read_yaml
-from jaxdodge.files import atomic_write
+from jaxdodge.files import atomic_write, read_bytes, read_json
 from jaxdodge.locks import locked
 
 # Parameters, logs and plot of a run take a few megabytes.
@@ -34,6 +34,8 @@ POLICIES = ("best", "final")
 # Part of what the summary of a diverged run says.
 NOT_FINITE = "is not finite"
 LOCKED = "another process trains in it; expected a run that has stopped"
+LARGEST_POLICY = 2**30
+"""Bytes of a saved policy."""
 # The fields that decide the shapes of actions and observations.
 SHAPE_FIELDS = (
     "action_space_type",
@@ -55,6 +57,33 @@ def split(values: dict[str, Any]) -> tuple[GameConfig, TrainConfig]:
     check_trainable(game, train)
     Number(int, 1, 2**32 - train.seed).check("seeds", train.seeds)
     return game, train
+
+
+def configuration(game: GameConfig, train: TrainConfig) -> dict[str, Any]:
+    """Game and training configuration as one mapping for YAML or JSON."""
+    values = dataclasses.asdict(game) | dataclasses.asdict(train)
+    return values | {"net_arch": list(train.net_arch)}
+
+
+def check_same_configuration(
+    saved: dict[str, Any], game: GameConfig, train: TrainConfig, folder: Path
+) -> None:
+    """Raise ConfigError that names the differences of a run's configuration from its checkpoint's.
+
+    Args:
+        saved: the `configuration` in the checkpoint.
+        game, train: of config.yaml.
+        folder: of the run.
+    """
+    differing = [
+        f"{name} {value!r}, not {saved.get(name)!r}"
+        for name, value in configuration(game, train).items()
+        if saved.get(name) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{folder / 'config.yaml'}: changed since the checkpoint was saved: {'; '.join(differing)}"
+        )
 
 
 def changed_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
@@ -137,9 +166,8 @@ class Run:
             shutil.copytree(other.folder / "logs", part.folder / "logs", dirs_exist_ok=True)
 
     def _write_config(self, game: GameConfig, train: TrainConfig) -> None:
-        values = dataclasses.asdict(game) | dataclasses.asdict(train)
-        values["net_arch"] = list(train.net_arch)
-        atomic_write(self.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+        text = yaml.safe_dump(configuration(game, train), sort_keys=False)
+        atomic_write(self.folder / "config.yaml", text)
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -197,8 +225,10 @@ class Run:
     def _stop_reason(self) -> str | None:
         """Why it stopped early: None if it finished, an empty text if there is no summary."""
         try:
-            summary = json.loads((self.folder / "summary.json").read_text())
+            summary = read_json(self.folder / "summary.json")
         except (OSError, ValueError):
+            return ""
+        if not isinstance(summary, dict):
             return ""
         stopped = summary.get("stopped")
         return None if stopped is None else str(stopped)
@@ -248,7 +278,7 @@ class Run:
         Name(POLICIES).check("policy", name)
         path = self.policy_path(name)
         try:
-            weights = serialization.from_bytes(shapes, path.read_bytes())
+            weights = serialization.from_bytes(shapes, read_bytes(path, LARGEST_POLICY))
             fits = jax.tree.all(
                 jax.tree.map(
                     lambda new, old: (new.shape, new.dtype) == (old.shape, old.dtype), weights, shapes

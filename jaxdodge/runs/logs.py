@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdodge.files import atomic_write
+from jaxdodge.figures import new_figure
+from jaxdodge.files import atomic_write, error_line
 from jaxdodge.runs.folder import Run
 
 
@@ -88,16 +90,19 @@ def plot(runs: list[Run], target: Run) -> None:
     """Draw the mean return over the environment steps into `target`.
 
     For one run, with the standard deviation over episodes; for several, each run, their mean, and
-    the 95 % interval of the mean.
+    the 95 % interval of the mean. A plot that cannot be drawn is reported in one line.
     """
+    path = target.folder / "plots" / "learning_curves.png"
+    try:
+        _draw(runs, path)
+    except Exception as error:  # of any kind; a plot never decides about results
+        print(f"{path}: not drawn ({error_line(error, 300)})", file=sys.stderr)
+
+
+def _draw(runs: list[Run], path: Path) -> None:
     curves = [list(_lines(run.folder / "logs" / "metrics.jsonl")) for run in runs]
     if not min(len(curve) for curve in curves):
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     count = min(len(curve) for curve in curves)
     steps = np.array([line["timesteps"] for line in curves[0][:count]])
     means = np.array([[line["evaluation/mean"] for line in curve[:count]] for curve in curves])
@@ -110,21 +115,23 @@ def plot(runs: list[Run], target: Run) -> None:
 
         low, high = np.array([bootstrap_interval(column, np.mean) for column in means.T]).T
         label = f"{label} of {len(runs)} seeds and its 95 % interval"
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure = new_figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
     axes.fill_between(steps, low, high, alpha=0.2, linewidth=0)
     axes.plot(steps, mean, marker="o")
     if len(runs) > 1:
         axes.plot(steps, means.T, linewidth=0.7, color="gray", zorder=1)
     axes.set(xlabel="environment steps", ylabel=label, title="Evaluation")
     axes.grid(alpha=0.3)
-    figure.savefig(target.folder / "plots" / "learning_curves.png", dpi=120)
-    plt.close(figure)
+    figure.savefig(path, dpi=120)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSON-lines file, except those that a killed process left incomplete."""
+    """The lines of a JSON-lines file, except those that are incomplete or damaged."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
+        with contextlib.suppress(ValueError, RecursionError):
+            figures = json.loads(line)
+            if isinstance(figures, dict) and isinstance(figures.get("timesteps"), int):
+                yield figures

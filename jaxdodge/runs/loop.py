@@ -27,7 +27,7 @@ from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.divergence import DivergedError as DivergedError
 from jaxdodge.runs.divergence import first_not_finite
 from jaxdodge.runs.epochs import projection, steps_of_an_epoch
-from jaxdodge.runs.folder import NOT_FINITE, Run
+from jaxdodge.runs.folder import NOT_FINITE, Run, check_same_configuration, configuration
 from jaxdodge.runs.logs import Log, plot
 from jaxdodge.runs.memory import check_fits, estimate
 from jaxdodge.runs.progress import TrainingProgress
@@ -54,7 +54,7 @@ class Training:
 
     def __init__(self, game: GameConfig, config: TrainConfig, devices: int = 1):
         self._began = time.perf_counter()
-        self.config = config
+        self.game, self.config = game, config
         several = config.seeds > 1
         self.params = game_params(game)
         self.steps_per_epoch = steps_of_an_epoch(game, config)
@@ -94,10 +94,12 @@ class Training:
             timesteps: environment steps of the checkpoint; None for the newest usable one.
 
         Raises:
-            ConfigError: there is no such checkpoint.
+            ConfigError: there is no such checkpoint, or it is of another configuration.
         """
         template = self.shapes, [self.trainer.policy_shapes()] * self.config.seeds
         self.timesteps, saved, record = Checkpoints(source.checkpoints).restore(template, timesteps)
+        if "config" in record:
+            check_same_configuration(record["config"], self.game, self.config, source.folder)
         self.state, self.best_policies = saved
         if self._shardings is not None:
             self.state = device_put(self.state, self._shardings)
@@ -252,6 +254,7 @@ class Training:
     def _save_checkpoint(self, then: str) -> None:
         """Save a checkpoint; `then` is appended to the line that reports a failure."""
         record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
+        record["config"] = configuration(self.game, self.config)
         score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
         state = gather(self.state, self.trainer.layout) if self.trainer.layout else self.state
         if jax.process_index():
@@ -280,8 +283,7 @@ class Training:
             with self._report_unwritten(seed_run.folder / "summary.json", ""):
                 seed_run.save_summary(common | own)
         if self.config.seeds > 1:
-            with self._report_unwritten(self.run.folder / "plots", ""):
-                plot(self.seed_runs, self.run)
+            plot(self.seed_runs, self.run)
             finals = [latest["mean"] for latest in self.latest]
             over_seeds = {"means": finals, **mean_and_interval(finals)} if finals else None
             common |= {"updates": updates * self.config.seeds, "final_evaluation": over_seeds}

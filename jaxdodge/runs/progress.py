@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxdodge.outputs import plain_console
 
 
 class TrainingProgress:
@@ -18,8 +19,7 @@ class TrainingProgress:
     """
 
     def __init__(self, total: int, done: int, seconds: Callable[[], float]):
-        # Without a terminal, lines must not be wrapped.
-        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._console = plain_console()
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=None),

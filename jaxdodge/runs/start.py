@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,8 @@ class Resume:
     name: str
     game: GameConfig
     config: TrainConfig
+    found: bool = False
+    """Whether the run was found and not named: then it begins again without usable checkpoints."""
 
     def check(self) -> None:
         """Raises ConfigError if another process trains in the folder."""
@@ -79,12 +82,16 @@ class Resume:
 
     def load(self, training: "Training") -> None:
         """Put a training into the state of the newest usable checkpoint."""
-        from jaxdodge.runs.checkpoints import Checkpoints
+        from jaxdodge.runs.checkpoints import Checkpoints, UnusableError
 
-        if Checkpoints(self.run.checkpoints).steps():
-            training.resume(self.run)
-        else:
-            training.start()
+        try:
+            if Checkpoints(self.run.checkpoints).steps():
+                return training.resume(self.run)
+        except UnusableError as error:
+            if not self.found:
+                raise
+            print(f"{error}; begins again", file=sys.stderr)
+        training.start()
 
     @contextlib.contextmanager
     def begin(self, devices: int) -> Iterator[tuple["Training", Run]]:
@@ -136,7 +143,7 @@ def read_start(
     if resume is None or resume == "auto":
         name, game, train = _read_config(config, timing, given)
         run = Run.newest(results, name, game, train) if resume else None
-        return Resume(run, name, game, train) if run else New(results, name, game, train)
+        return Resume(run, name, game, train, found=True) if run else New(results, name, game, train)
     if given or config or timing:
         raise ConfigError("resume: a run goes on with its own configuration; expected no other options")
     run, timesteps = _run_and_checkpoint(Path(resume))

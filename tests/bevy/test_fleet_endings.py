@@ -1,6 +1,7 @@
 """Fleets that are closed, forgotten, or whose program ends, in any state: nothing is ever left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import time
 import numpy as np
 import psutil
 import pytest
+from gymnasium.error import ClosedEnvironmentError
 from small_fleets import GAME, SERVER, descendants, fleet_of
 
 from jaxdodge.bevy.fleet import Fleet
+from jaxdodge.bevy.launch import ServerProcess, Watchdog
 
 # Checked after every test.
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -131,3 +134,34 @@ def test_a_program_that_ends_takes_its_servers_along(tmp_path, ending, status):
     while left() and time.monotonic() < expires:
         time.sleep(0.05)
     assert not left()
+
+
+def test_a_step_ends_when_another_thread_closes_the_fleet():
+    with fleet_of(2) as fleet:
+        fleet.reset()
+        stop(fleet)
+        threading.Timer(0.3, fleet.close).start()
+        with pytest.raises(ClosedEnvironmentError, match="closed by another thread"):
+            fleet.step(np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="no setsid")
+def test_a_server_that_left_its_process_group_is_ended(tmp_path):
+    watchdog = Watchdog(tmp_path / "folder")
+    server = ServerProcess("setsid --fork sleep {port}000", None, tmp_path, tmp_path / "log", watchdog)
+    try:
+        url = server.start()
+        port = url.rpartition(":")[2]
+        while server.exited() is None:
+            time.sleep(0.02)
+        started = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if f"{port}000" in (process.info["cmdline"] or [])
+        ]
+        assert started
+        server.stop()
+        assert not any(process.is_running() and process.status() != "zombie" for process in started)
+    finally:
+        server.kill()
+        watchdog.end()

@@ -55,3 +55,11 @@ def test_no_episode_is_seen_to_end_twice_where_a_reset_is_shown_late(tmp_path):
     assert (played.status, played.stopped) == (0, None)
     # A throw takes 0.8 s to come.
     assert all(episode.responses > 5 for episode in played.log.episodes)
+
+
+def test_an_episode_whose_count_stands_still_is_an_error():
+    clock = play.EpisodeClock("http://a:1")
+    for steps in [*range(50), *[50] * play.STILL_STEPS]:
+        clock.check(dataclasses.replace(STALE, episode_steps=steps))
+    with pytest.raises(BadResponseError, match=r"^http://a:1: in step 50 of an episode after 100 further"):
+        clock.check(dataclasses.replace(STALE, episode_steps=50))

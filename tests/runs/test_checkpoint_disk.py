@@ -158,7 +158,7 @@ def test_a_refused_write_is_reported(pair, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(FILE_SIZE_LIMIT), str(folder)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert len(output.splitlines()) == 1
-    assert "File too large" in output
+    assert "files are limited to 100000 bytes" in output
     assert {path: path.read_bytes() for path in files(folder)} == before
 
 

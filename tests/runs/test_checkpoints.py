@@ -189,3 +189,29 @@ def test_another_configuration_is_refused_and_is_no_damage(pair, path, leaf, mes
     with pytest.raises(ConfigError, match=message) as refused:
         pair.restore(small_state(0) | {path: leaf}, warn=pytest.fail)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["angle30[v2]", "*", "a?b{c,d}", "100%", "~", "s3:", "\n", "\u00e4"])
+def test_every_character_of_a_path_is_one(tmp_path, name):
+    saved = Checkpoints(tmp_path / name / "checkpoints")
+    saved.save(1, {"a": jnp.arange(3)}, {}, 0.0)
+    step, state, _ = saved.restore({"a": jnp.zeros(3, jnp.int32)})
+    assert (step, state["a"].tolist()) == (1, [0, 1, 2])
+
+
+def test_a_checkpoint_under_another_number_is_damaged(pair, tmp_path):
+    shutil.copytree(pair.folder, tmp_path / "copy")
+    saved = Checkpoints(tmp_path / "copy")
+    (saved.folder / "000000000002").rename(saved.folder / "999999999999")
+    warnings = []
+    assert saved.restore(shapes(small_state(0)), warn=warnings.append)[0] == 1
+    assert "renamed: it was saved at 2 environment steps" in warnings[0]
+    (saved.folder / "000000000001").rename(saved.folder / "000000000003")
+    with pytest.raises(checkpoints.UnusableError, match="no usable checkpoint"):
+        saved.restore(shapes(small_state(0)), warn=warnings.append)
+
+
+def test_a_limit_on_files_is_one_line(saved, monkeypatch):
+    monkeypatch.setattr(checkpoints.resource, "getrlimit", lambda _: (1000, 1000))
+    with pytest.raises(OSError, match=r"not saved .files are limited to 1000 bytes, 1000012 needed"):
+        saved.save(1, {"a": jnp.arange(3)}, {}, 0.0)

@@ -1,6 +1,7 @@
 """Run folders: what is written can be read again, and what is not a run is refused."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -11,7 +12,14 @@ from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
-from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
+from jaxdodge.runs.folder import (
+    Run,
+    changed_game,
+    check_results_folder,
+    check_same_configuration,
+    configuration,
+    split,
+)
 
 GAME = GameConfig(level=2, action_space_type="basic_3d", frames_per_step=7, response_frame=0, fps=58.8)
 TRAIN = TrainConfig(seed=5, net_arch=(8, 9), learning_rate=2e-4, ent_coef="auto_0.1", target_entropy=-2)
@@ -140,3 +148,18 @@ def test_a_policy_of_other_types_is_refused_when_it_is_loaded(run):
     run.save_policy("best", policy.replace(actor=actor))
     with pytest.raises(ConfigError, match="networks are not those"):
         run.load_policy("best", shapes)
+
+
+@pytest.mark.parametrize("text", ["[1]", "[" * 20_000, '"text"', "null", "{"])
+def test_a_damaged_summary_is_that_of_a_run_that_stopped(run, text):
+    (run.folder / "summary.json").write_text(text)
+    assert not run.finished()
+    assert not run.diverged()
+
+
+def test_a_configuration_that_was_changed_is_refused_by_its_differences(run):
+    saved = json.loads(json.dumps(configuration(GAME, TRAIN)))
+    check_same_configuration(saved, GAME, TRAIN, run.folder)
+    other = dataclasses.replace(TRAIN, gamma=0.5)
+    with pytest.raises(ConfigError, match=r"config.yaml: changed since .* saved: gamma 0.5, not 0.97"):
+        check_same_configuration(saved, GAME, other, run.folder)

@@ -1,0 +1,89 @@
+"""Outputs never end a command: readers that leave, encodings, closed outputs, second Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxdodge.figures import new_figure
+from jaxdodge.outputs import plain_console
+
+PRINTS = """
+import sys
+from jaxdodge.cli import guarded
+def command():
+    for _ in range(20_000):
+        print("return 1.0 \u00b1 0.1", flush=True)
+    print("done", file=sys.stderr)
+    return 3
+sys.exit(guarded(command))
+"""
+
+
+@pytest.mark.parametrize("redirection", ["| head -n 1", ">&-", "> /dev/full"])
+def test_a_command_goes_on_without_standard_output_and_says_why(redirection):
+    script = f'{{ "$0" -c "$1"; echo "status $?" >&2; }} {redirection}'
+    done = subprocess.run(["bash", "-c", script, sys.executable, PRINTS], capture_output=True, text=True)
+    why, *rest = done.stderr.splitlines()
+    assert why.startswith("standard output: not written (")
+    assert rest == ["done", "status 3"]
+
+
+def test_signs_that_an_encoding_lacks_are_escaped():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, env=environment)
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[0] == rb"return 1.0 \xb1 0.1"
+
+
+def test_a_second_interrupt_ends_a_command_that_swallows_the_first():
+    code = """
+import sys, time
+from jaxdodge.cli import guarded
+def command():
+    while True:
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        except BaseException:
+            pass
+guarded(command)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    for _ in range(2):
+        process.stdout.readline()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == -signal.SIGINT
+    process.stdout.close()
+
+
+def test_a_platform_that_is_not_there_is_one_line():
+    code = """
+import sys
+from jaxdodge.cli import guarded
+def command():
+    raise RuntimeError("Unable to initialize backend 'cuda':\\n no device")
+sys.exit(guarded(command))
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "cuda"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line.split(";")[0]) == (2, "JAX_PLATFORMS: invalid value 'cuda'")
+
+
+def test_colours_that_are_forced_do_not_make_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not plain_console().is_terminal
+
+
+def test_a_figure_needs_no_backend(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "module://no_such_notebook")
+    code = "from jaxdodge.figures import new_figure; new_figure().savefig('figure.png')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "figure.png").stat().st_size
+    figure = new_figure(figsize=(1, 1))
+    assert figure.get_size_inches().tolist() == [1, 1]
