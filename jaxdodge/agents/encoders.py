@@ -23,8 +23,8 @@ class PatchEncoder(nn.Module):
 
     Args:
         dtype: of the computation.
-        patch_order: images come cut into the first patches, as `to_patches` cuts each frame.
-            Moving the pixels takes longer than the first product.
+        patch_order: images come cut into the first patches, as `to_patches` cuts each frame, of
+            any side. Moving the pixels takes longer than the first product.
     """
 
     dtype: Any = jnp.float32
@@ -32,10 +32,10 @@ class PatchEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """uint8 (..., height, width, channels) -> float32 (..., features)."""
+        """float32 (..., height, width, channels) -> float32 (..., features)."""
         if not self.patch_order:
             image = to_patches(image, patch_side(*image.shape[-3:-1]))
-        hidden = nn.relu(nn.Dense(32, dtype=self.dtype)(image.astype(self.dtype) / 255))
+        hidden = nn.relu(nn.Dense(32, dtype=self.dtype)(image.astype(self.dtype)))
         for _ in range(2):
             hidden = nn.relu(nn.Dense(64, dtype=self.dtype)(to_patches(hidden, 2)))
         return hidden.reshape(*image.shape[:-3], -1).astype(jnp.float32)
@@ -57,8 +57,8 @@ class NatureEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """uint8 (..., height, width, channels) -> float32 (..., features)."""
-        hidden = image.astype(self.dtype) / 255
+        """float32 (..., height, width, channels) -> float32 (..., features)."""
+        hidden = image.astype(self.dtype)
         for layer, (channels, kernel, stride) in enumerate(NATURE_LAYERS):
             convolution = ProductConv(channels, kernel, stride, self.dtype, name=f"Conv_{layer}")
             hidden = nn.relu(convolution(hidden))

@@ -43,7 +43,7 @@ class SACNetworks:
         Args:
             encoder_params: of the image encoder.
             statistics: that vectors are normalized by; None to take them as they are.
-            observation: float32 (..., features), or a dictionary with `image`, uint8
+            observation: float32 (..., features), or a dictionary with `image`, float32
                 (..., height, width, channels).
         """
         if isinstance(observation, dict):

@@ -109,7 +109,7 @@ def random_shift(key: jax.Array, images: jax.Array) -> jax.Array:
 
     Args:
         key: random key.
-        images: uint8 (batch, height, width, channels).
+        images: (batch, height, width, channels).
     """
     batch, height, width, _ = images.shape
     reach = shift_pixels(height, width)

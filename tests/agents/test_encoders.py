@@ -16,7 +16,7 @@ class Convolutions(nn.Module):
 
     @nn.compact
     def __call__(self, image):
-        hidden = image.astype(jnp.float32) / 255
+        hidden = image.astype(jnp.float32)
         for channels, kernel, stride in NATURE_LAYERS:
             convolution = nn.Conv(channels, (kernel, kernel), (stride, stride), padding="VALID")
             hidden = nn.relu(convolution(hidden))
@@ -24,7 +24,7 @@ class Convolutions(nn.Module):
 
 
 def random_images(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def random_images(*shape: int) -> np.ndarray:
     ],
 )
 def test_images_of_every_size(encoder, height, width, features):
-    image = jax.ShapeDtypeStruct((height, width, 4), jnp.uint8)
+    image = jax.ShapeDtypeStruct((height, width, 4), jnp.float32)
     params = jax.eval_shape(encoder.init, KEY, image)
     for batch in ((), (2, 3)):
-        images = jax.ShapeDtypeStruct((*batch, *image.shape), jnp.uint8)
+        images = jax.ShapeDtypeStruct((*batch, *image.shape), jnp.float32)
         encoded = jax.eval_shape(encoder.apply, params, images)
         assert encoded.shape == (*batch, features)
         assert encoded.dtype == jnp.float32
@@ -81,7 +81,7 @@ def test_patches_are_convolutions_that_do_not_overlap(size, first):
     images = random_images(2, size, size, 2)
     encoder = PatchEncoder()
     params = jax.jit(encoder.init)(KEY, images[0])
-    hidden = images.astype(np.float32) / 255
+    hidden = images.astype(np.float32)
     for layer, stride in enumerate((first, 2, 2)):
         beyond = -hidden.shape[1] % stride
         hidden = np.pad(hidden, ((0, 0), (0, beyond), (0, beyond), (0, 0)))

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.encoders import patch_side, to_patches
+from jaxdodge.agents.encoders import to_patches
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.squint import SquintEnv, env_class, image_features
+from jaxdodge.agents.squint import GREY_LEVELS, SquintEnv, env_class, image_features
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.render.average import average
+from jaxdodge.render.topdown import background
 from jaxdodge.sim.env import DodgeEnv
 
 GAME = GameConfig(
@@ -53,25 +54,25 @@ def test_observations_are_those_of_the_drawn_images(random_shift):
     (drawn, ended), (averaged, ended_too) = (jax.jit(play, static_argnums=0)(env) for env in envs)
     assert ended.sum() > 2
     np.testing.assert_array_equal(ended, ended_too)
-    features = image_features(drawn, config, game)
-    np.testing.assert_array_equal(features["image"], averaged["image"])
-    np.testing.assert_array_equal(drawn["previous_action"], averaged["previous_action"])
-    assert image_features(averaged, config, game) is averaged
+    features, of_averages = (image_features(seen, config, game) for seen in (drawn, averaged))
+    jax.tree.map(np.testing.assert_array_equal, features, of_averages)
     if random_shift:
-        np.testing.assert_array_equal(features["image"], average(drawn["image"], 3))
+        np.testing.assert_array_equal(averaged["image"], average(drawn["image"], 3))
 
 
 @pytest.mark.parametrize(("width", "height", "gray"), [(84, 84, True), (96, 60, False)])
 def test_patch_order_is_the_order_of_the_first_patches(width, height, gray):
-    """Each frame of a stack by itself: its values follow those of the frames before."""
+    """Each frame of a stack by itself: its values follow those of the frame before."""
     game = dataclasses.replace(GAME, image_obs_width=width, image_obs_height=height, image_grayscale=gray)
     config = dataclasses.replace(CONFIG, random_shift=False)
     channels = 1 if gray else 3
     image = np.random.default_rng(0).integers(0, 256, (5, height, width, 2 * channels), np.uint8)
-    side = patch_side(height // 3, width // 3)
+    side = -(-min(height, width) // 3 // 4)
     frames = [to_patches(average(image[..., at : at + channels], 3), side) for at in (0, channels)]
-    cut = image_features(image, config, game)["image"]
-    np.testing.assert_array_equal(cut, np.concatenate(frames, axis=-1))
+    ground = to_patches(average(background(width, height, gray), 3), side)
+    expected = np.concatenate(frames, axis=-1) - np.concatenate([ground, ground], axis=-1, dtype=np.float32)
+    found = image_features(image, config, game)["image"]
+    np.testing.assert_allclose(found * GREY_LEVELS, expected, atol=1e-4)
 
 
 def test_a_policy_acts_alike_on_full_images_and_on_averages():
@@ -83,15 +84,21 @@ def test_a_policy_acts_alike_on_full_images_and_on_averages():
     act = jax.jit(trainer.policy)
     averaged = image_features(observation, CONFIG, GAME)
     np.testing.assert_array_equal(act(policy, observation), act(policy, averaged))
-    assert averaged["image"].shape == (5, 7, 7, 2 * 16)
-    assert state.replay.frame["actor"].shape[2:] == (7, 7, 16)
+    assert averaged["image"].shape == (5, 4, 4, 2 * 49)
+    assert state.replay.frame["actor"].shape[2:] == (4, 4, 49)
 
 
-def test_without_squint_an_image_stays_as_it_is():
-    image, config = np.ones((84, 84, 2), np.uint8), TrainConfig()
-    assert image_features(image, config, GAME) == {"image": image}
-    with_action = {"image": image, "previous_action": np.ones(3)}
-    assert image_features(with_action, config, GAME) is with_action
+def test_an_empty_image_is_zero_and_a_disc_is_not():
+    ground = np.concatenate([background(84, 84, grayscale=True)] * 2, axis=-1)
+    disc = ground.copy()
+    disc[40:44, 40:44] += 100
+    for config in (CONFIG, TrainConfig()):
+        assert not image_features(ground, config, GAME)["image"].any()
+        assert image_features(disc, config, GAME)["image"].max() > 0.2
+    with_action = {"image": disc, "previous_action": np.ones(3)}
+    features = image_features(with_action, TrainConfig(), GAME)
+    assert features["previous_action"] is with_action["previous_action"]
+    np.testing.assert_array_equal(features["image"], (disc - ground) / np.float32(GREY_LEVELS))
 
 
 @pytest.mark.parametrize(
