@@ -82,9 +82,9 @@ def image_features(observation: Any, config: TrainConfig, game: GameConfig) -> d
     ground = background(game.image_obs_width, game.image_obs_height, game.image_grayscale)
     stacked: Any = jnp.concatenate([ground] * game.frame_stack, axis=-1)
     if config.squint > 1:
-        stacked = _squinted(stacked, config, game.frame_stack)
+        stacked = squinted(stacked, config, game.frame_stack)
         if image.shape[-3] == game.image_obs_height:
-            image = _squinted(image, config, game.frame_stack)
+            image = squinted(image, config, game.frame_stack)
     return observation | {"image": (image.astype(jnp.float32) - stacked) / GREY_LEVELS}
 
 
@@ -93,7 +93,7 @@ def env_class(config: TrainConfig) -> Callable[..., DodgeEnv]:
     return partial(SquintEnv, config.squint, config.patch_order) if config.squint > 1 else DodgeEnv
 
 
-def _squinted(image: jax.Array, config: TrainConfig, frame_stack: int) -> jax.Array:
+def squinted(image: jax.Array, config: TrainConfig, frame_stack: int) -> jax.Array:
     """What `SquintEnv` observes of a stack of frames, uint8 (..., height, width, channels)."""
     image = average(image, config.squint)
     if not config.patch_order:

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdodge.agents.encoders import to_patches
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.squint import GREY_LEVELS, SquintEnv, env_class, image_features
+from jaxdodge.agents.squint import GREY_LEVELS, SquintEnv, env_class, image_features, squinted
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -82,7 +82,7 @@ def test_a_policy_acts_alike_on_full_images_and_on_averages():
     image = np.random.default_rng(0).integers(0, 256, (5, 84, 84, 2), np.uint8)
     observation = {"image": image, "previous_action": jnp.zeros((5, 3))}
     act = jax.jit(trainer.policy)
-    averaged = image_features(observation, CONFIG, GAME)
+    averaged = observation | {"image": squinted(image, CONFIG, GAME.frame_stack)}
     np.testing.assert_array_equal(act(policy, observation), act(policy, averaged))
     assert averaged["image"].shape == (5, 4, 4, 2 * 49)
     assert state.replay.frame["actor"].shape[2:] == (4, 4, 49)
