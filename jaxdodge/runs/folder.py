@@ -250,7 +250,13 @@ class Run:
 
     def config(self) -> tuple[GameConfig, TrainConfig]:
         """The configuration it was trained with; raises ConfigError."""
-        return split(read_yaml(self.folder / "config.yaml"))
+        path = self.folder / "config.yaml"
+        values = read_yaml(path)
+        game, train = split(values)
+        # Version 0.1 wrote no `squint`, and its encoders saw the background of an image.
+        if game.observation_mode == "topdown" and "squint" not in values:
+            raise ConfigError(f"{path}: an image run of version 0.1; expected one of 0.2 or later")
+        return game, train
 
     def save_policy(self, name: str, weights: Any) -> None:
         """Write the parameters of a policy, one of POLICIES."""

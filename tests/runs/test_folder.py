@@ -78,6 +78,15 @@ def test_a_folder_without_a_configuration_is_no_run(tmp_path):
             Run.open(folder)
 
 
+def test_a_run_on_images_of_version_0_1_is_refused(tmp_path):
+    """Its encoders saw the background of an image; the weights alone do not tell."""
+    (tmp_path / "config.yaml").write_text("observation_mode: topdown\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: an image run of version 0\.1; expected"):
+        Run(tmp_path).config()
+    (tmp_path / "config.yaml").write_text("observation_mode: topdown\nsquint: 1\n")
+    assert Run(tmp_path).config()[0].observation_mode == "topdown"
+
+
 def test_the_newest_unfinished_run_of_the_same_configuration_is_found(tmp_path):
     def newest() -> Run | None:
         return Run.newest(tmp_path, "name", GAME, TRAIN)
