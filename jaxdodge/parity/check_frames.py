@@ -27,7 +27,7 @@ def check_frames(recording: FrameRecording, by_environment: bool = False) -> Res
     arrays, scenes = replay(recording)
     images = _draw_images(recording, scenes)
     spawn_ulp, spawn_difference = _spawn_differences(recording)
-    differences = [first_difference(recording.arrays[name], arrays[name], name) for name in COMPARED]
+    differences = [first_frame_difference(recording, arrays)]
     if recording.image is not None and images is not None:
         differences.append(first_difference(recording.image, images, "image", recording.image_frame))
     differences.append(spawn_difference)
@@ -45,6 +45,14 @@ def check_frames(recording: FrameRecording, by_environment: bool = False) -> Res
         difference=min(found)[1] if found else "",
         environment=outcome,
     )
+
+
+def first_frame_difference(
+    recording: FrameRecording, simulated: dict[str, np.ndarray]
+) -> tuple[int, str] | None:
+    """Frame and text of the first difference, images aside; None if all bits are equal."""
+    found = [first_difference(recording.arrays[name], simulated[name], name) for name in COMPARED]
+    return min((difference for difference in found if difference is not None), default=None)
 
 
 def _draw_images(recording: FrameRecording, scenes: Scene) -> np.ndarray | None:

@@ -14,7 +14,7 @@ import jaxdodge
 ROOT = Path(jaxdodge.__file__).parent
 PACKAGES = {name for name, path in module_files(ROOT).items() if path.stem == "__init__"}
 # The commands; see `jaxdodge.__main__`.
-COMMANDS = ("jaxdodge.train", "jaxdodge.evaluate", "jaxdodge.ablate", "jaxdodge.serve")
+COMMANDS = ("jaxdodge.train", "jaxdodge.evaluate", "jaxdodge.watch", "jaxdodge.ablate", "jaxdodge.serve")
 
 
 def test_no_module_imports_itself_by_way_of_others():

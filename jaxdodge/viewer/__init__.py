@@ -1,0 +1,1 @@
+"""Replays to watch: where they come from, the page in a browser, and films."""
