@@ -9,6 +9,7 @@ import jaxdodge
 COMMANDS = {
     "train": "train a SAC agent",
     "evaluate": "play a trained policy, in the simulator or on real servers",
+    "export": "write a policy as ONNX, StableHLO or npz",
     "watch": "write a replay to watch: of a run, a recording or a server",
     "ablate": "run a study of many trainings and report what it shows",
     "serve": "serve the game over HTTP and gRPC, as the original server does",

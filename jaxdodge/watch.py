@@ -120,7 +120,9 @@ def _replay(options: Watch, given: dict[str, Any], is_run: bool) -> "Replay | No
                 options.steps or DEFAULT_SERVER_STEPS,
                 options.seed,
             )
-            return session and replay_of_session(session, options.shown, steps, options.server)
+            if session is None:
+                return None
+            return replay_of_session(session, options.shown, steps, options.server)
         assert options.what is not None
         if is_run:
             from jaxdodge.viewer.from_run import replay_of_run

@@ -193,7 +193,8 @@ class _Picture:
             self.line([(k, at, 0) for k in along], "grid", 1)
         x, y = float(PLAY_ZONE_X), float(PLAY_ZONE_Y)
         zone = [(-x, -y, 0), (x, -y, 0), (x, y, 0), (-x, y, 0), (-x, -y, 0)]
-        self.draw.polygon([at[:2] for point in zone if (at := self.project(point))], COLOURS["floor"])
+        corners = [corner[:2] for point in zone if (corner := self.project(point))]
+        self.draw.polygon(corners, COLOURS["floor"])
         self.line(zone, "zone", 2)
         if spawn_angle is not None:
             angles = np.radians(np.linspace(-spawn_angle, spawn_angle, 60))

@@ -12,7 +12,7 @@ from jaxdodge.parity.check_session import Followed, follow_session
 from jaxdodge.parity.check_session import first_difference as first_session_difference
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import flown
-from jaxdodge.parity.pictures import Palette, check_pictures
+from jaxdodge.parity.pictures import NOWHERE, Palette, check_pictures
 from jaxdodge.parity.playback import replay
 from jaxdodge.recordings.npz import load
 from jaxdodge.recordings.recording import FrameRecording, frame_recording
@@ -173,12 +173,11 @@ def _track_of_images(session: Session) -> tuple[Track, Discs]:
     projectiles = np.zeros((len(session), slots, 6), np.float32)
     player = np.zeros((len(session), 5), np.float32)
     player[:, 2] = PLAYER_START_HEIGHT
-    far = np.int16(1024)
-    discs = Discs(
-        player=np.full((len(session), 2, 1), far),
-        projectiles=np.full((len(session), 2, max(1, *map(len, seen))), far),
-        thrower=np.full((len(session), 2, 1), far),
-    )
+    nowhere: list[Any] = [
+        np.full((len(session), 2, slots), NOWHERE, np.int16) for slots in (1, max(1, *map(len, seen)), 1)
+    ]
+    # Arrays of NumPy, because they are filled in here.
+    discs: Any = Discs(*nowhere)
     for state, (picture, centres) in enumerate(zip(pictures, apart, strict=True)):
         if picture is not None:
             player[state, :2] = _metres(picture.player, palette)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.randomization import randomized_env
+from jaxdodge.agents.squint import env_class
 from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.render.topdown import locate
 from jaxdodge.runs.folder import Run, changed_game
@@ -50,7 +51,7 @@ def replay_of_run(
     game = changed_game(trained, given)
     trainer = make_trainer(trained, config)
     weights = run.load_policy(policy_name, trainer.policy_shapes())
-    env = randomized_env(game, DomainRandomization(), config.squint)
+    env = randomized_env(game, DomainRandomization(), env_class(config))
     policy = trainer.sampled_policy if sampled else trainer.policy
     steps = min(steps, game.max_episode_steps + 1)
     recorded = jax.tree.map(

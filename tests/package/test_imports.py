@@ -14,7 +14,17 @@ import jaxdodge
 ROOT = Path(jaxdodge.__file__).parent
 PACKAGES = {name for name, path in module_files(ROOT).items() if path.stem == "__init__"}
 # The commands; see `jaxdodge.__main__`.
-COMMANDS = ("jaxdodge.train", "jaxdodge.evaluate", "jaxdodge.watch", "jaxdodge.ablate", "jaxdodge.serve")
+COMMANDS = (
+    "jaxdodge.train",
+    "jaxdodge.evaluate",
+    "jaxdodge.export",
+    "jaxdodge.watch",
+    "jaxdodge.ablate",
+    "jaxdodge.serve",
+)
+
+
+USED_EXTRAS = ("export", "grpc", "server", "ray")
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -44,7 +54,7 @@ def test_every_imported_package_is_declared():
     """Of the dependencies and the extras that users install."""
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["grpc"], *extras["server"], *extras["ray"]]
+    declared = [*project["dependencies"], *(line for name in USED_EXTRAS for line in extras[name])]
     names = {re.split(r"[><=[ ]", line)[0].lower().replace("_", "-") for line in declared}
     distributions = metadata.packages_distributions()
     for package in third_party(ROOT):

@@ -20,9 +20,8 @@ from jaxdodge.parity import check_frames
 from jaxdodge.parity.playback import replay
 from jaxdodge.runs.folder import Run
 from jaxdodge.sim.env import DodgeEnv
-from jaxdodge.viewer import from_recording
+from jaxdodge.viewer import from_recording, from_run
 from jaxdodge.viewer.film import write_film
-from jaxdodge.viewer.from_run import replay_of_run
 from jaxdodge.viewer.tracks import HIT, PLAYING
 
 STEPS = 40
@@ -51,7 +50,9 @@ def run(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def played(run):
-    return replay_of_run(run.folder, "best", {}, episodes=6, shown=3, steps=3000, seed=0, sampled=False)
+    return from_run.replay_of_run(
+        run.folder, "best", {}, episodes=6, shown=3, steps=3000, seed=0, sampled=False
+    )
 
 
 def _watch(*arguments: object) -> int:
@@ -80,7 +81,12 @@ def test_the_worst_episode_comes_first_and_all_are_whole(played):
         np.testing.assert_allclose(episode.reward[1:-1], GAME.survival_reward + bonus, atol=1e-5)
 
 
-def test_a_page_holds_everything_and_requests_nothing(run, capsys):
+def test_a_page_holds_everything_and_requests_nothing(run, played, monkeypatch, capsys):
+    def replay(folder, policy, given, episodes, *_):
+        assert (folder, policy, given, episodes) == (run.folder, "best", {}, 6)
+        return played
+
+    monkeypatch.setattr(from_run, "replay_of_run", replay)
     assert _watch(run.folder, "--episodes", 6) == 0
     path = run.folder / "replay.html"
     assert capsys.readouterr().out.splitlines()[1].startswith(f"{path}: 0.")
@@ -126,6 +132,7 @@ def test_a_projectile_keeps_its_number_while_it_flies(played):
                 assert np.hypot(*(row - before[number])[:2]) < 1
 
 
+@pytest.mark.slow
 def test_a_recording_is_shown_beside_the_simulator_and_its_first_difference_marked(tmp_path, monkeypatch):
     path = resources.recordings() / "level1_still.npz"
 
@@ -148,7 +155,9 @@ def test_a_recording_is_shown_beside_the_simulator_and_its_first_difference_mark
     assert episode.simulated.player[state, 1] - episode.track.player[state, 1] == 1
 
 
-@pytest.mark.parametrize("name", ["api_grpc60_discrete", "api_http60_image48_gray"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("api_grpc60_discrete", marks=pytest.mark.slow), "api_http60_image48_gray"]
+)
 def test_a_session_is_shown(name, tmp_path):
     path = resources.recordings() / f"{name}.npz"
     assert _watch(path, "--out", tmp_path / "page.html", "--steps", 30) == 0
@@ -158,7 +167,7 @@ def test_a_session_is_shown(name, tmp_path):
 
 
 def test_films(played, tmp_path, monkeypatch):
-    episode = played.episodes[0].part(slice(0, 5))
+    episode = played.episodes[0].part(slice(0, 25))
     write_film(played, episode, 0.4, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames > 3
