@@ -138,7 +138,7 @@ class Timing:
             throw, applies = now
             return self._frame(game, throw, params, move, applies), None
 
-        applies = jnp.zeros(count, bool).at[0].set(apply)
+        applies = (jnp.arange(count, dtype=jnp.int32) == 0) & apply
         return jax.lax.scan(one, game, (throws, applies))[0]
 
     def _frame(
