@@ -1,6 +1,7 @@
 """The command `watch`: pages and films of runs, recordings, sessions and servers."""
 
 import base64
+import inspect
 import json
 import re
 import stat
@@ -8,6 +9,7 @@ import stat
 import jax
 import numpy as np
 import pytest
+from fast_compilation import fast_jit
 from PIL import Image
 
 from jaxdodge import resources, watch
@@ -50,6 +52,15 @@ def run(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def played(run):
+    """Three of six episodes; compiling takes longer than playing."""
+    statics = ("env", "policy", "episodes", "steps", "sampled")
+    fast = fast_jit(inspect.unwrap(from_run._play), static_argnames=statics)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(from_run, "_play", fast)
+        yield _played(run)
+
+
+def _played(run: Run):
     return from_run.replay_of_run(
         run.folder, "best", {}, episodes=6, shown=3, steps=3000, seed=0, sampled=False
     )
