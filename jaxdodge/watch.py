@@ -122,7 +122,7 @@ def _replay(options: Watch, given: dict[str, Any], is_run: bool) -> "Replay | No
             )
             if session is None:
                 return None
-            return replay_of_session(session, options.shown, steps, options.server)
+            return replay_of_session(session, options.shown, len(session), options.server)
         assert options.what is not None
         if is_run:
             from jaxdodge.viewer.from_run import replay_of_run
