@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import users_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,15 +25,15 @@ def random_float32(seed: int, lowest_exponent: int = -6, highest_exponent: int =
 
 def test_product_is_rounded_before_an_addition():
     a, b, c = (random_float32(seed, -1, 1) for seed in range(3))
-    computed = jax.jit(lambda a, b, c: exact.product(a, b) + c)(a, b, c)
+    computed = users_jit(lambda a, b, c: exact.product(a, b) + c)(a, b, c)
     np.testing.assert_array_equal(computed, a * b + c)
-    computed = jax.jit(lambda a, b, c: c - exact.product(a, b))(a, b, c)
+    computed = users_jit(lambda a, b, c: c - exact.product(a, b))(a, b, c)
     np.testing.assert_array_equal(computed, c - a * b)
 
 
 def test_product_by_a_constant_is_rounded_before_an_addition():
     a, c = random_float32(0, -1, 1), random_float32(1, -1, 1)
-    computed = jax.jit(lambda a, c: exact.product(a, np.float32(9.8)) + c)(a, c)
+    computed = users_jit(lambda a, c: exact.product(a, np.float32(9.8)) + c)(a, c)
     np.testing.assert_array_equal(computed, a * np.float32(9.8) + c)
 
 
@@ -43,13 +44,13 @@ def test_product_keeps_nan():
 @pytest.mark.parametrize("divisor", [24.0, 3.0, 0.1, 1e9])
 def test_quotient_by_a_constant(divisor):
     a = random_float32(3)
-    computed = jax.jit(lambda a: exact.divide(a, np.float32(divisor)) * np.float32(84))(a)
+    computed = users_jit(lambda a: exact.divide(a, np.float32(divisor)) * np.float32(84))(a)
     np.testing.assert_array_equal(computed, a / np.float32(divisor) * np.float32(84))
 
 
 def test_quotient_of_arrays():
     a, b = random_float32(4), random_float32(5)
-    np.testing.assert_array_equal(jax.jit(exact.divide)(a, b), a / b)
+    np.testing.assert_array_equal(users_jit(exact.divide)(a, b), a / b)
 
 
 def test_quotients_without_a_finite_answer():
@@ -69,7 +70,7 @@ def test_nearest_quotient_corrects_a_guess(error, divisor):
     a = random_float32(6)
     b = random_float32(7) if divisor is None else np.full(LANES, divisor, np.float32)
     guess = ((a / b).view(np.int32) + np.int32(error)).view(np.float32)
-    np.testing.assert_array_equal(jax.jit(exact.nearest_quotient)(a, b, guess), a / b)
+    np.testing.assert_array_equal(users_jit(exact.nearest_quotient)(a, b, guess), a / b)
 
 
 def rounded_roots(a: np.ndarray) -> np.ndarray:
@@ -81,7 +82,7 @@ def with_error(values: np.ndarray, error: int) -> np.ndarray:
     return (values.view(np.int32) + np.int32(error)).view(np.float32)
 
 
-nearest_root = jax.jit(exact.nearest_root)
+nearest_root = users_jit(exact.nearest_root)
 POSITIVE_BITS = st.integers(1, 0x7F7FFFFF)
 """Of every positive number, the subnormal ones too."""
 
@@ -111,7 +112,7 @@ def test_the_root_is_rounded_for_a_sample_through_all_mantissas(exponent):
     mantissas = np.arange(0, 1 << 23, 31, np.int32)
     a = ((exponent << 23) + mantissas).view(np.float32)
     expected = np.sqrt(a.astype(np.float64)).astype(np.float32)
-    np.testing.assert_array_equal(jax.jit(exact.sqrt)(a), expected)
+    np.testing.assert_array_equal(users_jit(exact.sqrt)(a), expected)
     np.testing.assert_array_equal(nearest_root(a, with_error(expected, 1)), expected)
 
 
@@ -140,4 +141,4 @@ def test_the_root_composes_with_vmap_scan_and_jit():
     def rows(a):
         return jax.lax.scan(lambda carry, row: (carry, jax.vmap(exact.sqrt)(row)), None, a)[1]
 
-    np.testing.assert_array_equal(jax.jit(jax.vmap(rows))(a[:, None]), np.sqrt(a)[:, None])
+    np.testing.assert_array_equal(users_jit(jax.vmap(rows))(a[:, None]), np.sqrt(a)[:, None])

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +18,7 @@ PLAYER, PROJECTILE = 9, 11
 STANDARD = PLAYER + NUM_PROJECTILES * PROJECTILE
 SERVER = {"frames_per_step": 7, "response_frame": 0, "action_space_type": "basic_3d"}
 
-features_of = fast_jit(vector_features, static_argnames=("config",))
+features_of = jax.jit(vector_features, static_argnames=("config",))
 
 
 def observation_of(*projectiles: tuple[float, ...], player=(0.0, 0.0, 1.0, 0.0, 0.0)) -> np.ndarray:
@@ -141,8 +140,8 @@ def test_features_of_play_are_about_one():
         observation, state, *_ = env.step(jax.random.key(index), state, action)
         return state, vector_features(observation, config)
 
-    _, state = fast_jit(env.reset)(jax.random.key(0))
-    features = fast_jit(lambda state: jax.lax.scan(step, state, jnp.arange(60))[1])(state)
+    _, state = jax.jit(env.reset)(jax.random.key(0))
+    features = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(60))[1])(state)
     assert np.isfinite(features).all()
     assert np.abs(features).max() < 8
     assert np.abs(features).mean() < 1

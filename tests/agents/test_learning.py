@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import compile_fast, fast_jit
+from fast_compilation import compile_as_users, users_jit
 
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.program import make_trainer
@@ -79,7 +79,7 @@ class Sides:
 def test_a_policy_learns_from_images_of_the_past():
     config = dataclasses.replace(SMALL, gradient_steps=2, batch_size=32)
     observer, params = Observer(Sides(), lambda image: {"image": image}), jnp.int32(0)
-    trainer = compile_fast(Trainer(Observers(observer, observer), config))
+    trainer = Trainer(Observers(observer, observer), config)
     state, metrics = trainer.init(jax.random.key(0), params), []
     for epoch in range(4):
         state, figures = trainer.epoch(state, params, jnp.int32(epoch * 40), steps=40)
@@ -125,7 +125,7 @@ GAME = GameConfig(
 
 def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
     config = TrainConfig(num_envs=256, learning_starts=10_000, buffer_size=250_000, net_arch=(64, 64))
-    trainer = make_trainer(GAME, config)
+    trainer = compile_as_users(make_trainer(GAME, config))
     params = trainer.env.default_params
 
     def run(epochs: int) -> list[Any]:
@@ -144,9 +144,13 @@ def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
         guess = jax.random.uniform(jax.random.key(7), (len(observation), 3), minval=-1, maxval=1)
         return jnp.where(weights["guesses"], guess, trainer.policy(weights["policy"], observation))
 
+    evaluate_as_users = users_jit(evaluate.__wrapped__, static_argnames=("env", "policy", "episodes"))
+
     def score(guesses: bool) -> float:
         weights = {"guesses": jnp.asarray(guesses), "policy": learners[-1].ema_policy}
-        return evaluate(trainer.env, policy, weights, params, jax.random.key(0), 64).summary()["mean"]
+        return evaluate_as_users(trainer.env, policy, weights, params, jax.random.key(0), 64).summary()[
+            "mean"
+        ]
 
     guessed, learned = score(True), score(False)
     assert guessed < 20
@@ -177,6 +181,6 @@ def test_an_actor_that_is_updated_seldom_gets_the_bits_of_a_condition(delay):
     keys = jax.random.split(jax.random.key(2), config.gradient_steps)
     # With little optimization: else XLA on CPU merges operations of the critics and of the actor.
     ways = (updates_by_condition, updates_unrolled)
-    results = [fast_jit(partial(way, update, delay))(state.learner, keys) for way in ways]
+    results = [jax.jit(partial(way, update, delay))(state.learner, keys) for way in ways]
     assert int(results[0][0].updates) == config.gradient_steps
     jax.tree.map(np.testing.assert_array_equal, *results)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
@@ -26,11 +25,11 @@ def random_images(*shape: int) -> np.ndarray:
 
 def initialized(module, *inputs):
     """Its parameters; in one program, which compiles faster than many small ones."""
-    return fast_jit(module.init)(KEY, *inputs)
+    return jax.jit(module.init)(KEY, *inputs)
 
 
 def applied(module, params, *inputs):
-    return fast_jit(module.apply)(params, *inputs)
+    return jax.jit(module.apply)(params, *inputs)
 
 
 def test_critics_have_parameters_of_their_own():
@@ -57,7 +56,7 @@ def test_actor_and_critics_see_the_image_and_the_previous_action():
     shown = seen | {"image": jnp.linspace(0, 1, 200).reshape(5, 40)}
     actor, critics, zeros = Actor((16,), 2), critic_ensemble((16,)), jnp.zeros((5, 2))
     actor_params, critics_params = initialized(actor, seen), initialized(critics, seen, zeros)
-    act, judge = fast_jit(actor.apply), fast_jit(critics.apply)
+    act, judge = jax.jit(actor.apply), jax.jit(critics.apply)
     values = judge(critics_params, seen, zeros)
     assert values.shape == (NUM_CRITICS, 5)
     for other in (acted, shown):

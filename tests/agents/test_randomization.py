@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 
 from jaxdodge.agents.randomization import draw_params, most_frames_per_step, randomized_env
 from jaxdodge.agents.train_config import DomainRandomization
@@ -31,7 +30,7 @@ EVERYTHING = DomainRandomization(
 
 def drawn(config: GameConfig, randomization: DomainRandomization) -> GameParams:
     """Of many episodes, as NumPy arrays with a leading axis."""
-    draw = fast_jit(jax.vmap(partial(draw_params, randomization=randomization), in_axes=(0, None)))
+    draw = jax.jit(jax.vmap(partial(draw_params, randomization=randomization), in_axes=(0, None)))
     return jax.device_get(draw(jax.random.split(jax.random.key(0), EPISODES), game_params(config)))
 
 
@@ -213,9 +212,9 @@ def test_the_environment_has_room_for_every_draw(mode):
         state = jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 1200))[0]
         return state.game.dropped_projectiles, state.game.dropped_throwers
 
-    assert fast_jit(partial(dropped, env))(shortest) == (0, 0)
+    assert jax.jit(partial(dropped, env))(shortest) == (0, 0)
     if mode == "with_thrower":
-        assert fast_jit(partial(dropped, randomized_env(config, DomainRandomization())))(shortest)[1] > 0
+        assert jax.jit(partial(dropped, randomized_env(config, DomainRandomization())))(shortest)[1] > 0
 
 
 def test_without_jitter_the_environment_is_the_configurations():
@@ -236,8 +235,8 @@ def test_episodes_of_all_kinds_side_by_side():
     params = jax.vmap(partial(draw_params, randomization=EVERYTHING), in_axes=(0, None))(
         keys, env.default_params
     )
-    _, state = fast_jit(jax.vmap(env.reset))(keys, params)
-    step = fast_jit(jax.vmap(env.step_env))
+    _, state = jax.jit(jax.vmap(env.reset))(keys, params)
+    step = jax.jit(jax.vmap(env.step_env))
     for number in range(1, 4):
         _, state, _, _, info = step(keys, state, jnp.zeros((num_envs, 3)), params)
         queued = params.response_frame == 0

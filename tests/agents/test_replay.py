@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +40,7 @@ def rows(draw) -> dict[str, np.ndarray]:
     return {"ended": ended, "terminated": terminated, "reward": rewards.astype(np.float32)}
 
 
-@fast_jit
+@jax.jit
 def filled(rows: Row, steps: jax.Array) -> Row:
     """A replay of the first `steps` rows, added one after the other."""
     example = jax.tree.map(lambda leaf: leaf[0, 0], rows)
@@ -53,7 +52,7 @@ def filled(rows: Row, steps: jax.Array) -> Row:
     )
 
 
-@partial(fast_jit, static_argnames=("frame_stack", "n_step"))
+@partial(jax.jit, static_argnames=("frame_stack", "n_step"))
 def drawn(key: jax.Array, replay: Row, steps: jax.Array, frame_stack: int, n_step: int) -> list[jax.Array]:
     """Transitions as columns of numbers; what a stack holds from before an episode is 0."""
     transition = sample(key, replay, steps, DRAWS, frame_stack=frame_stack, n_step=n_step, gamma=GAMMA)

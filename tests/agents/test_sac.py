@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import compile_fast, fast_jit
 
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.sac_agent import LearnerState
@@ -131,7 +130,7 @@ STEPS = 150
 
 def make_probe_trainer(config: TrainConfig, seeds: int | None = None) -> Trainer:
     observer = Observer(PROBE, features=lambda observation: observation)
-    return compile_fast(Trainer(Observers(observer, observer), config, seeds=seeds))
+    return Trainer(Observers(observer, observer), config, seeds=seeds)
 
 
 @functools.cache
@@ -160,7 +159,7 @@ def test_critics_find_the_known_values(name, n_step):
     state, _ = trained(trainer, name, epochs=2)
     observations = jnp.array([[observation] for observation in PROBES[name][2]])
 
-    @fast_jit
+    @jax.jit
     def values_of(learner: LearnerState) -> jax.Array:
         actions = trainer.policy(learner.ema_policy, observations)
         return trainer.agent.networks.critics.apply(learner.critic_params, observations, actions).mean(axis=0)
@@ -173,7 +172,7 @@ def test_critics_find_the_known_values(name, n_step):
 def test_actor_finds_the_best_action(n_step):
     trainer = shared_trainer(n_step=n_step)
     state, _ = trained(trainer, "quadratic", epochs=2)
-    actions = fast_jit(trainer.policy)(state.learner.ema_policy, jnp.array([[-1.0], [1.0]]))
+    actions = jax.jit(trainer.policy)(state.learner.ema_policy, jnp.array([[-1.0], [1.0]]))
     np.testing.assert_allclose(actions, [[-0.5], [0.5]], atol=0.1)
 
 

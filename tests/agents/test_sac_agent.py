@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 
 from jaxdodge.agents.losses import Batch, alpha_loss, critic_loss
 from jaxdodge.agents.networks import init_statistics, update_statistics
@@ -34,7 +33,7 @@ def compiled(**options: Any) -> SimpleNamespace:
     """An agent, and its methods as programs that all tests share."""
     agent = SACAgent(dataclasses.replace(TRAIN, **options), ACTION_SIZE, 100)
     methods = ("init", "update", "update_critics", "update_actor", "distribution")
-    return SimpleNamespace(agent=agent, **{name: fast_jit(getattr(agent, name)) for name in methods})
+    return SimpleNamespace(agent=agent, **{name: jax.jit(getattr(agent, name)) for name in methods})
 
 
 def random_batch(images: bool = False, privileged: bool = False, reward: float = 1.0) -> Batch:
@@ -126,7 +125,7 @@ def test_where_nothing_follows_the_critics_learn_the_scaled_reward():
     batch = dataclasses.replace(random_batch(reward=3.0), discount=np.zeros(BATCH, np.float32))
     learner = started(program, batch)
     _, metrics = program.update(learner, batch, KEYS)
-    apply = fast_jit(program.agent.networks.critics.apply)
+    apply = jax.jit(program.agent.networks.critics.apply)
     values = np.asarray(apply(learner.critic_params, batch.critic_obs, batch.action))
     expected = 0.5 * ((values - 1.5) ** 2).mean(axis=1).sum()
     assert float(metrics["critics_loss"]) == pytest.approx(expected, rel=1e-5)
@@ -142,7 +141,7 @@ def test_critics_bootstrap_from_the_lower_target_and_the_entropy():
     targets = jax.tree.map(np.copy, critics)
     targets["params"]["Dense_1"]["bias"][:, 0] = 7, 5
 
-    @fast_jit
+    @jax.jit
     @jax.vmap
     def loss(key: jax.Array) -> jax.Array:
         alpha, networks = jnp.float32(0.1), program.agent.networks

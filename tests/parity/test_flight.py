@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import users_jit
 
 from jaxdodge.config import GameConfig
 from jaxdodge.parity.flight import VELOCITY, Flights, fit_time, flown
@@ -16,7 +17,7 @@ INTERVALS = 2000
 ROWS = 3
 
 
-@jax.jit
+@users_jit
 def moved(start, lengths):
     """Rows (rows, 6) after frames of lengths (frames, rows)."""
     state, params = server_start(start.shape[0], 1), game_params(GameConfig())

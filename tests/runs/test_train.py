@@ -81,13 +81,11 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
         assert figures["iqm_low"] <= figures["iqm"] <= figures["iqm_high"]
 
 
-def test_seeds_have_folders_of_their_own(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    command = [sys.executable, "-m", "jaxdodge.train", "--config", "tiny.yaml", "--seeds", "2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("seeds: ") == 1
-    (run,) = (tmp_path / "results" / "tiny").iterdir()
+def test_seeds_have_folders_of_their_own(command, capsys):
+    assert command("--seeds", 2, "--total-timesteps", 1024, "--eval-freq", 1024) == 0
+    printed = capsys.readouterr()
+    assert (printed.err, printed.out.count("seeds: ")) == ("", 1)
+    run = _only_run()
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "lock", "summary.json", "models", "plots", "seed_0", "seed_1")
     }

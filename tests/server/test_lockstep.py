@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import requests
-from fast_compilation import supported_options
 from served import SECONDS, SEED
 
 from jaxdodge.bevy import rl_env_pb2 as messages
@@ -118,10 +117,10 @@ def environment(config: GameConfig):
     """An environment and its compiled reset and step."""
     env = DodgeEnv(config, thrower_slots=16)
     functions = env.restart, env.step_env
-    return env, *(jax.jit(each, compiler_options=supported_options()) for each in functions)
+    return env, *(jax.jit(each) for each in functions)
 
 
-@functools.partial(jax.jit, compiler_options=supported_options())
+@jax.jit
 def command_frame(key, params):
     """The frame of a configure on a fresh server's state: it selects
     a level, which replaces all.

@@ -3,14 +3,12 @@ Frames are run without a clock.
 """
 
 import asyncio
-import functools
 import random
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import supported_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,7 +155,7 @@ def test_an_image_has_the_size_that_held_when_it_was_published(order, at_once):
     asyncio.run(play())
 
 
-@functools.partial(jax.jit, compiler_options=supported_options())
+@jax.jit
 def direct_frame(carry, order, schedule, inputs, number):
     draw = draw_uniform(jax.random.fold_in(jax.random.key(5), number), 1)[0]
     return ordered_frame(carry, order, schedule, inputs, draw)

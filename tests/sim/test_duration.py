@@ -1,9 +1,9 @@
 """Durations and timers against Python's integers."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import users_jit
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +11,7 @@ from jaxdodge.sim.duration import Duration, tick_once, tick_repeating
 
 SECOND = 10**9
 LONGEST, LONGEST_FRAME = 60 * SECOND, 250_000_000
-once, repeating = jax.jit(tick_once), jax.jit(tick_repeating)
+once, repeating = users_jit(tick_once), users_jit(tick_repeating)
 frames = st.one_of(st.integers(0, LONGEST_FRAME), st.sampled_from([0, 1, 16_666_667, LONGEST_FRAME]))
 durations = st.one_of(
     st.integers(1, LONGEST),
@@ -69,7 +69,7 @@ def test_a_duration_from_nanoseconds(nanoseconds):
     assert counted(Duration.from_nanoseconds(nanoseconds)) == nanoseconds
 
 
-calculate = jax.jit(
+calculate = users_jit(
     lambda a, b, frame: (a.plus(frame), a.minus(b), a.at_least(b), b.at_least(a), a.as_seconds())
 )
 

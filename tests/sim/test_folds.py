@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import users_jit
 from played_envs import assert_same, inputs_of
 
 from jaxdodge.config import GameConfig
@@ -137,7 +138,7 @@ def random_inputs(seed: int, params: GameParams, space: str, kinds: tuple[str, .
     """
     states = len(params.player_speed)
     draw = Draw(seed, FRAMES * states)
-    moves = jax.jit(jax.vmap(lambda action: movement(action, space)))
+    moves = users_jit(jax.vmap(lambda action: movement(action, space)))
 
     def reshaped(array):
         return array.reshape(FRAMES, states, *array.shape[1:])
@@ -148,12 +149,14 @@ def random_inputs(seed: int, params: GameParams, space: str, kinds: tuple[str, .
         return Command(moves(action), on if kind == "step" else off, on if kind == "reset" else off, off)
 
     commands = jax.tree.map(reshaped, tuple(command(kind) for kind in (*kinds, *["none"] * 3)[:3]))
-    throw = jax.jit(jax.vmap(jax.vmap(spawn_position), in_axes=(0, None)))(reshaped(draw.real(0, 1)), params)
+    throw = users_jit(jax.vmap(jax.vmap(spawn_position), in_axes=(0, None)))(
+        reshaped(draw.real(0, 1)), params
+    )
     times = (np.stack([time] * FRAMES) for time in (params.frame_nanoseconds, params.frame_seconds))
     return Inputs(*times, throw, tuple(commands))
 
 
-@partial(jax.jit, static_argnames=("with_thrower", "kinds", "order"))
+@partial(users_jit, static_argnames=("with_thrower", "kinds", "order"))
 def by_frame(state: State, params: GameParams, inputs: Inputs, with_thrower: bool, kinds, order=SIMULATOR):
     """State and publication after every frame, by the fold of the environments."""
 
@@ -175,7 +178,7 @@ def by_frame(state: State, params: GameParams, inputs: Inputs, with_thrower: boo
 many_by_frame = partial(jax.vmap, in_axes=(0, 0, 1), out_axes=1)
 
 
-@jax.jit
+@users_jit
 def by_data(state: State, params: GameParams, inputs: Inputs, halves, schedule):
     """The same by the fold of the recordings, whose order is data: half a
     frame, then the other half.
@@ -264,7 +267,7 @@ def test_reset_where_is_the_frame_that_begins_with_a_reset(mode):
         whole = frame(state, params, inputs, with_thrower)
         return whole, reset_where(condition, state, params, inputs, with_thrower)
 
-    whole, selected = jax.jit(jax.vmap(both))(condition, states, params, Draw(8, STATES).real(0, 1))
+    whole, selected = users_jit(jax.vmap(both))(condition, states, params, Draw(8, STATES).real(0, 1))
     full = (states.projectiles.count == SLOTS) & states.spawned_projectile.due & ~jnp.bool_(with_thrower)
     assert_same(in_use(selected, condition & ~full), in_use(whole, condition & ~full))
     assert_same(in_use(selected, ~condition), in_use(states, ~condition))

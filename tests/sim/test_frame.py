@@ -11,6 +11,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from fast_compilation import users_jit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +124,7 @@ def server() -> State:
 CHANGES = [DEFERRED[name] for name in DEFERRING]
 
 
-@jax.jit
+@users_jit
 def run_frame(state: State, outside, fired, resets, projectile, indicator, schedule) -> State:
     """The systems that ask, in any order because none changes a table, then what they deferred."""
     inputs = Inputs(

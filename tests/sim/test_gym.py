@@ -22,9 +22,11 @@ from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.gym import DodgeGymEnv, DodgeVectorEnv
 
 
-@pytest.fixture(params=CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow if name == "image" else ()) for name in CONFIGURATIONS]
+)
 def fields(request):
-    return request.param
+    return CONFIGURATIONS[request.param]
 
 
 def test_gymnasium_checker(fields):

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 
 import jaxdodge
 from jaxdodge.sim.kernel import one_kernel
@@ -49,8 +48,8 @@ def test_a_step_in_one_kernel_has_the_bits_of_vmap(frames):
         return env.restart_where(published.terminated | published.truncated, throw, after, params), published
 
     axes = (0, 0, 0, 0, None)
-    kernel = fast_jit(one_kernel(step, axes, env.config.projectile_slots, interpret=True))
-    plain = fast_jit(jax.vmap(step, axes))
+    kernel = jax.jit(one_kernel(step, axes, env.config.projectile_slots, interpret=True))
+    plain = jax.jit(jax.vmap(step, axes))
     keys = jax.random.split(jax.random.key(0), NUM_ENVS)
     state = jax.vmap(env.reset, in_axes=(0, None))(keys, params)[1]
     rng, ends, most = np.random.default_rng(0), 0, 0

@@ -1,9 +1,9 @@
 """What is published: the reward and the vectors."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import users_jit
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.duration import Duration
@@ -31,7 +31,7 @@ def server(projectiles, slots: int = 13) -> State:
     )
 
 
-published = jax.jit(publish_state)
+published = users_jit(publish_state)
 PARAMS = game_params(GameConfig())
 REWARDS = game_params(
     GameConfig(
@@ -135,7 +135,7 @@ def test_the_remaining_share_of_the_first_indicator(elapsed, duration, delay, sh
     )
     for count in (1, 2):
         pending = state.replace(throwers=throwers.replace(count=jnp.int32(count)))
-        observation = jax.jit(observe_vector, static_argnums=2)(pending, params, True)
+        observation = users_jit(observe_vector, static_argnums=2)(pending, params, True)
         assert observation.shape == (69,)
         assert observation[65:].tolist() == [1, 2, 3, share]
     none = state.replace(throwers=throwers)

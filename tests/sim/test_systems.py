@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fast_compilation import users_jit
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim import systems
@@ -33,7 +34,7 @@ def run(name: str, state: State, nanoseconds: int = FRAME, spawn=(0.0, 20.0), pa
 
 
 RUN = {
-    name: jax.jit(getattr(systems, name))
+    name: users_jit(getattr(systems, name))
     for name in (
         "apply_gravity",
         "apply_velocity",

@@ -9,7 +9,6 @@ import stat
 import jax
 import numpy as np
 import pytest
-from fast_compilation import fast_jit
 from PIL import Image
 
 from jaxdodge import resources, watch
@@ -54,7 +53,7 @@ def run(tmp_path_factory) -> Run:
 def played(run):
     """Three of six episodes; compiling takes longer than playing."""
     statics = ("env", "policy", "episodes", "steps", "sampled")
-    fast = fast_jit(inspect.unwrap(from_run._play), static_argnames=statics)
+    fast = jax.jit(inspect.unwrap(from_run._play), static_argnames=statics)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(from_run, "_play", fast)
         yield _played(run)
