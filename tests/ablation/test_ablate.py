@@ -42,7 +42,7 @@ STUDY = {
 FAILING = {
     "refused": {"response_frame": 5},
     "not finite": {"collision_penalty": -3e38},
-    "too large": {"buffer_size": 2_000_000_000, "observation_mode": "topdown"},
+    "too large": {"buffer_size": 1_000_000_000, "observation_mode": "topdown"},
 }
 
 
@@ -170,7 +170,7 @@ def test_failed_cells_are_named(command, failing):
             "response_frame: invalid value 5; expected a whole number, 0 <= value <= frames_per_step (1)",
         ),
         ("not finite", "reward is not finite from environment step "),
-        ("too large", "buffer_size: invalid value 2000000000; memory: "),
+        ("too large", "buffer_size: invalid value 1000000000; memory: "),
     ):
         assert errors[name].startswith(start)
         assert f"- cell {name}: {errors[name]}" in report
@@ -283,7 +283,7 @@ def test_a_dry_run_estimates_and_keeps_only_compiled_programs(command):
     assert re.match(row, found["cell 30"]).groups() == (memory, "0.0 s", *times[1:])
     assert re.match(r"cell refused +invalid: response_frame: invalid value 5; ", found["cell refused"])
     assert re.match(
-        r"cell too large +invalid: buffer_size: invalid value 2000000000", found["cell too large"]
+        r"cell too large +invalid: buffer_size: invalid value 1000000000", found["cell too large"]
     )
     assert lines[-1].startswith("total, one cell after another: ")
     left = [path.relative_to(command.folder / "dry").parts[0] for path in (command.folder / "dry").rglob("*")]
