@@ -228,6 +228,7 @@ def test_a_killed_study_resumes_with_the_same_scores(command, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_stopped_by_ctrl_c_resumes_with_the_same_scores(command, whole):
     process = command.start(STUDY, "stopped")
     wait_until(lambda: list((command.folder / "stopped" / "runs").glob("*/config.yaml")), process)
@@ -250,6 +251,7 @@ def computing(driver: subprocess.Popen) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_on_ray_with_a_killed_worker_the_scores_are_the_same(command, whole):
     """The driver never imports JAX."""
     process = command.start(STUDY, "ray", "--ray", "local", program=DRIVER)

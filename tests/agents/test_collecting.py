@@ -167,7 +167,11 @@ NORMAL = ("vector", "colour, stacked, with action, state")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in NORMAL else pytest.param(name, marks=pytest.mark.slow) for name in GAMES]
+    "name",
+    [
+        name if name in NORMAL else pytest.param(name, marks=[pytest.mark.slow, pytest.mark.nightly])
+        for name in GAMES
+    ],
 )
 def test_batches_hold_what_the_environment_emitted(name):
     fields, critic_observation = GAMES[name]

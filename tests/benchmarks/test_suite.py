@@ -127,6 +127,7 @@ def test_the_table_has_a_line_per_row_and_per_ratio(measured):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_updates_trainings_and_devices_without_peers(trained):
     printed, document, _ = trained
     assert list(document["packages"]) == ["jax"]

@@ -14,6 +14,7 @@ from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.exports import difference
 from jaxdodge.exports.onnx_graph import onnx_model, runtime
+from jaxdodge.render.topdown import background
 from jaxdodge.runs.folder import Run
 from jaxdodge.sim.spaces import observation_space
 
@@ -48,7 +49,14 @@ def _observations(game: GameConfig, count: int):
     space = observation_space(game)
     space.seed(0)
     samples = [space.sample() for _ in range(count)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
+    observations = jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
+    if game.observation_mode == "topdown":
+        # Discs cover little of an image, and networks see what differs from its background.
+        ground = background(game.image_obs_width, game.image_obs_height, game.image_grayscale)
+        stacked = np.concatenate([ground] * game.frame_stack, axis=-1)
+        drawn = np.random.default_rng(0).random(observations["image"].shape) < 0.02
+        observations["image"] = np.where(drawn, observations["image"], stacked)
+    return observations
 
 
 SLOW = ("an indicator", "convolutions")

@@ -73,6 +73,7 @@ def test_a_right_session_passes(fields, fps, frames, timing):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @settings(FEW, max_examples=40)
 @given(more=st.booleans(), **RIGHT)
 def test_many_right_sessions_pass(more, fields, fps, frames, timing):

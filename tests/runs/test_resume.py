@@ -96,6 +96,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(command, whole, cas
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_sigterm_and_ctrl_c_save_and_it_ends_with_the_same_bits(command, whole):
     expected, moments = whole("vectors")
     run, done = command.begin("vectors", send=signal.SIGTERM, at=moments // 6)
