@@ -40,9 +40,15 @@ CASES = {
 def _policy(game: GameConfig, config: TrainConfig):
     trainer = make_trainer(game, config)
     generator = np.random.default_rng(0)
-    return trainer, jax.tree.map(
-        lambda leaf: np.abs(generator.normal(size=leaf.shape) / 4).astype(leaf.dtype), trainer.policy_shapes()
-    )
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        """Weights that keep the size of their inputs; vectors, such as variances, are positive."""
+        numbers = generator.normal(size=leaf.shape)
+        if len(leaf.shape) < 2:
+            return (np.abs(numbers) / 4).astype(leaf.dtype)
+        return (numbers / np.sqrt(np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
+
+    return trainer, jax.tree.map(draw, trainer.policy_shapes())
 
 
 def _observations(game: GameConfig, count: int):
