@@ -67,6 +67,8 @@ def train(arguments: list[str]) -> int:
     cluster = Cluster(options.devices, options.processes, options.process, options.coordinator)
     cluster.check(start.config)
     cluster.join()
+    # From here on the other processes would wait for one that ends on its own.
+    interrupt.orderly = cluster.processes > 1
 
     from jaxdodge.runs.loop import DivergedError, NotSavedError
 
