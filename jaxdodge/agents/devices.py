@@ -70,6 +70,8 @@ class Cluster:
             # Without effect on a machine with accelerators.
             jax.config.update("jax_num_cpu_devices", self.devices // self.processes)
         if self.processes > 1:
+            # It would replace the handler of SIGTERM.
+            jax.config.update("jax_enable_preemption_service", False)
             try:
                 jax.distributed.initialize(self.coordinator, self.processes, self.process)
             except (RuntimeError, ValueError) as error:

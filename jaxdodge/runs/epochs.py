@@ -11,7 +11,7 @@ EPOCH_PIXELS = 2**29
 # How much longer than the patch encoder the convolutions take for a pixel.
 NATURE_COST = 8
 
-# A training that takes longer than this is told so, with a preset that does not.
+# A training from images that takes longer than this is told so, with a preset that does not.
 LONG_SECONDS = 6 * 3600
 
 
@@ -30,10 +30,11 @@ def _pixels_of_an_update(game: GameConfig, config: TrainConfig) -> int:
     return 2 * config.batch_size * image * (NATURE_COST if config.encoder == "nature" else 1)
 
 
-def projection(rates: dict[str, float], steps_left: int) -> str:
+def projection(game: GameConfig, rates: dict[str, float], steps_left: int) -> str:
     """The line that says how fast a training is, and when it will end.
 
     Args:
+        game: of the training; one from images that takes long is told a preset that does not.
         rates: `steps_per_second` and `updates_per_second`.
         steps_left: environment steps to go.
     """
@@ -42,4 +43,6 @@ def projection(rates: dict[str, float], steps_left: int) -> str:
     updates = rates["updates_per_second"]
     line = f"{updates:,.0f} updates/s" if updates >= 10 else f"{updates:.2g} updates/s"
     line += f", about {hours} to go"
-    return f"{line} on this machine; the preset pixels_84 takes minutes" if seconds > LONG_SECONDS else line
+    if game.observation_mode == "topdown" and seconds > LONG_SECONDS:
+        line += " on this machine; the preset pixels_84 takes minutes"
+    return line

@@ -144,7 +144,7 @@ class Training:
                     # The first epoch with updates has some steps without.
                     if learning and not projected:
                         projected = True
-                        self._say(projection(rates, self.total - self.timesteps))
+                        self._say(projection(self.game, rates, self.total - self.timesteps))
                     learning = learning or bool(metrics.learning.any())
                     if self._due(self.config.eval_freq):
                         self._evaluate(progress, logs, metrics, rates)

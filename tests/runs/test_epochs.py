@@ -36,18 +36,20 @@ def test_an_epoch_has_no_more_steps_and_updates_than_an_interruption_can_wait_fo
 
 
 @pytest.mark.parametrize(
-    ("rates", "steps_left", "line"),
+    ("game", "rates", "steps_left", "line"),
     [
-        ((25_000, 400.0), 3_000_000, "400 updates/s, about 2 min to go"),
-        ((25_000, 1234.0), 1, "1,234 updates/s, about 1 min to go"),
-        ((100, 0.4321), 360_000, "0.43 updates/s, about 1.0 hours to go"),
+        ({}, (25_000, 400.0), 3_000_000, "400 updates/s, about 2 min to go"),
+        ({}, (25_000, 1234.0), 1, "1,234 updates/s, about 1 min to go"),
+        ({}, (10, 0.4), 2_160_000, "0.4 updates/s, about 60.0 hours to go"),
+        (images(84), (100, 0.4321), 360_000, "0.43 updates/s, about 1.0 hours to go"),
         (
+            images(84),
             (10, 0.4),
             2_160_000,
             "0.4 updates/s, about 60.0 hours to go on this machine; the preset pixels_84 takes minutes",
         ),
     ],
 )
-def test_the_line_that_says_when_a_training_will_end(rates, steps_left, line):
+def test_the_line_that_says_when_a_training_will_end(game, rates, steps_left, line):
     named = dict(zip(("steps_per_second", "updates_per_second"), rates, strict=True))
-    assert projection(named, steps_left) == line
+    assert projection(GameConfig(**game), named, steps_left) == line
