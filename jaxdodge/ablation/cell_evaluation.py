@@ -83,7 +83,7 @@ def sample_frame(game: GameConfig) -> str | None:
     """The observation of a fixed scene: a PNG in base64, or None for vector observations."""
     if game.observation_mode != "topdown":
         return None
-    from matplotlib.image import imsave
+    from PIL import Image
 
     # The same scene at every timing, so that the pictures can be compared.
     scene = dataclasses.replace(
@@ -103,5 +103,5 @@ def sample_frame(game: GameConfig) -> str | None:
     (_, state), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, None, frames))((jax.random.key(1), state))
     image = np.asarray(env.observe(None, state, None, params))
     file = io.BytesIO()
-    imsave(file, np.broadcast_to(image, (*image.shape[:2], 3)), format="png")
+    Image.fromarray(np.repeat(image, 3 // image.shape[2], axis=2)).save(file, "png")
     return base64.b64encode(file.getvalue()).decode()

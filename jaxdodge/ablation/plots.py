@@ -1,14 +1,16 @@
 """The figures of a report as SVG, drawn from the rows of `result_rows`."""
 
+import html
 import io
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxdodge.ablation.result_rows import Row
 from jaxdodge.figures import new_figure, without_backend
+from jaxdodge.files import error_line
 
-with without_backend():
-    import matplotlib
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The salt makes the file reproducible; with fonttype "none", text stays text.
@@ -47,7 +49,7 @@ def pair_means(rows: list[Row]) -> str:
 def intervals(rows: list[Row], label: str) -> str:
     """A dot and its interval for each row, the first one on top."""
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for y, row in enumerate(rows):
             axes.plot([row["low"], row["high"]], [y, y], color=COLOURS[0], linewidth=3, alpha=0.4)
             axes.plot(row["value"], y, "o", color=COLOURS[0])
@@ -61,7 +63,7 @@ def intervals(rows: list[Row], label: str) -> str:
 def _lines(rows: list[Row], across: str, x_label: str, y_label: str, marker: str | None = None) -> str:
     names = list(dict.fromkeys(row["of"] for row in rows))
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for number, name in enumerate(names):
             own = [row for row in rows if row["of"] == name]
             x = [row[across] for row in own]
@@ -80,7 +82,21 @@ def _lines(rows: list[Row], across: str, x_label: str, y_label: str, marker: str
     return _svg(draw, 3.6 + 0.17 * (len(names) if len(names) < 7 else -(-len(names) // 2)))
 
 
-def _svg(draw: Callable[[Axes], None], height: float) -> str:
+def _svg(draw: Callable[["Axes"], None], height: float) -> str:
+    """The figure; one that cannot be drawn says why, because the results do not depend on it."""
+    try:
+        return _drawn(draw, height)
+    except Exception as error:  # matplotlib raises many kinds
+        reason = f"not drawn ({error_line(error, 300)})"
+        print(f"figure: {reason}", file=sys.stderr)
+        text = f'<text y="1em">{html.escape(reason)}</text>'
+        return f'<svg xmlns="http://www.w3.org/2000/svg" width="540" height="24">{text}</svg>\n'
+
+
+def _drawn(draw: Callable[["Axes"], None], height: float) -> str:
+    with without_backend():
+        import matplotlib
+
     with matplotlib.rc_context(STYLE):
         figure = new_figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure.add_subplot())

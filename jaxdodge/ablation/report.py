@@ -28,12 +28,6 @@ def write_report(study: Study, cells: list[CellResult], folder: Path) -> None:
         folder: for the files.
     """
     rows = result_rows(study, cells)
-    content = report_content(study, cells, rows)
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, svg in content["figures"].items():
-        (folder / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
-    for picture in content.get("pictures", []):
-        (folder / "figures" / f"{picture.name}.png").write_bytes(base64.b64decode(picture.png))
     atomic_write(
         folder / "results.json", json.dumps(_finite(_results(study, cells)), indent=1, allow_nan=False) + "\n"
     )
@@ -42,6 +36,13 @@ def write_report(study: Study, cells: list[CellResult], folder: Path) -> None:
     table.writeheader()
     table.writerows(rows)
     atomic_write(folder / "results.csv", text.getvalue())
+    # The results come first: they are complete whatever happens to the report.
+    content = report_content(study, cells, rows)
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, svg in content["figures"].items():
+        (folder / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
+    for picture in content.get("pictures", []):
+        (folder / "figures" / f"{picture.name}.png").write_bytes(base64.b64decode(picture.png))
     atomic_write(folder / "report.md", render("markdown.j2", content))
     atomic_write(folder / "report.html", render("html.j2", content))
 

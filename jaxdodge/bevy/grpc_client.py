@@ -1,6 +1,5 @@
 """The gRPC client, over TCP and over Unix sockets. Needs the extra `grpc`."""
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +57,6 @@ class GrpcClient(Client):
         self._target = target
         self._channel: grpc.Channel | None = None
         self._stub: RlEnvironmentStub
-        self._lost: threading.Event
 
     def close(self) -> None:
         """Close the connection; never raises."""
@@ -71,8 +69,7 @@ class GrpcClient(Client):
         if self._channel is None:
             self._channel = grpc.insecure_channel(self._target, CHANNEL_OPTIONS)
             self._stub = RlEnvironmentStub(self._channel)
-            self._lost = _lost(self._channel)
-        elif self._lost.is_set():
+        elif not _connected(self._channel):
             # The channel would reconnect by itself, perhaps to a server that has been restarted.
             raise UnreachableError(f"{self.url}: {operation}: the server closed the connection")
         try:
@@ -94,15 +91,9 @@ class GrpcClient(Client):
             ) from None
 
 
-def _lost(channel: grpc.Channel) -> threading.Event:
-    """An event that is set when a channel loses a connection that it had."""
-    connected, lost = threading.Event(), threading.Event()
+def _connected(channel: Any) -> bool:
+    """Whether a channel that had a connection still has it.
 
-    def changed(state: grpc.ChannelConnectivity) -> None:
-        if state == grpc.ChannelConnectivity.READY:
-            connected.set()
-        elif connected.is_set():
-            lost.set()
-
-    channel.subscribe(changed)
-    return lost
+    Not through `subscribe`: its thread fails with a traceback if the channel is closed meanwhile.
+    """
+    return channel._channel.check_connectivity_state(False) == grpc.ChannelConnectivity.READY.value[0]

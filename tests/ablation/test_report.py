@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -161,6 +162,24 @@ def test_the_same_results_give_the_same_files(folder, tmp_path):
     write_report(*synthetic(folder), tmp_path)
     for name in ("report.html", "report.md", "results.csv", "results.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_figure_that_cannot_be_drawn_changes_no_result(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    write_report(*synthetic(folder), tmp_path)
+    for name in ("results.csv", "results.json", "report.md"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert "not drawn (" in (tmp_path / "figures" / "scores.svg").read_text()
+    assert set(capsys.readouterr().err.splitlines()) == {
+        "figure: not drawn (import of matplotlib.figure halted; None in sys.modules)"
+    }
+
+
+def test_results_are_written_before_the_report(folder, tmp_path):
+    (tmp_path / "figures").touch()
+    with pytest.raises(OSError, match="figures"):
+        write_report(*synthetic(folder), tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == (folder / "results.json").read_bytes()
 
 
 def test_json_has_nothing_but_json(folder):

@@ -15,6 +15,7 @@ from fake_servers import drip
 from jaxdodge.bevy import connect
 from jaxdodge.bevy import rl_env_pb2 as messages
 from jaxdodge.bevy.client import BadResponseError, RefusedError, ServerTimeoutError, UnreachableError
+from jaxdodge.bevy.grpc_client import _connected
 from jaxdodge.bevy.responses import ActionSpace, ObservationSpace
 from jaxdodge.bevy.rl_env_pb2_grpc import RlEnvironmentServicer, add_RlEnvironmentServicer_to_server
 from jaxdodge.fields import ConfigError
@@ -264,11 +265,21 @@ def test_a_server_that_was_restarted_between_calls_is_not_taken_for_the_old_one(
     with grpc_server(path) as (_, url):
         client = connect(url)
         client.reset()
+    while _connected(client._channel):
+        time.sleep(0.01)
     with grpc_server(path) as (servicer, _):
-        assert client._lost.wait(10)
         with pytest.raises(UnreachableError, match=f"{url}: step: the server closed the connection"):
             client.step([0, 0, 0])
         assert not servicer.requests
         client.reset()
         assert [name for name, _ in servicer.requests] == ["Reset", "GetObservationSpace"]
         client.close()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_client_that_is_closed_before_it_connected_leaves_no_thread():
+    before = threading.active_count()
+    for _ in range(30):
+        with pytest.raises((ServerTimeoutError, UnreachableError)):
+            connect("grpc://127.0.0.1:1", timeout=1e-9).reset()
+    assert threading.active_count() <= before
