@@ -25,8 +25,7 @@ class Cell:
         """Game and training configuration; raises ConfigError if the fields are incompatible."""
         game, train = split(self.fields)
         if self.updates is not None:
-            total = timesteps_of(self.updates, game, train)
-            train = dataclasses.replace(train, total_timesteps=total)
+            game, train = split({**self.fields, "total_timesteps": timesteps_of(self.updates, game, train)})
         return game, train
 
 

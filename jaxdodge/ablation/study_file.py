@@ -22,7 +22,7 @@ BUDGETS = {
     "updates": Number(int, 1),
     "minutes": Number(float, 0, above_low=True),
 }
-# With a budget in minutes: more environment steps than fit into it, and few enough for an int32.
+# With another budget: more environment steps than fit into it, and few enough for an int32.
 UNLIMITED_TIMESTEPS = 2_000_000_000
 EPISODES = 128
 MOST_COMBINATIONS = 10_000
@@ -75,8 +75,10 @@ class _Reader:
         base = self.base()
         if budget == "total_timesteps":
             base["total_timesteps"] = value
-        elif budget == "minutes":
-            base |= {"total_timesteps": UNLIMITED_TIMESTEPS, "learning_rate_schedule": "constant"}
+        else:
+            base["total_timesteps"] = UNLIMITED_TIMESTEPS
+        if budget == "minutes":
+            base["learning_rate_schedule"] = "constant"
             self.check_schedules(factors)
         cells = []
         for key_path, levels in self.combinations(factors):

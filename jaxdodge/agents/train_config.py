@@ -179,6 +179,14 @@ def check_trainable(game: GameConfig, train: TrainConfig) -> None:
             f"buffer_size: invalid value {train.buffer_size}; expected at least {least} "
             "(num_envs times the rows of a transition)"
         )
+    whole = -(-train.total_timesteps // train.num_envs) * train.num_envs
+    if not updates_after(train, game.frame_stack, whole):
+        first = -(-steps_before_learning(train, game.frame_stack) // train.train_freq) * train.train_freq
+        raise ConfigError(
+            f"total_timesteps: invalid value {train.total_timesteps}; expected at least "
+            f"{first * train.num_envs}, when the first update comes (learning_starts "
+            f"{train.learning_starts}, train_freq {train.train_freq}, num_envs {train.num_envs})"
+        )
     counted = max(train.buffer_size, train.learning_starts) // train.num_envs + counting_period(train)
     if train.total_timesteps // train.num_envs > MOST_COUNTED and counted > MOST_COUNTED:
         raise ConfigError(

@@ -184,11 +184,6 @@ def _read_config(
         values, ignored = translate(values)
     measured = _read_timing(timing) if timing else {}
     game, train = split({**DEFAULTS, **values, **measured, **given})
-    if train.learning_starts > train.total_timesteps:
-        raise ConfigError(
-            f"learning_starts: invalid value {train.learning_starts}; expected at most total_timesteps "
-            f"({train.total_timesteps}), or nothing would be trained"
-        )
     if ignored:
         print(ignored_line(ignored))
     return file.stem if file else "default", game, train

@@ -14,7 +14,7 @@ STUDY = {
     "question": "Which?",
     "factors": {"spawn_angle_degrees": [20, 30, 40]},
     "seeds": 2,
-    "budget": {"total_timesteps": 1000},
+    "budget": {"total_timesteps": 30_000},
 }
 SECONDS = {"compile": 10.0, "epochs": 20.0, "evaluations": 5.0}
 MEMORY = {"memory_bytes": 10**6, "seeds_per_program": 2}

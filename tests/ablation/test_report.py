@@ -33,7 +33,7 @@ STUDY = {
         "colour": {"gray": {"image_grayscale": True}, "colour": {"image_grayscale": False}},
     },
     "seeds": 4,
-    "budget": {"total_timesteps": 1000},
+    "budget": {"total_timesteps": 30_000},
     "evaluate": {"conditions": {"as trained": None, "fast & slow": {"fps": 30}}},
 }
 # One pixel.

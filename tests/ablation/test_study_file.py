@@ -24,7 +24,7 @@ factors:
     every frame: {frames_per_step: 1, response_frame: full}
     lagging: {frames_per_step: 7, response_frame: 0}
 seeds: 2
-budget: {total_timesteps: 1000}
+budget: {total_timesteps: 30_000}
 evaluate:
   episodes: 8
   conditions:
@@ -56,7 +56,7 @@ def test_cells_are_the_grid_of_the_factors(tmp_path):
         (2, 7, 0),
     ]
     assert {(game.level, train.gamma, train.total_timesteps) for game, train in configurations} == {
-        (2, 0.9, 1000)
+        (2, 0.9, 30_000)
     }
     assert (study.seeds, study.episodes) == (2, 8)
     assert study.conditions == {"as trained": {}, "slow": {"fps": 30.0}}
@@ -98,7 +98,7 @@ def test_an_invalid_condition_is_named(tmp_path):
 
 
 def test_a_budget_in_minutes_sets_no_other_limit(tmp_path):
-    text = GOOD.replace("{total_timesteps: 1000}", "{minutes: 2}")
+    text = GOOD.replace("{total_timesteps: 30_000}", "{minutes: 2}")
     study = read_study(write(tmp_path, text))
     _, train = study.cells[0].configuration()
     assert (study.minutes, train.learning_rate_schedule) == (2, "constant")
@@ -106,6 +106,16 @@ def test_a_budget_in_minutes_sets_no_other_limit(tmp_path):
     text = text.replace("frame_stack: [1, 2]", "learning_rate_schedule: [linear, constant]")
     with pytest.raises(ConfigError, match=r":5: factors\.learning_rate_schedule: sets learning_rate_sched"):
         read_study(write(tmp_path, text))
+
+
+def test_cells_without_an_update_are_invalid(tmp_path):
+    text = GOOD.replace("gamma: 0.9", "learning_starts: 40_000")
+    errors = [cell.error for cell in cell_results(read_study(write(tmp_path, text)), tmp_path)]
+    assert len(errors) == 4
+    assert all(error.startswith("total_timesteps: invalid value 30000; expected at") for error in errors)
+    text = text.replace("40_000", "9_000_000").replace("{total_timesteps: 30_000}", "{updates: 16}")
+    study = read_study(write(tmp_path, text))
+    assert {cell.configuration()[1].total_timesteps for cell in study.cells} == {9_000_960}
 
 
 @pytest.mark.parametrize("updates", [1, 16, 17, 100])
@@ -210,22 +220,22 @@ def test_a_preset_provides_defaults_for_base(tmp_path):
             ":11: cells.1: duplicate cell: frame_stack 1, timing lagging equals",
         ),
         (
-            "budget: {total_timesteps: 1000}",
+            "budget: {total_timesteps: 30_000}",
             "",
             ":1: budget: missing; expected one of total_",
         ),
-        ("{total_timesteps: 1000}", "{hours: 2}", ":10: budget.hours: no such field of a budget"),
+        ("{total_timesteps: 30_000}", "{hours: 2}", ":10: budget.hours: no such field of a budget"),
         (
-            "{total_timesteps: 1000}",
+            "{total_timesteps: 30_000}",
             "{minutes: 2, updates: 3}",
             ":10: budget: must be one of total_timesteps, updates",
         ),
         (
-            "{total_timesteps: 1000}",
+            "{total_timesteps: 30_000}",
             "{minutes: 0}",
             ":10: budget.minutes: invalid value 0; expected a number, 0 < value",
         ),
-        ("{total_timesteps: 1000}", "10", ":10: budget: must be one of"),
+        ("{total_timesteps: 30_000}", "10", ":10: budget: must be one of"),
         (
             "episodes: 8",
             "episodes: many",

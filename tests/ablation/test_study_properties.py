@@ -23,7 +23,7 @@ GOOD = {
     },
     "cells": [{"frame_stack": 1, "timing": "as it is"}],
     "seeds": 2,
-    "budget": {"total_timesteps": 1000},
+    "budget": {"total_timesteps": 30_000},
     "evaluate": {"episodes": 8, "conditions": {"slow": {"fps": 30}}, "grid": {"frames_per_step": [1, 2]}},
     "full": {"seeds": 5, "base": {"gamma": 0.99}},
 }

@@ -62,12 +62,12 @@ def test_the_order_of_a_file_does_not_change_its_cells(tmp_path_factory, order, 
         "base": {"gamma": 0.9} | ({"tau": 0.005, "batch_size": 256.0 and 256} if written_out else {}),
         "factors": {"frame_stack": [1, 2]},
         "seeds": 2,
-        "budget": {"total_timesteps": 1000},
+        "budget": {"total_timesteps": 30_000},
     }
     file = tmp_path_factory.mktemp("study") / "study.yaml"
     file.write_text(yaml.safe_dump({name: content[name] for name in order}, sort_keys=False))
     keys = [training_key(*cell.configuration(), None) for cell in read_study(file).cells]
-    fields = {"gamma": 0.9, "total_timesteps": 1000, "response_frame": 0}
+    fields = {"gamma": 0.9, "total_timesteps": 30_000, "response_frame": 0}
     assert keys == [key(fields | {"frame_stack": stack}) for stack in (1, 2)]
 
 

@@ -228,8 +228,9 @@ REFUSED = [
     ),
     (
         ["--learning-starts", "9000000"],
-        "learning_starts: invalid value 9000000; expected at most total_timesteps (6000000)",
+        "total_timesteps: invalid value 6000000; expected at least 9000960, when the first update comes",
     ),
+    (["--train-freq", "6000"], "total_timesteps: invalid value 6000000; expected at least 6144000"),
     (["--net-arch", "64", "0"], "net_arch: invalid value [64, 0]; expected a list of whole numbers"),
     (["--buffer-size", "10"], "buffer_size: invalid value 10; expected at least 4096"),
     *[
