@@ -9,12 +9,16 @@ import dataclasses
 import signal
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.hardware import keep_compiled
 from jaxdodge.runs.options import DEFAULTS, parse_options
+from jaxdodge.runs.servers import Servers
 from jaxdodge.runs.start import Resume, follow, read_start
 
 
@@ -49,6 +53,31 @@ class Train:
     """Number of this process, from 0. Process 0 writes the results."""
     coordinator: str | None = None
     """HOST:PORT of process 0, where the processes meet."""
+    servers: str | None = None
+    """URL,URL,...: train on these running servers, not in the simulator."""
+    server_command: str | None = None
+    """Train on servers that this command starts, such as "jaxdodge serve --http --port {port}"."""
+    num_servers: int | None = None
+    """How many."""
+    think_seconds: float | None = None
+    """Servers: pause after each step. Default: as many frames per step as --frames-per-step says;
+    for a server that waits for its client (lockstep) give 0."""
+    timeout: float = 5.0
+    """Servers: seconds to wait for a response."""
+    max_restarts: int = 20
+    """Servers: restarts of each within ten minutes; with one more the training ends."""
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Servers: a run whose networks the new run begins with."""
+    keep_replay: bool = False
+    """Servers: begin also with the replay of that run."""
+
+    def fleet(self) -> Servers | None:
+        """The servers to train on; raises ConfigError."""
+        if self.servers is None and self.server_command is None:
+            return None
+        urls = tuple(self.servers.split(",")) if self.servers is not None else ()
+        command, number = self.server_command, self.num_servers
+        return Servers(urls, command, number, self.think_seconds, self.timeout, self.max_restarts)
 
 
 def train(arguments: list[str]) -> int:
@@ -56,11 +85,23 @@ def train(arguments: list[str]) -> int:
     # Before anything slow is imported. Until the training is set up, there is nothing to save.
     interrupt = Interrupt(orderly=False)
     options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge train", arguments, DEFAULTS)
-    start = read_start(options.results, options.config, options.timing, options.resume, given)
+    servers = options.fleet()
+    start = read_start(
+        options.results,
+        options.config,
+        options.timing,
+        options.resume,
+        given,
+        servers,
+        options.source,
+        options.keep_replay,
+    )
     if isinstance(start, Resume) and start.run.finished():
         print(f"{start.run.folder}: finished already")
         return 0
     start.check()
+    if start.servers:
+        start.servers.check(start.game, start.config, options.devices * options.processes)
 
     from jaxdodge.agents.devices import Cluster
 
@@ -70,6 +111,7 @@ def train(arguments: list[str]) -> int:
     # From here on the other processes would wait for one that ends on its own.
     interrupt.orderly = cluster.processes > 1
 
+    from jaxdodge.bevy.fleet import FleetError
     from jaxdodge.runs.loop import DivergedError, NotSavedError
 
     began = follow(start, options.devices) if options.process else start.begin(options.devices)
@@ -80,7 +122,7 @@ def train(arguments: list[str]) -> int:
             print(f"resumed at {training.timesteps:,} steps", flush=True)
         try:
             stopped = training.learn(run, interrupt.reason)
-        except (DivergedError, NotSavedError) as error:
+        except (DivergedError, NotSavedError, FleetError) as error:
             print(error, file=sys.stderr)
             return 1
     return 128 + (interrupt.signal or signal.SIGTERM) if stopped else 0

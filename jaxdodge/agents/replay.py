@@ -80,7 +80,8 @@ def sample(
     Args:
         key: random key.
         replay: of all environments.
-        step: int32, steps added so far; at least `rows_needed`.
+        step: int32, steps added so far; at least `rows_needed`. Or (num_envs,), those of each
+            environment where they differ; then `rows_needed` of one are enough.
         count: transitions.
         frame_stack: frames of an observation.
         n_step: rewards of a transition, fewer at the end of an episode.
@@ -94,8 +95,14 @@ def sample(
     key_time, key_env = jax.random.split(key)
     # Once rows have been overwritten, the past of the oldest ones is lost.
     oldest = jnp.where(step > length, step - length + past, 0)
-    time = jax.random.randint(key_time, (count,), oldest, step - n_step - 1, jnp.int32)
-    env = jax.random.randint(key_env, (count,), 0, num_envs, jnp.int32)
+    if step.ndim:
+        ends = jnp.cumsum(jnp.maximum(step - n_step - 1 - oldest, 0), dtype=jnp.int32)
+        index = jax.random.randint(key_time, (count,), 0, ends[-1], jnp.int32)
+        env = jnp.searchsorted(ends, index, side="right").astype(jnp.int32)
+        time = (step - n_step - 1)[env] - (ends[env] - index)
+    else:
+        time = jax.random.randint(key_time, (count,), oldest, step - n_step - 1, jnp.int32)
+        env = jax.random.randint(key_env, (count,), 0, num_envs, jnp.int32)
     time = time + replay.ended[time % length, env]
 
     def take(ring: jax.Array, offsets: jax.Array) -> jax.Array:

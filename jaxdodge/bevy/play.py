@@ -141,6 +141,17 @@ def configure(client: Client, game: GameConfig, seconds: float = 5.0) -> None:
         time.sleep(0.05)
 
 
+def trained_pause(game: GameConfig, url: str) -> float:
+    """The pause after a step, in seconds, with which a server's step takes
+    as many frames as in training.
+
+    A gRPC response comes with a frame, so the pause ends midway between two frames. An HTTP
+    response comes after 16 ms, at any time within a frame.
+    """
+    waiting = 0.016 * game.fps if url.startswith("http:") else 0.5
+    return max(0.0, (game.frames_per_step - waiting) / game.fps)
+
+
 def begin_episode(reset: Callable[[], Response], url: str) -> Response:
     """Reset a server until the response shows the reset; the first one can
     still be an older publication.

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.bevy.play import Log, play
+from jaxdodge.bevy.play import Log, play, trained_pause
 from jaxdodge.bevy.session_recorder import PlayingProgress, check_writable, save, session_of
 from jaxdodge.config import SERVER_EPISODE_STEPS, SERVER_FIELDS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes
@@ -93,17 +93,6 @@ def evaluate_on_server(
     )
     print(*mismatches(real, simulated), sep="\n")
     return played.status
-
-
-def trained_pause(game: GameConfig, url: str) -> float:
-    """The pause after a step, in seconds, with which a server's step takes
-    as many frames as in training.
-
-    A gRPC response comes with a frame, so the pause ends midway between two frames. An HTTP
-    response comes after 16 ms, at any time within a frame.
-    """
-    waiting = 0.016 * game.fps if url.startswith("http:") else 0.5
-    return max(0.0, (game.frames_per_step - waiting) / game.fps)
 
 
 def at_measured_timing(game: GameConfig, session: Session) -> GameConfig:

@@ -19,7 +19,7 @@ from jaxdodge.agents.sac_agent import PolicyParams
 from jaxdodge.agents.train_config import TrainConfig, updates_after
 from jaxdodge.agents.trainer import EpochMetrics
 from jaxdodge.config import GameConfig
-from jaxdodge.evaluation.episodes import evaluate
+from jaxdodge.evaluation.episodes import Episodes, evaluate
 from jaxdodge.evaluation.statistics import mean_and_interval
 from jaxdodge.files import error_line
 from jaxdodge.hardware import hardware
@@ -63,18 +63,21 @@ class Training:
         seeds = range(config.seed, config.seed + config.seeds)
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
         self._key_state, self._keys_evaluation = keys[:, 0] if several else keys[0, 0], keys[:, 1]
-        program = shared_program(game, config, self.steps_per_epoch, devices)
-        self.trainer, self.shapes, self._shardings = program.trainer, program.shapes, program.shardings()
-        # A state that is too large is refused before the epoch is compiled, which takes a while.
-        check_fits(estimate(self.shapes, devices=devices), game, config)
-        self._epoch = program.epoch
-        self.memory = estimate(self.shapes, self._epoch, devices)
-        check_fits(self.memory, game, config)
-        self.timesteps = 0
+        self._compile(devices)
+        self.timesteps = self._before = 0
         self.best: list[dict[str, float]] = []
         self.latest: list[dict[str, float]] = []
         self.state: Any = None
         self.best_policies: list[PolicyParams] = []
+
+    def _compile(self, devices: int) -> None:
+        program = shared_program(self.game, self.config, self.steps_per_epoch, devices)
+        self.trainer, self.shapes, self._shardings = program.trainer, program.shapes, program.shardings()
+        # A state that is too large is refused before the epoch is compiled, which takes a while.
+        check_fits(estimate(self.shapes, devices=devices), self.game, self.config)
+        self._epoch = program.epoch
+        self.memory = estimate(self.shapes, self._epoch, devices)
+        check_fits(self.memory, self.game, self.config)
 
     @property
     def seconds(self) -> float:
@@ -137,10 +140,10 @@ class Training:
             try:
                 while self.timesteps < self.total and stopped is None:
                     self._unwritten = False
-                    began = self.seconds
+                    began, self._before = self.seconds, self.timesteps
                     metrics = background.submit(self._run_epoch).result()
                     rates = self._rates(metrics, self.seconds - began)
-                    progress.advance(self.timesteps_per_epoch, rates)
+                    progress.advance(self.timesteps - self._before, rates)
                     # The first epoch with updates has some steps without.
                     if learning and not projected:
                         projected = True
@@ -187,8 +190,7 @@ class Training:
 
     def _due(self, frequency: int) -> bool:
         """Whether the last epoch completed another `frequency` environment steps, or the run."""
-        before = self.timesteps - self.timesteps_per_epoch
-        return before // frequency < self.timesteps // frequency or self.timesteps == self.total
+        return self._before // frequency < self.timesteps // frequency or self.timesteps == self.total
 
     @contextlib.contextmanager
     def _report_unwritten(self, path: Path, then: str = GOES_ON) -> Iterator[None]:
@@ -234,9 +236,7 @@ class Training:
         self.latest, policies = [], self._ema_policies()
         for key, policy in zip(self._keys_evaluation, policies, strict=True):
             key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch % 2**32)
-            episodes = evaluate(
-                self.trainer.env, self.trainer.policy, policy, self.params, key, self.config.n_eval_episodes
-            )
+            episodes = self._simulate(policy, key)
             self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
         progress.evaluation(self.latest, rates)
         means, first = _means(metrics), not self.best
@@ -253,8 +253,7 @@ class Training:
 
     def _save_checkpoint(self, then: str) -> None:
         """Save a checkpoint; `then` is appended to the line that reports a failure."""
-        record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
-        record["config"] = configuration(self.game, self.config)
+        record = self._record()
         score = float(np.mean([one["mean"] for one in self.latest])) if self.latest else math.nan
         state = gather(self.state, self.trainer.layout) if self.trainer.layout else self.state
         if jax.process_index():
@@ -264,6 +263,16 @@ class Training:
         except OSError as error:
             self._unwritten = True
             self._say(f"{error}{then}")
+
+    def _simulate(self, policy: PolicyParams, key: jax.Array) -> Episodes:
+        """The episodes of an evaluation."""
+        env, count = self.trainer.env, self.config.n_eval_episodes
+        return evaluate(env, self.trainer.policy, policy, self.params, key, count)
+
+    def _record(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the state."""
+        record = {"best": self.best, "latest": self.latest, "seconds": self.seconds}
+        return record | {"config": configuration(self.game, self.config)}
 
     def _save_summary(self, stopped: str | None) -> None:
         """Write the summaries of the run and its seeds; `stopped`: why it ended early, if so."""

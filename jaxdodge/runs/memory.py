@@ -71,9 +71,9 @@ def estimate(state: TrainingState, epoch: Any = None, devices: int = 1) -> Memor
     on_host = jax.default_backend() == "cpu"
     # Virtual CPU devices share the memory of the host.
     sharing = len(jax.local_devices()) if on_host and devices > 1 else 1
-    replay = _bytes(state.replay) * sharing // devices
-    envs = _bytes([state.env_state, state.env_params, state.ended]) * sharing // devices
-    networks = _bytes([state.learner, state.key]) * sharing
+    replay, networks = _bytes(state.replay), _bytes([state.learner, state.key])
+    envs = (_bytes(state) - replay - networks) * sharing // devices
+    replay, networks = replay * sharing // devices, networks * sharing
     process = psutil.Process().memory_info().rss if on_host else 0
     return Memory(
         process=process,

@@ -12,9 +12,10 @@ from jaxdodge import resources
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, check_names, read_yaml
-from jaxdodge.runs.folder import Run, check_results_folder, split
+from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import ignored_line, is_original, translate
+from jaxdodge.runs.servers import Servers, with_server_defaults
 
 if TYPE_CHECKING:
     from jaxdodge.runs.loop import Training
@@ -38,6 +39,8 @@ class New:
     name: str
     game: GameConfig
     config: TrainConfig
+    servers: Servers | None = dataclasses.field(default=None, kw_only=True)
+    """Where the transitions come from; None for the simulator."""
 
     def check(self) -> None:
         """Raises ConfigError if no run can be written there."""
@@ -61,6 +64,8 @@ class New:
         """
         training = _training(self, devices)
         run = Run.create(self.results, self.name, self.game, self.config)
+        if self.servers:
+            self.servers.save(run.folder)
         with run.locked():
             yield training, run
 
@@ -75,6 +80,8 @@ class Resume:
     config: TrainConfig
     found: bool = False
     """Whether the run was found and not named: then it begins again without usable checkpoints."""
+    servers: Servers | None = dataclasses.field(default=None, kw_only=True)
+    """As `New.servers`."""
 
     def check(self) -> None:
         """Raises ConfigError if another process trains in the folder."""
@@ -97,6 +104,8 @@ class Resume:
     def begin(self, devices: int) -> Iterator[tuple["Training", Run]]:
         """As `New.begin`, but the folder is locked before its checkpoints are read."""
         with self.run.locked():
+            if self.servers:
+                self.servers.save(self.run.folder)
             yield _training(self, devices), self.run
 
 
@@ -120,11 +129,32 @@ class Branch(New):
             yield training, run
 
 
-Start = New | Resume | Branch
+@dataclasses.dataclass(frozen=True)
+class From(New):
+    """A new run on servers that begins with the networks of another run."""
+
+    source: Run
+    keep_replay: bool
+    """Also with its replay."""
+
+    def load(self, training: "Training") -> None:
+        """Put a training into its first state, with what the source has learned."""
+        training.start()
+        training.adopt(self.source, self.keep_replay)  # type: ignore[attr-defined]
+
+
+Start = New | Resume | Branch | From
 
 
 def read_start(
-    results: Path, config: str | None, timing: Path | None, resume: str | None, given: dict[str, Any]
+    results: Path,
+    config: str | None,
+    timing: Path | None,
+    resume: str | None,
+    given: dict[str, Any],
+    servers: Servers | None = None,
+    source: Path | None = None,
+    keep_replay: bool = False,
 ) -> Start:
     """How the command line says that a training starts. Nothing is written.
 
@@ -136,21 +166,40 @@ def read_start(
         timing: a YAML file with a measured timing.
         resume: a run's folder, the folder of one of its checkpoints, or "auto".
         given: fields of game and training from the command line, unchecked.
+        servers: to train on; None for the simulator, or for those of the resumed run.
+        source: a run whose networks a run on servers begins with.
+        keep_replay: and its replay.
 
     Raises:
         ConfigError: bad input, in one line.
     """
+    if source is not None:
+        if servers is None or resume or config:
+            raise ConfigError(
+                "from: expected with --servers or --server-command, without --resume and --config"
+            )
+        run = Run.open_one(source)
+        game, train = _continued(run, timing, given, servers)
+        return From(results, run.folder.resolve().parent.name, game, train, run, keep_replay, servers=servers)
+    if keep_replay:
+        raise ConfigError("keep_replay: expected with --from")
     if resume is None or resume == "auto":
-        name, game, train = _read_config(config, timing, given)
-        run = Run.newest(results, name, game, train) if resume else None
-        return Resume(run, name, game, train, found=True) if run else New(results, name, game, train)
+        name, game, train = _read_config(config, timing, given, servers)
+        found = Run.newest(results, name, game, train) if resume else None
+        if found:
+            return Resume(found, name, game, train, found=True, servers=servers)
+        return New(results, name, game, train, servers=servers)
     if given or config or timing:
         raise ConfigError("resume: a run goes on with its own configuration; expected no other options")
     run, timesteps = _run_and_checkpoint(Path(resume))
     name, (game, train) = run.folder.resolve().parent.name, run.config()
+    before = Servers.load(run.folder)
+    if servers and (before is None or before.count != servers.count):
+        raise ConfigError(f"servers: invalid value; expected {before.count if before else 0}, as the run had")
+    servers = servers or before
     if timesteps is None:
-        return Resume(run, name, game, train)
-    return Branch(results, name, game, train, run, timesteps)
+        return Resume(run, name, game, train, servers=servers)
+    return Branch(results, name, game, train, run, timesteps, servers=servers)
 
 
 @contextlib.contextmanager
@@ -167,14 +216,33 @@ def follow(start: Start, devices: int) -> Iterator[tuple["Training", Run]]:
 def _training(start: Start, devices: int) -> "Training":
     """A training in its first state. JAX is imported here, after the processes have met."""
     from jaxdodge.runs.loop import Training
+    from jaxdodge.runs.online import OnlineTraining
 
-    training = Training(start.game, start.config, devices)
+    training = (
+        OnlineTraining(start.game, start.config, start.servers)
+        if start.servers
+        else Training(start.game, start.config, devices)
+    )
     start.load(training)
     return training
 
 
+def _continued(
+    run: Run, timing: Path | None, given: dict[str, Any], servers: Servers
+) -> tuple[GameConfig, TrainConfig]:
+    """The configuration of a run on servers that begins with another run's networks."""
+    game, train = run.config()
+    training = {field.name for field in dataclasses.fields(TrainConfig)}
+    values = with_server_defaults({"learning_starts": 0, **given}, servers)
+    measured = _read_timing(timing) if timing else {}
+    changed = {name: value for name, value in (measured | given).items() if name not in training}
+    kept = dataclasses.asdict(train)
+    kept |= {name: value for name, value in values.items() if name in training}
+    return split(dataclasses.asdict(changed_game(game, changed)) | kept)
+
+
 def _read_config(
-    config: str | None, timing: Path | None, given: dict[str, Any]
+    config: str | None, timing: Path | None, given: dict[str, Any], servers: Servers | None
 ) -> tuple[str, GameConfig, TrainConfig]:
     """Name and configuration of a new run; raises ConfigError."""
     file = resources.preset(config) if config is not None else None
@@ -183,7 +251,8 @@ def _read_config(
     if is_original(values):
         values, ignored = translate(values)
     measured = _read_timing(timing) if timing else {}
-    game, train = split({**DEFAULTS, **values, **measured, **given})
+    values = {**DEFAULTS, **values, **measured, **given}
+    game, train = split(with_server_defaults(values, servers) if servers else values)
     if ignored:
         print(ignored_line(ignored))
     return file.stem if file else "default", game, train

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from jaxdodge.bevy.play import Log, play
+from jaxdodge.bevy.play import Log, play, trained_pause
 from jaxdodge.bevy.policies import Policy, ScriptedPolicy
 from jaxdodge.bevy.session_recorder import PlayingProgress, session_of
 from jaxdodge.config import SERVER_FIELDS, GameConfig
 from jaxdodge.fields import ConfigError
-from jaxdodge.parity.server_evaluation import trained_pause
 from jaxdodge.recordings.session import Session
 from jaxdodge.runs.folder import Run, changed_game
 from jaxdodge.runs.policy import Agent
