@@ -34,7 +34,7 @@ class ServerSettings:
     grpc_port: int | None = None
     """Serve gRPC on this TCP port; 0 picks a free one."""
     socket_path: Path | None = None
-    """Serve gRPC on this Unix socket."""
+    """Serve gRPC on this Unix socket. {arena} in it stands for the number of the arena."""
     metrics_port: int | None = None
     """Also serve /health and /metrics of all arenas on this port. An HTTP port serves its own."""
     host: str = "127.0.0.1"
@@ -58,7 +58,8 @@ class ServerSettings:
     the action. Default: the last.
     """
     arenas: int = 1
-    """Independent games, on consecutive ports; the socket path of arena i > 0 ends in .i."""
+    """Independent games, on consecutive ports; without {arena} in --socket-path, the socket of arena
+    i > 0 ends in .i."""
     seed: int | None = None
     """Arena i draws all its randomness from seed + i. Default: a random seed, which is printed."""
     log: Path | None = None
@@ -100,4 +101,6 @@ class ServerSettings:
             if self.http or self.grpc_port is not None:
                 return []
             path = DEFAULT_SOCKET
+        if "{arena}" in str(path):
+            return [Path(str(path).replace("{arena}", str(number))) for number in range(self.arenas)]
         return [path if number == 0 else Path(f"{path}.{number}") for number in range(self.arenas)]
