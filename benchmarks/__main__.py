@@ -21,6 +21,7 @@ COMMANDS = {
     "serve_throughput": "benchmarks.serve_throughput",
     "soak": "benchmarks.soak",
     "fleet_faults": "benchmarks.fleet_faults",
+    "server_training": "benchmarks.server_training",
 }
 
 

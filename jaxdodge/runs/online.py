@@ -183,7 +183,8 @@ class OnlineTraining(Training):
     def _warm_up(self) -> None:
         """Compile what is called while the servers play, by calls that change nothing."""
         learner, servers = self.state.learner, self.config.num_envs
-        observations = np.zeros((servers, *observation_space(self.game).shape), np.float32)
+        observed: Any = observation_space(self.game).shape
+        observations = np.zeros((servers, *observed), np.float32)
         words, evaluated = np.zeros(2, np.uint32), np.zeros(servers, bool)
         self._online.act(learner.policy, learner.ema_policy, words, observations, evaluated)
         self._simulate(self._ema_policies()[0], self._keys_evaluation[0])

@@ -58,8 +58,8 @@ class ServerSettings:
     the action. Default: the last.
     """
     arenas: int = 1
-    """Independent games, on consecutive ports; without {arena} in --socket-path, the socket of arena
-    i > 0 ends in .i."""
+    """Independent games, on consecutive ports; without {arena} in --socket-path, the
+    socket of arena i > 0 ends in .i."""
     seed: int | None = None
     """Arena i draws all its randomness from seed + i. Default: a random seed, which is printed."""
     log: Path | None = None
