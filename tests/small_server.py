@@ -26,6 +26,7 @@ parser.add_argument("--fail-to-start", action="store_true")
 parser.add_argument("--never-listen", action="store_true")
 parser.add_argument("--never-answer", action="store_true")
 parser.add_argument("--refuse", action="store_true", help="refuse every configuration")
+parser.add_argument("--stuck", type=int, help="count no steps of an episode after so many")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--child", action="store_true", help="start a process that ignores SIGTERM")
 options = parser.parse_args()
@@ -43,7 +44,10 @@ class Game:
 
     def answer(self, kind: str, action) -> dict:
         self.requests += 1
-        self.steps = self.steps + 1 if kind == "step" else 0
+        if kind == "reset":
+            self.steps = 0
+        elif self.steps != options.stuck:
+            self.steps += 1
         self.all_steps += kind == "step"
         if options.exit_after is not None and self.all_steps > options.exit_after:
             print("out of patience", flush=True)

@@ -61,6 +61,35 @@ guarded(command)
     process.stdout.close()
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SWALLOWS = """
+import os, sys
+from jaxdodge.cli import Interrupt
+number, orderly = int(sys.argv[1]), sys.argv[2] == "True"
+with Interrupt(orderly) as interrupt:
+    for _ in range(2):
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            pass
+        print(interrupt.reason(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_signal_is_never_swallowed(number, orderly):
+    """The first one saves, if there is something to save; the next one ends the process."""
+    command = [sys.executable, "-c", SWALLOWS, str(int(number)), str(orderly)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    if orderly:
+        expected = (f"{name}\n", f"{name}: saving and stopping\n", -number)
+    else:
+        expected = ("", "interrupted\n", 128 + number)
+    assert (done.stdout, done.stderr, done.returncode) == expected
+
+
 def test_a_platform_that_is_not_there_is_one_line():
     code = """
 import sys

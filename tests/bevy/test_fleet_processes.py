@@ -15,6 +15,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from players import Player
 from small_fleets import GAME, SERVER, TIMEOUT, fleet_of
 
+from jaxdodge.bevy import play
 from jaxdodge.bevy.fleet import Fleet, FleetError
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
@@ -49,6 +50,15 @@ def test_a_server_that_dies_or_stops_is_restarted_and_the_others_go_on(tmp_path,
         assert f"1 transitions dropped, 1 restarts ({FAULTS[number]} 1)" in fleet.summary()
     answered = player.checked(log)
     assert len(player.stored) >= answered - 3 - counters["dropped_transitions"]
+
+
+def test_a_server_whose_count_of_steps_stands_still_is_restarted(monkeypatch):
+    monkeypatch.setattr(play, "STILL_STEPS", 4)
+    with fleet_of(1, "--stuck 3") as fleet:
+        player = Player(fleet)
+        player.until("dropped", 0)
+        assert (fleet.counters["faults_bad_response"], fleet.counters["restarts"]) == (1, 1)
+        player.until("restarted", 0)
 
 
 def test_all_servers_away_is_waited_for():

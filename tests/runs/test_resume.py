@@ -50,8 +50,8 @@ def test_that_compiling_was_slow_is_not_an_error_of_the_command():
 
 def test_stopped_and_killed_it_ends_with_the_same_bits(command, whole):
     expected, moments = whole("vectors")
-    run, done = command.begin("vectors", send=signal.SIGTERM, at=moments // 6)
-    check_stopped(run, done, "SIGTERM", 143)
+    run, done = command.begin("vectors", send=signal.SIGHUP, at=moments // 6)
+    check_stopped(run, done, "SIGHUP", 129)
     steps = Checkpoints(run / "models" / "checkpoints").steps()
     done = command("--resume", run, send=signal.SIGKILL, at=moments // 3)
     assert done.returncode == -signal.SIGKILL, done.stderr
