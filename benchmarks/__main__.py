@@ -22,6 +22,7 @@ COMMANDS = {
     "soak": "benchmarks.soak",
     "fleet_faults": "benchmarks.fleet_faults",
     "server_training": "benchmarks.server_training",
+    "attacks": "benchmarks.attacks",
 }
 
 

@@ -36,7 +36,7 @@ class Options:
     Further benchmarks are `python -m benchmarks NAME`, each with its own --help. check: compare the
     ratios with the committed ones. gpu: programs compiled for a GPU. ablation: studies and seeds.
     serve_throughput: the server. soak: a million requests to the server. fleet_faults: a fleet
-    whose servers fail.
+    whose servers fail. attacks: attacks on a server and on files.
     """
 
     parts: Annotated[tuple[Literal[PARTS], ...], tyro.conf.Positional] = PARTS  # type: ignore[valid-type]

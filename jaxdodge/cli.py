@@ -17,8 +17,6 @@ from jaxdodge.files import error_line, one_line
 from jaxdodge.outputs import lasting_outputs
 
 Options = TypeVar("Options")
-# Part of what JAX says of a platform that is not there.
-NO_PLATFORM = "Unable to initialize backend"
 
 
 def parse(parser: Callable[[], Options]) -> Options:
@@ -55,16 +53,25 @@ def guarded(command: Callable[..., int], *arguments: Any) -> int:
             return 130
         except OSError as error:
             print(f"{error.filename or ''}: {error_line(error)}".lstrip(": "), file=sys.stderr)
-        except RuntimeError as error:
-            if NO_PLATFORM not in str(error):
+        except Exception:
+            reason = _missing_platform()
+            if reason is None:
                 raise
-            platforms = os.environ.get("JAX_PLATFORMS", "")
-            print(
-                f"JAX_PLATFORMS: invalid value {platforms!r}; expected platforms that JAX finds here "
-                f"({error_line(error, 300)})",
-                file=sys.stderr,
-            )
+            print(reason, file=sys.stderr)
         return 2
+
+
+def _missing_platform() -> str | None:
+    """Why JAX has no device, if that is what a command failed of."""
+    platforms, jax = os.environ.get("JAX_PLATFORMS", ""), sys.modules.get("jax")
+    if not platforms or jax is None:
+        return None
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError; AssertionError without an NVIDIA GPU
+        found = f" ({error_line(error, 300)})" if str(error) else ""
+        return f"JAX_PLATFORMS: invalid value {platforms!r}; expected platforms that JAX finds here{found}"
+    return None
 
 
 @contextlib.contextmanager

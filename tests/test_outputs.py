@@ -90,18 +90,20 @@ def test_a_signal_is_never_swallowed(number, orderly):
     assert (done.stdout, done.stderr, done.returncode) == expected
 
 
-def test_a_platform_that_is_not_there_is_one_line():
+@pytest.mark.parametrize("platform", ["cuda", "abacus"])
+def test_a_platform_that_is_not_there_is_one_line(platform):
     code = """
 import sys
 from jaxdodge.cli import guarded
 def command():
-    raise RuntimeError("Unable to initialize backend 'cuda':\\n no device")
+    import jax
+    jax.numpy.zeros(1)
 sys.exit(guarded(command))
 """
-    environment = os.environ | {"JAX_PLATFORMS": "cuda"}
+    environment = os.environ | {"JAX_PLATFORMS": platform, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     (line,) = done.stderr.splitlines()
-    assert (done.returncode, line.split(";")[0]) == (2, "JAX_PLATFORMS: invalid value 'cuda'")
+    assert (done.returncode, line.split(";")[0]) == (2, f"JAX_PLATFORMS: invalid value '{platform}'")
 
 
 def test_colours_that_are_forced_do_not_make_a_terminal(monkeypatch, capsys):
