@@ -14,6 +14,7 @@ from jaxdodge.config import SERVER_EPISODE_STEPS, SERVER_FIELDS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes
 from jaxdodge.evaluation.episodes import evaluate as simulate
 from jaxdodge.evaluation.tables import FIGURES, figures, line
+from jaxdodge.evaluation.verdict import verdicts
 from jaxdodge.fields import ConfigError
 from jaxdodge.recordings.session import STEP, Session
 from jaxdodge.runs.folder import Run, changed_game
@@ -79,19 +80,22 @@ def evaluate_on_server(
         returns=np.array([episode.total_reward for episode in played.log.episodes]),
         lengths=np.array([episode.responses for episode in played.log.episodes]),
         survived=np.array([episode.survived for episode in played.log.episodes]),
-    ).summary()
+    )
     simulator = f"simulator, {SIMULATED_EPISODES} episodes"
     width = {"name": len(simulator)}
     print(line({"name": ""}, width, FIGURES))
-    print(line({"name": f"server, {len(played.log.episodes)} episodes"}, width, figures(real)), flush=True)
+    print(
+        line({"name": f"server, {len(played.log.episodes)} episodes"}, width, figures(real.summary())),
+        flush=True,
+    )
     measured = at_measured_timing(game, session)
     simulated = _simulated(run, policy_name, measured, seed)
-    print(line({"name": simulator}, width, figures(simulated)))
+    print(line({"name": simulator}, width, figures(simulated.summary())))
     print(
         f"the simulator ran at the measured timing: frames_per_step {measured.frames_per_step}, "
         f"response_frame {measured.response_frame}, fps {measured.fps:.1f}"
     )
-    print(*mismatches(real, simulated), sep="\n")
+    print(*verdicts(real, simulated, game.max_episode_steps * game.survival_reward), sep="\n")
     return played.status
 
 
@@ -116,18 +120,6 @@ def at_measured_timing(game: GameConfig, session: Session) -> GameConfig:
     return changed_game(game, {"frames_per_step": frames, "response_frame": response_frame, "fps": fps})
 
 
-def mismatches(real: dict[str, float], simulated: dict[str, float]) -> list[str]:
-    """One line per figure whose intervals do not overlap, or one line that all overlap."""
-    apart = [
-        title
-        for name, title in (("iqm", "IQM"), ("survival", "survival"))
-        if max(real[f"{name}_low"], simulated[f"{name}_low"])
-        > min(real[f"{name}_high"], simulated[f"{name}_high"])
-    ]
-    lines = [f"MISMATCH: the intervals of the {title} do not overlap" for title in apart]
-    return lines or ["server and simulator agree: their intervals overlap"]
-
-
 def _run(folder: Path, policy_name: str, given: dict[str, Any]) -> Run:
     """The run to play, of a single seed; raises ConfigError, also for fields that no server has."""
     for name in given:
@@ -138,12 +130,11 @@ def _run(folder: Path, policy_name: str, given: dict[str, Any]) -> Run:
     return run
 
 
-def _simulated(run: Run, policy: str, game: GameConfig, seed: int) -> dict[str, float]:
-    """The figures of a run's policy in the simulator."""
+def _simulated(run: Run, policy: str, game: GameConfig, seed: int) -> Episodes:
+    """Episodes of a run's policy in the simulator."""
     trainer = make_trainer(*run.config())
     weights = run.load_policy(policy, trainer.policy_shapes())
     env = DodgeEnv(game)
-    episodes = simulate(
-        env, trainer.policy, weights, env.default_params, jax.random.key(seed), SIMULATED_EPISODES
-    )
-    return episodes.summary()
+    key = jax.random.key(seed)
+    episodes: Episodes = simulate(env, trainer.policy, weights, env.default_params, key, SIMULATED_EPISODES)
+    return episodes

@@ -89,8 +89,7 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     assert lines[3].startswith(f"     server, 3 episodes  {np.mean(returns):6.1f} ± {np.std(returns):5.1f}  ")
     assert lines[4].startswith("simulator, 512 episodes  ")
     assert lines[5].startswith("the simulator ran at the measured timing: frames_per_step ")
-    assert all("overlap" in line for line in lines[6:])
-    assert len(lines) > 6
+    assert [line.split(":")[0] for line in lines[6:]] == ["return", "survival"]
 
 
 @pytest.mark.parametrize(
@@ -122,25 +121,6 @@ def test_the_pause_at_which_a_run_was_trained(url, frames, seconds):
     game = dataclasses.replace(GAME, frames_per_step=frames, response_frame=0)
     assert evaluation.trained_pause(game, url) == pytest.approx(seconds)
     assert evaluation.trained_pause(dataclasses.replace(game, fps=1000), "http://a:1") >= 0
-
-
-def figures(iqm: tuple[float, float], survival: tuple[float, float]) -> dict[str, float]:
-    low, high = iqm
-    return {"iqm_low": low, "iqm_high": high, "survival_low": survival[0], "survival_high": survival[1]}
-
-
-@pytest.mark.parametrize(
-    ("real", "simulated", "apart"),
-    [
-        (((0, 10), (0, 1)), ((10, 20), (0.5, 0.6)), []),
-        (((0, 9), (0, 1)), ((10, 20), (0.5, 0.6)), ["IQM"]),
-        (((30, 40), (0.7, 1)), ((10, 20), (0.5, 0.6)), ["IQM", "survival"]),
-    ],
-)
-def test_intervals_that_do_not_overlap_are_a_mismatch(real, simulated, apart):
-    lines = evaluation.mismatches(figures(*real), figures(*simulated))
-    assert [line.split(" of the ")[1].split()[0] for line in lines if line.startswith("MISMATCH")] == apart
-    assert apart or lines == ["server and simulator agree: their intervals overlap"]
 
 
 REFUSED = {
