@@ -4,54 +4,42 @@ JAXDODGE_FUZZ=10000 reads ten thousand of each kind.
 """
 
 import io
-import os
+import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from mutations import COMMON, mutated
 
 from jaxdodge import yaml_text
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.config import GAME_FIELDS, GameConfig
+from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, read_yaml
 from jaxdodge.recordings.npz import RecordingError, load
+from jaxdodge.runs.checkpoints import Checkpoints, _checksums
 from jaxdodge.runs.folder import Run, split
 
-COUNT = int(os.environ.get("JAXDODGE_FUZZ", "100"))
 CONFIG = "level: 2\nspawn_angle_degrees: 30.0\nnet_arch: [8, 8]\nent_coef: auto_0.1\ngamma: 9e-1\n"
 STUDY = "question: Which?\nbase: &b {gamma: 0.9}\nfactors:\n  frame_stack: [1, 2]\nbudget: {updates: 10}\n"
 SUMMARY = '{"stopped": null, "timesteps": 4096, "hardware": {"cores": 2}}'
-SYNTAX = ["[", "]", "{", "}", ":", "-", "?", "!", "&", "*", "'", "|", ">", "%", "#", "\t", "\n", "\0"]
-SYNTAX += ["&a", "*a", "<<:", "!!python/name:os.system", "!!binary", "%YAML"]
-VALUES = ["010", "1e999", "100:00", ".nan", "~", "2024-13-45", "0x", "\ud7ff"]
-KEYS = ["seeds", "level", "base", "factors", "cells", "evaluate", "full", "grid", *GAME_FIELDS]
-PIECES = st.sampled_from([*SYNTAX, *VALUES, *KEYS, ": ", "- "])
-COMMON = settings(
-    max_examples=COUNT,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-def mutated(text: str) -> st.SearchStrategy[bytes]:
-    """The text with pieces in other places, and any bytes."""
-
-    def build(changes: list[tuple[int, int, str]], raw: bytes) -> bytes:
-        result = text
-        for place, length, piece in changes:
-            place %= len(result) + 1
-            result = result[:place] + piece + result[place + length :]
-        return result.encode(errors="surrogatepass") + raw
-
-    changes = st.tuples(st.integers(0, 200), st.integers(0, 20), PIECES | st.text(max_size=8))
-    return st.builds(build, st.lists(changes, max_size=6), st.binary(max_size=4) | st.just(b""))
+LARGEST_GROWTH = 300_000  # kB
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "file"
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    """No file takes much memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert growth < LARGEST_GROWTH, f"{growth} kB"
 
 
 def one_line_or_read(read, error: type[Exception]) -> None:
@@ -113,3 +101,40 @@ def test_run_folders(path, config, summary):
     game, train = split({})
     Run.newest(path.parent / "results", "run", game, train)
     assert isinstance(Run(folder).finished(), bool)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[Path, dict]:
+    """A checkpoint, and the state in it."""
+    folder, state = tmp_path_factory.mktemp("checkpoints"), {"a": np.arange(9.0), "b": np.int32(3)}
+    Checkpoints(folder).save(1024, state, {"best": [], "seconds": 1.0}, 0.5)
+    return folder / "000000001024", state
+
+
+def test_the_checkpoint_can_be_restored(saved):
+    folder, state = saved
+    assert Checkpoints(folder.parent).restore(state)[0] == 1024
+
+
+@COMMON
+@given(st.data(), st.booleans())
+def test_checkpoints(path, saved, data, signed):
+    """Damaged anywhere; also with checksums of the damaged files."""
+    whole, state = saved
+    folder = path.parent / "checkpoints" / whole.name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole, folder)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    file = data.draw(st.sampled_from([folder / "record.json", *files]))
+    if file.name in ("record.json", "checksums"):
+        file.write_bytes(data.draw(mutated(file.read_text())))
+    else:
+        content = bytearray(file.read_bytes())
+        place = data.draw(st.integers(0, max(0, len(content) - 1)))
+        content[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+        file.write_bytes(content)
+    if signed:
+        (folder / "checksums").write_text(_checksums(folder))
+    warnings: list[str] = []
+    one_line_or_read(lambda: Checkpoints(folder.parent).restore(state, warn=warnings.append), ConfigError)
+    assert all("\n" not in line and len(line) < 5000 for line in warnings)

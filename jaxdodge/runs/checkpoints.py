@@ -141,6 +141,7 @@ class Checkpoints:
             path = self._path(candidate)
             try:
                 arrays, content = _read(path, wanted)
+                return candidate, _like(template, arrays, content["keys"]), content["record"]
             except ConfigError:
                 raise
             except Exception as error:  # Orbax raises many kinds for damaged files
@@ -148,8 +149,6 @@ class Checkpoints:
                 if step is not None:
                     raise ConfigError(line) from None
                 warn(line)
-            else:
-                return candidate, _like(template, arrays, content["keys"]), content["record"]
         raise UnusableError(f"{self.folder}: no usable checkpoint in it")
 
     def delete(self) -> None:

@@ -1,12 +1,8 @@
-"""Malformed requests: each is refused with a reason, and the game goes on bit for bit.
-
-JAXDODGE_FUZZ=10000 sends ten thousand.
-"""
+"""Malformed requests: each is refused with a reason, and the game goes on bit for bit."""
 
 import asyncio
 import contextlib
 import json
-import os
 import random
 import socket
 import struct
@@ -15,13 +11,16 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from served import SECONDS, SEED
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import COMMON, mutated
+from served import SECONDS, SEED, running
 
+from benchmarks.soak import resident_bytes
 from jaxdodge.config import GameConfig
 from jaxdodge.server.game import move_of
 from jaxdodge.server.lockstep import LockstepEnv
 
-COUNT = int(os.environ.get("JAXDODGE_FUZZ", "120"))
 STILL = [0.0, 0.0, 0.0, 0.0, 0.0]
 WRONG_NUMBERS = ["1", "", True, None, [], {}, [0.5], {"a": 1}, 1e999, -1e999, float("nan"), 1.5, -7, 10**40]
 # A value of each field that is none of its values, whatever the type;
@@ -133,6 +132,75 @@ def vanished(url, generator) -> None:
         connection.sendall(sent)
 
 
+BODY = json.dumps({"action": STILL})
+ROUTES = ["step", "configure", "set_level", "reset", "start_training", "action_space"]
+MESSAGES = {"Step": b"\x12\x16\x0a\x14" + bytes(20), "SetLevel": b"\x08\x02", "Configure": b"\x08\x02"}
+
+
+def answered(server, data: bytes) -> bytes:
+    """What a server responds to these bytes and the end of the connection."""
+    host, port = server.http.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+        try:
+            return connection.makefile("rb").read()
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.fixture(scope="module")
+def asked(folder):
+    """A server, a session and a channel, and at the end what it said and how much it grew."""
+    with running(folder, "--http", "--port", 0, "--grpc-port", 0, "--mode", "lockstep") as server:
+        yield from _asked(server)
+
+
+def _asked(server):
+    target = server.addresses("grpc")[0].removeprefix("grpc://")
+    for _ in range(20):
+        requests.post(f"{server.http}/step", json={"action": STILL}, timeout=SECONDS)
+    before = resident_bytes(server.process.pid)
+    with requests.Session() as session, grpc.insecure_channel(target) as channel:
+        yield server, session, channel
+    assert requests.post(f"{server.http}/reset", timeout=SECONDS).ok
+    assert "Traceback" not in server.errors
+    assert resident_bytes(server.process.pid) - before < 200 * 2**20
+
+
+@COMMON
+@given(st.sampled_from(ROUTES), mutated('{"action": [0.0, 0.5, 0.0, 0.0, 0.0], "level": 2}'))
+def test_any_body_is_answered(asked, route, body):
+    server, session, _ = asked
+    method = "GET" if route == "action_space" else "POST"
+    answer = session.request(method, f"{server.http}/{route}", data=body, timeout=SECONDS)
+    assert answer.status_code in (200, 400)
+    if answer.status_code == 400:
+        assert 5 < len(answer.json()["error"]) < 600
+
+
+@COMMON
+@given(mutated(f"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}"))
+def test_any_bytes_end(asked, data):
+    answer = answered(asked[0], data)
+    assert answer.startswith(b"HTTP/1.1 ") or not answer
+    assert b"HTTP/1.1 500" not in answer
+
+
+@COMMON
+@given(
+    st.sampled_from(list(MESSAGES)),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.binary(max_size=9)), max_size=4),
+)
+def test_any_message_is_answered(asked, method, changes):
+    data = MESSAGES[method]
+    for place, length, piece in changes:
+        data = data[:place] + piece + data[place + length :]
+    call = asked[2].unary_unary(f"/rl_env.RlEnvironment/{method}").future(data, timeout=SECONDS)
+    assert call.code() in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)
+
+
 @pytest.fixture
 def lockstep(serve, folder):
     """A server that no other test has configured."""
@@ -143,7 +211,7 @@ def lockstep(serve, folder):
     return server
 
 
-@pytest.mark.parametrize("count", [COUNT, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [120, pytest.param(2000, marks=pytest.mark.slow)])
 def test_malformed_requests_change_nothing(lockstep, count):
     """A twin of the environment gets only the valid requests; both give the
     same responses, bit for bit.
