@@ -160,15 +160,16 @@ def _say(name: str, seconds: float, timesteps: int, mean: float) -> None:
 def _peer(name: str, goal: float, seed: int, settings: Settings) -> dict[str, Any]:
     from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks.sb3_vec_env import DodgeVecEnv
+    from benchmarks.sb3_vec_env import ScaledRewards
     from jaxdodge.config import GameConfig
+    from jaxdodge.sb3 import make_vec_env
     from jaxdodge.sim.gym import DodgeVectorEnv
 
     fields, config = _configuration(settings.tiny, seed)
     penalty = GameConfig(**fields).collision_penalty * config.collision_penalty_factor
     clock = _Clock()
-    envs = DodgeVecEnv(
-        DodgeVectorEnv(config.num_envs, **fields, collision_penalty=penalty), config.reward_scale, config.seed
+    envs = ScaledRewards(
+        make_vec_env(config.num_envs, config.seed, **fields, collision_penalty=penalty), config.reward_scale
     )
     evaluated = DodgeVectorEnv(config.n_eval_episodes, **fields)
     curve: list[tuple[float, int, float]] = []

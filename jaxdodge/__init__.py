@@ -1,7 +1,8 @@
 """jaxdodge: a Bevy dodgeball game on JAX, bit for bit, in thousands of environments at once.
 
 `make` builds the environment, and `load` a trained agent; JAX is imported then, not before.
-Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium.
+Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium, and with gymnax when that is
+imported.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ import gymnasium
 
 from jaxdodge.config import ENVIRONMENT_ID, GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.import_hook import call_when_imported
 
 if TYPE_CHECKING:
     from jaxdodge.runs.policy import Agent
@@ -39,6 +41,11 @@ def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":
     return env, env.default_params
 
 
+def _register_with_gymnax(registration: Any) -> None:
+    if ENVIRONMENT_ID not in registration.registered_envs:
+        registration.register(ENVIRONMENT_ID, lambda **fields: make(**fields)[0])
+
+
 def load(run: str | Path, policy: str = "best", seed: int = 0) -> "Agent":
     """The agent of a run, ready to act.
 
@@ -63,3 +70,4 @@ if ENVIRONMENT_ID not in gymnasium.registry:
         entry_point="jaxdodge.sim.gym:DodgeGymEnv",
         vector_entry_point="jaxdodge.sim.gym:DodgeVectorEnv",
     )
+call_when_imported("gymnax.registration", _register_with_gymnax)

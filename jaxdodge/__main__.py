@@ -8,6 +8,7 @@ import jaxdodge
 # Each is a module of this package; they are listed here so that listing them imports none.
 COMMANDS = {
     "train": "train a SAC agent",
+    "sb3": "train PPO, DQN or SAC of Stable-Baselines3, as a file of the original project says",
     "evaluate": "play a trained policy, in the simulator or on real servers",
     "export": "write a policy as ONNX, StableHLO or npz",
     "watch": "write a replay to watch: of a run, a recording or a server",

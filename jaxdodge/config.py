@@ -259,3 +259,7 @@ def restarts_timer(fields: Collection[str]) -> bool:
 def nanoseconds(seconds: float) -> int:
     """Seconds as whole nanoseconds: the float32 value, rounded (1.2 -> 1 200 000 048)."""
     return int(np.rint(np.float64(np.float32(seconds)) * 1e9))
+
+
+# For games that share a program: one value of each of TRACED_FIELDS, for all of them.
+SAME_NUMBERS = {name: getattr(GameConfig(), name) for name in TRACED_FIELDS}

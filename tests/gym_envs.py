@@ -11,11 +11,12 @@ CONFIGURATIONS = {
     "discrete": {
         **SHORT,
         "action_space_type": "discrete",
+        "observation_mode": "with_thrower",
+        "frame_stack": 3,
         "frames_per_step": 2,
         "response_frame": 0,
         "max_episode_steps": 27,
     },
-    "stacked": {**SHORT, "observation_mode": "with_thrower", "frame_stack": 3},
     "image": {**SHORT, **SMALL_IMAGE},
     "image and previous action": {
         **SHORT,

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdodge.ablation.tasks import Task
 from jaxdodge.agents.program import shared_program
-from jaxdodge.config import TRACED_FIELDS, GameConfig
+from jaxdodge.config import SAME_NUMBERS, GameConfig
 from jaxdodge.evaluation.episodes import Episodes, evaluate
 from jaxdodge.runs.epochs import steps_of_an_epoch
 from jaxdodge.runs.folder import Run
@@ -67,9 +67,8 @@ def _common_env(games: list[GameConfig]) -> DodgeEnv:
     """An environment that can play all of these games, which differ in their `GameParams`."""
     timings = {(game.frames_per_step, game.response_frame) for game in games}
     slots = max(game.projectile_slots for game in games)
-    traced = {name: getattr(GameConfig(), name) for name in TRACED_FIELDS}
     return _env(
-        dataclasses.replace(games[0], projectile_slots=slots, **traced),
+        dataclasses.replace(games[0], projectile_slots=slots, **SAME_NUMBERS),
         max(game.frames_per_step for game in games) if len(timings) > 1 else None,
         max(game.thrower_slots for game in games),
     )

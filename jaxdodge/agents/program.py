@@ -14,7 +14,7 @@ from jaxdodge.agents.randomization import draw_params, randomized_env
 from jaxdodge.agents.squint import env_class, image_features
 from jaxdodge.agents.train_config import DomainRandomization, TrainConfig
 from jaxdodge.agents.trainer import Trainer
-from jaxdodge.config import TRACED_FIELDS, GameConfig
+from jaxdodge.config import SAME_NUMBERS, GameConfig
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import GameParams, game_params
 
@@ -110,8 +110,7 @@ def _static_game(game: GameConfig, config: TrainConfig) -> Any:
     Player speed and frames per second are compiled in, because the features depend on them.
     """
     env = randomized_env(game, DomainRandomization.of(config))
-    same = {name: getattr(GameConfig(), name) for name in TRACED_FIELDS}
-    return dataclasses.replace(env.config, **same), env.static_parts
+    return dataclasses.replace(env.config, **SAME_NUMBERS), env.static_parts
 
 
 def forget_programs() -> None:

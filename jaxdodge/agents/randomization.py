@@ -93,7 +93,7 @@ def draw_params(key: jax.Array, params: GameParams, randomization: DomainRandomi
     if randomization.shortest_episode < 1:
         # The density of a length is proportional to 1 / length^2, of the time played to 1 / length.
         share = 1 / (1 + episode * (1 / randomization.shortest_episode - 1))
-        drawn["max_episode_steps"] = jnp.ceil(share * params.max_episode_steps).astype(jnp.int32)
+        drawn["max_steps_in_episode"] = jnp.ceil(share * params.max_steps_in_episode).astype(jnp.int32)
     return params.replace(**drawn)
 
 

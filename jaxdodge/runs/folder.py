@@ -139,7 +139,7 @@ class Run:
         """
         check_results_folder(results, name)
         (results / name).mkdir(parents=True, exist_ok=True)
-        run = cls(_new_folder(results / name))
+        run = cls(new_folder(results / name))
         run.prepare(game, train)
         return run
 
@@ -313,7 +313,7 @@ def common_config(runs: list[Run]) -> tuple[GameConfig, TrainConfig]:
     return game, config
 
 
-def _new_folder(parent: Path) -> Path:
+def new_folder(parent: Path) -> Path:
     """Create a folder named by the time; waits for the next second if that name is taken."""
     while True:
         folder = parent / time.strftime("%Y%m%d_%H%M%S")

@@ -15,6 +15,7 @@ from jaxdodge.fields import ConfigError, check_names, read_yaml
 from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import ignored_line, is_original, translate
+from jaxdodge.runs.original_sb3 import check_for_sac
 from jaxdodge.runs.servers import Servers, with_server_defaults
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ def _read_config(
     file = resources.preset(config) if config is not None else None
     values = read_yaml(file) if file else {}
     ignored: list[str] = []
+    check_for_sac(values, config)
     if is_original(values):
         values, ignored = translate(values)
     measured = _read_timing(timing) if timing else {}

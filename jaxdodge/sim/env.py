@@ -122,7 +122,7 @@ class DodgeEnv:
         # Select the state, then observe: an image is drawn once, not once per candidate.
         selected = self.restart_where(done, throw_of_reset, after, params)
         info = {
-            **self.counts(after),
+            **self._info(after, params),
             "terminated": published.terminated,
             "truncated": published.truncated,
             "final_observation": self.observe(None, after, None, params),
@@ -137,7 +137,7 @@ class DodgeEnv:
         throws, _ = self._timing.throws(key, self._static(params))
         after, published = self.advance(throws, state, action, params)
         observation = self.observe(None, after, None, params)
-        return observation, after, published.reward, published.terminated, self.counts(after)
+        return observation, after, published.reward, published.terminated, self._info(after, params)
 
     @partial(jax.jit, static_argnames=("self",))
     def reset(self, key: jax.Array, params: GameParams | None = None) -> tuple[jax.Array, EnvState]:
@@ -188,9 +188,13 @@ class DodgeEnv:
         """bool: the episode has reached its step limit."""
         return is_truncated(state.game, params)
 
-    def is_terminal(self, state: EnvState, params: GameParams) -> jax.Array:
-        """bool: terminated or truncated."""
-        return state.game.game_over | self.is_truncated(state, params)
+    def is_terminated(self, state: EnvState, params: GameParams) -> jax.Array:
+        """bool: a collision has ended the episode."""
+        return state.game.game_over
+
+    def discount(self, state: EnvState, params: GameParams) -> jax.Array:
+        """float32: 0 if terminated, else 1, also at the step limit."""
+        return 1 - jnp.float32(self.is_terminated(state, params))
 
     def observe(
         self,
@@ -271,6 +275,9 @@ class DodgeEnv:
             "dropped_projectiles": state.game.dropped_projectiles,
             "dropped_throwers": state.game.dropped_throwers,
         }
+
+    def _info(self, state: EnvState, params: GameParams) -> dict[str, jax.Array]:
+        return {**self.counts(state), "discount": self.discount(state, params)}
 
     def _static(self, params: GameParams) -> GameParams:
         """Mode and level as constants; the compiler then drops the branches of the others."""

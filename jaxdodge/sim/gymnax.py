@@ -1,16 +1,23 @@
-"""The environment as one of gymnax's own, and registered there."""
+"""The environment as one of gymnax's own. `import jaxdodge` registers it there."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
-import gymnax
+import jax
+import jax.numpy as jnp
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 
 from jaxdodge.config import ENVIRONMENT_ID, GameConfig
-from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.env import DodgeEnv, EnvState
 from jaxdodge.sim.params import GameParams
 from jaxdodge.sim.spaces import action_space, observation_space
+
+# What the info of gymnax's own environments holds. Its wrappers scan over it, so `reset`, which
+# they give these names too, and `step` must agree.
+INFO = ("discount", "terminated", "truncated", "final_observation")
+_LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 class GymnaxDodgeEnv(DodgeEnv, Environment):
@@ -20,10 +27,26 @@ class GymnaxDodgeEnv(DodgeEnv, Environment):
         Environment.__init__(self)
         DodgeEnv.__init__(self, config)
 
+    @partial(jax.jit, static_argnames=("self",))
+    def step(
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: GameParams | None = None
+    ) -> tuple[jax.Array, EnvState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """`DodgeEnv.step`, whose info holds `INFO`; `counts` gives the counts of a state."""
+        *rest, info = DodgeEnv.step(self, key, state, action, params)
+        return (*rest, {name: info[name] for name in INFO})  # type: ignore[return-value]
+
     @property
     def name(self) -> str:
         """The registered name."""
         return ENVIRONMENT_ID
+
+    @property
+    def obs_shape(self) -> Any:
+        """Shape of the observation; by name, where it is a dict."""
+        space = observation_space(self.config)
+        if isinstance(space, gymnasium.spaces.Dict):
+            return {name: inner.shape for name, inner in space.spaces.items()}
+        return space.shape
 
     def action_space(self, params: GameParams | None = None) -> spaces.Space:
         """Discrete(5) or Box(-1, 1, (components,))."""
@@ -35,6 +58,10 @@ class GymnaxDodgeEnv(DodgeEnv, Environment):
         """
         return _gymnax_space(observation_space(self.config))
 
+    def state_space(self, params: GameParams | None = None) -> spaces.Dict:
+        """The fields of `EnvState` as a Dict of Dicts; every number of a leaf's type is in it."""
+        return _state_space(jax.eval_shape(self.start))
+
 
 def _gymnax_space(space: gymnasium.Space) -> spaces.Space:
     if isinstance(space, gymnasium.spaces.Dict):
@@ -45,10 +72,12 @@ def _gymnax_space(space: gymnasium.Space) -> spaces.Space:
     return spaces.Box(float(space.low.min()), float(space.high.max()), space.shape, space.dtype)
 
 
-def _from_fields(**fields: Any) -> GymnaxDodgeEnv:
-    return GymnaxDodgeEnv(GameConfig.from_mapping(fields))
-
-
-# gymnax refuses a second registration, which a reload of this module would be.
-if ENVIRONMENT_ID not in gymnax.registered_envs:
-    gymnax.register(ENVIRONMENT_ID, _from_fields)
+def _state_space(tree: Any) -> spaces.Space:
+    if not isinstance(tree, jax.ShapeDtypeStruct):
+        names = tree._fields if isinstance(tree, tuple) else vars(tree)
+        return spaces.Dict({name: _state_space(getattr(tree, name)) for name in names})
+    if tree.dtype == bool:
+        return spaces.Box(0, 1, tree.shape, tree.dtype)
+    # Half of it, because `sample` computes the width of the interval.
+    largest = _LARGEST / 2 if jnp.issubdtype(tree.dtype, jnp.floating) else jnp.iinfo(tree.dtype).max
+    return spaces.Box(-largest, largest, tree.shape, tree.dtype)

@@ -43,8 +43,8 @@ class GameParams(struct.PyTreeNode):
     """int32; read only by an environment with `most_frames_per_step`."""
     response_frame: jax.Array
     """int32; likewise."""
-    max_episode_steps: jax.Array
-    """int32."""
+    max_steps_in_episode: jax.Array
+    """int32: `max_episode_steps` of the configuration, by the name that gymnax expects."""
 
 
 def frame_seconds(frame_nanoseconds: int | np.ndarray) -> np.ndarray:
@@ -72,5 +72,5 @@ def game_params(config: GameConfig) -> GameParams:
         frame_seconds=jnp.float32(frame_seconds(config.frame_nanoseconds)),
         frames_per_step=jnp.int32(config.frames_per_step),
         response_frame=jnp.int32(config.response_frame),
-        max_episode_steps=jnp.int32(config.max_episode_steps),
+        max_steps_in_episode=jnp.int32(config.max_episode_steps),
     )

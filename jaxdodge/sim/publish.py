@@ -46,7 +46,7 @@ def publish_state(state: State, params: GameParams) -> Published:
 
 def is_truncated(state: State, params: GameParams) -> jax.Array:
     """bool: the episode has reached its step limit."""
-    return step_limit_reached(state.episode_steps, params.max_episode_steps)
+    return step_limit_reached(state.episode_steps, params.max_steps_in_episode)
 
 
 def publish(state: State, params: GameParams) -> dict:

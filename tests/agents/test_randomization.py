@@ -71,7 +71,7 @@ def test_no_jitter_leaves_every_number_as_it_is():
         ("response_frame_jitter", {"response_frame"}),
         ("spawn_interval_jitter", {"spawn_interval"}),
         ("spawn_angle_jitter", {"spawn_angle"}),
-        ("shortest_episode", {"max_episode_steps"}),
+        ("shortest_episode", {"max_steps_in_episode"}),
     ],
 )
 def test_a_jitter_changes_its_own_number_only(name, changes):
@@ -170,7 +170,7 @@ def test_a_response_is_never_later_than_the_step():
 def test_lengths_of_episodes():
     steps = drawn(
         GameConfig(max_episode_steps=1_000_000), DomainRandomization(shortest_episode=0.02)
-    ).max_episode_steps
+    ).max_steps_in_episode
     assert steps.min() >= 20_000
     assert steps.max() <= 1_000_000
     # So that of the time played, as much goes into each octave of lengths.

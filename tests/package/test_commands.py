@@ -45,7 +45,8 @@ def test_an_unknown_command_is_one_line(arguments):
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"{arguments[0]}: invalid command; expected train, evaluate, export, watch, ablate, serve, parity\n"
+        f"{arguments[0]}: invalid command; "
+        "expected train, sb3, evaluate, export, watch, ablate, serve, parity\n"
     )
 
 

@@ -16,6 +16,7 @@ PACKAGES = {name for name, path in module_files(ROOT).items() if path.stem == "_
 # The commands; see `jaxdodge.__main__`.
 COMMANDS = (
     "jaxdodge.train",
+    "jaxdodge.sb3",
     "jaxdodge.evaluate",
     "jaxdodge.export",
     "jaxdodge.watch",
@@ -24,7 +25,7 @@ COMMANDS = (
 )
 
 
-USED_EXTRAS = ("export", "grpc", "server", "ray")
+USED_EXTRAS = ("export", "grpc", "sb3", "server", "ray")
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -58,7 +59,7 @@ def test_every_imported_package_is_declared():
     names = {re.split(r"[><=[ ]", line)[0].lower().replace("_", "-") for line in declared}
     distributions = metadata.packages_distributions()
     for package in third_party(ROOT):
-        providers = {name.lower().replace("_", "-") for name in distributions[package]}
+        providers = {name.lower().replace("_", "-") for name in distributions.get(package, [package])}
         assert providers & names, package
 
 

@@ -59,9 +59,11 @@ def test_spaces_and_types(mode, previous, stack, actions):
         ("[1]", (), bool),
         ("[2]", (), bool),
     ]
-    counts = ("episode_steps", "projectile_count", "dropped_projectiles", "dropped_throwers")
-    assert [info[name].dtype for name in counts] == [jnp.int32] * 4
-    assert set(info) == {*counts, "terminated", "truncated", "final_observation"}
+    assert set(info) == {"discount", "terminated", "truncated", "final_observation"}
+    assert described(info["discount"]) == [("", (), jnp.float32)]
+    names = {"episode_steps", "projectile_count", "dropped_projectiles", "dropped_throwers"}
+    counts = jax.eval_shape(env.counts, state)
+    assert {name: leaf.dtype for name, leaf in counts.items()} == dict.fromkeys(names, jnp.int32)
 
 
 def test_made_by_gymnax():
@@ -76,7 +78,7 @@ def test_made_by_gymnax():
 def test_step_is_step_env_then_the_reset_command(dense):
     """As gymnax's own step, except for which reset it is."""
     env, params = dense
-    params = params.replace(max_episode_steps=jnp.int32(60))
+    params = params.replace(max_steps_in_episode=jnp.int32(60))
     step_env, restart = jax.jit(env.step_env), jax.jit(env.restart)
     _, state = env.reset(key_of(1), params)
     ends = []
@@ -90,7 +92,8 @@ def test_step_is_step_env_then_the_reset_command(dense):
         assert_same((observation, state), expected, but=THROW if done else ())
         assert_same(values, [reward, terminated, truncated])
         flags = {"terminated": terminated, "truncated": truncated, "final_observation": final}
-        assert_same(step_info, {**info, **flags})
+        assert info["discount"] == 1 - terminated
+        assert_same(step_info, {"discount": info["discount"], **flags})
         if done:
             ends.append((bool(terminated), bool(truncated)))
             assert observation[:5].tolist() == [0, 0, 1, 0, 0]
@@ -118,7 +121,7 @@ def test_truth_table_of_terminated_and_truncated(dense, over, late, batched):
     assert (bool(terminated), bool(truncated)) == (over, late)
     assert (bool(info["terminated"]), bool(info["truncated"])) == (over, late)
     assert reward == (-100 if over else 1)
-    assert info["episode_steps"] == (1000 if late else 999)
+    assert info["discount"] == (0 if over else 1)
     assert after.time == (0 if over or late else 11)
     assert not after.game.game_over
     assert after.game.episode_steps == (0 if over or late else 999)

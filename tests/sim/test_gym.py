@@ -2,9 +2,8 @@
 environment as the reference.
 """
 
-import subprocess
-import sys
-import textwrap
+import copy
+import pickle
 import warnings
 
 import gymnasium
@@ -12,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 from gym_envs import CONFIGURATIONS, CONTINUOUS, NUM_ENVS, equal, run
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.passive_env_checker import check_obs
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
+from jaxdodge.fields import ConfigError
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.gym import DodgeGymEnv, DodgeVectorEnv
 
@@ -86,6 +87,30 @@ def test_vector_environment_is_gymnasiums_own_over_single_ones(fields):
     assert equal(environment.reset(), reference.reset())
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_the_other_autoreset_modes_are_gymnasiums_own(mode):
+    reference = SyncVectorEnv([lambda: DodgeGymEnv(**CONTINUOUS)] * NUM_ENVS, autoreset_mode=mode)
+    environment = gymnasium.make_vec(
+        "jaxdodge/Dodge-v0", num_envs=NUM_ENVS, autoreset_mode=mode.value, **CONTINUOUS
+    )
+    assert environment.metadata["autoreset_mode"] is mode
+    environment.action_space.seed(1)
+    assert equal(environment.reset(seed=7), reference.reset(seed=7))
+    endings = np.zeros(2, int)
+    for step in range(120):
+        actions = environment.action_space.sample()
+        mine, its = environment.step(actions), reference.step(actions)
+        assert equal(mine, its), f"step {step}"
+        endings += [mine[2].sum(), mine[3].sum()]
+        ended = mine[2] | mine[3]
+        if mode is AutoresetMode.DISABLED and ended.any():
+            with pytest.raises(ResetNeeded, match=f"environment {np.argmax(ended)}: its episode has ended"):
+                environment.step(actions)
+            mine, its = (each.reset(options={"reset_mask": ended}) for each in (environment, reference))
+            assert equal(mine, its), f"step {step}"
+    assert (endings > 0).all(), "the run must see deaths and time limits"
+
+
 def test_vector_step_is_the_environments_step(vector):
     """final_obs is what `DodgeEnv.step` calls final_observation; the
     observation is a restarted env's.
@@ -140,13 +165,32 @@ def test_episode_statistics(vector):
 
 def test_an_episode_is_truncated_by_the_environment_itself():
     environment = gymnasium.make("jaxdodge/Dodge-v0")
-    assert environment.spec.max_episode_steps is None
+    assert environment.spec.max_episode_steps == 1000
     assert not isinstance(environment, TimeLimit)
-    vector = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=2, max_episode_steps=3)
+    vector = gymnasium.make_vec(
+        "jaxdodge/Dodge-v0", num_envs=NUM_ENVS, **{**CONTINUOUS, "max_episode_steps": 3}
+    )
+    assert vector.spec.max_episode_steps == 3
     vector.reset(seed=0)
     steps = [vector.step(vector.action_space.sample()) for _ in range(4)]
-    assert [list(step[3]) for step in steps] == [[False] * 2, [False] * 2, [True] * 2, [False] * 2]
+    none, all_of_them = [False] * NUM_ENVS, [True] * NUM_ENVS
+    assert [list(step[3]) for step in steps] == [none, none, all_of_them, none]
     assert not any(step[2].any() for step in steps)
+
+
+def test_a_specification_makes_the_same_environment_again():
+    """A response from before the action shows the limit one step later."""
+    environment = gymnasium.make("jaxdodge/Dodge-v0", frames_per_step=2, response_frame=0)
+    again = gymnasium.make(environment.spec)
+    assert again.spec.max_episode_steps == environment.spec.max_episode_steps == 1001
+    assert again.unwrapped.config == environment.unwrapped.config
+    vector = gymnasium.make_vec(
+        "jaxdodge/Dodge-v0", num_envs=3, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=7
+    )
+    other = gymnasium.make_vec(vector.spec)
+    assert (other.num_envs, other.metadata["autoreset_mode"]) == (3, AutoresetMode.DISABLED)
+    assert other.unwrapped.config == vector.config
+    assert gymnasium.make("jaxdodge/Dodge-v0", max_episode_steps=9).spec.max_episode_steps == 9
 
 
 def test_an_episode_ends_by_a_collision_and_goes_on_if_not_reset():
@@ -180,7 +224,7 @@ def test_reset_without_a_seed_keeps_the_spawn_timers_phase():
     run(environment, 10)
 
     def phase() -> int:
-        timer = environment._state.game.spawn_timer
+        timer = environment._states.game.spawn_timer
         return int(timer.seconds) * 10**9 + int(timer.nanoseconds)
 
     for _ in range(3):
@@ -228,6 +272,32 @@ def test_render_is_the_image_observation():
     np.testing.assert_array_equal(np.stack(images), observations)
 
 
+def test_render_has_a_size_of_its_own(vector):
+    wide = DodgeGymEnv(render_mode="rgb_array", render_width=64, render_height=48, **CONTINUOUS)
+    assert wide.reset(seed=0)[0].shape == (65,)
+    assert wide.render().shape == (48, 64, 3)
+    square = DodgeVectorEnv(NUM_ENVS, render_mode="rgb_array", render_width=48, **CONTINUOUS)
+    square.reset(seed=0)
+    assert [image.shape for image in square.render()] == [(48, 48, 3)] * NUM_ENVS
+    with pytest.raises(ConfigError, match="render_width: invalid value 16; expected a whole number, 32 <="):
+        DodgeGymEnv(render_width=16)
+
+
+@pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
+def test_pickles_and_copies_continue_with_the_same_bits(duplicate, vector):
+    single = gymnasium.make("jaxdodge/Dodge-v0", **CONTINUOUS)
+    other = duplicate(single)
+    assert equal(single.reset(seed=3), other.reset(seed=3))
+    run(single, 20)
+    other = duplicate(single)
+    assert equal((run(single, 60), single.reset()), (run(other, 60), other.reset()))
+    assert other.spec == single.spec
+    vector.reset(seed=3)
+    another = duplicate(vector)
+    assert equal([run_all(vector) for _ in range(60)], [run_all(another) for _ in range(60)])
+    assert equal(vector.reset(), another.reset())
+
+
 def test_render_without_a_mode_warns(vector):
     vector.reset(seed=0)
     single = DodgeGymEnv(**CONTINUOUS)
@@ -235,38 +305,3 @@ def test_render_without_a_mode_warns(vector):
     for environment in (vector, single):
         with pytest.warns(UserWarning, match="rgb_array"):
             assert environment.render() is None
-
-
-def test_registration_in_a_fresh_process(tmp_path):
-    """Importing jaxdodge registers with Gymnasium without loading JAX;
-    a module prefix imports it.
-    """
-    script = """
-        import importlib, sys
-        import gymnasium
-
-        assert "jaxdodge/Dodge-v0" not in gymnasium.registry
-        env = gymnasium.make("jaxdodge:jaxdodge/Dodge-v0", level=2, render_mode="rgb_array")
-        env.reset(seed=0)
-        assert env.step(env.action_space.sample())[0].shape == (65,)
-        assert env.render().shape == (256, 256, 3)
-        envs = gymnasium.make_vec("jaxdodge/Dodge-v0", num_envs=3, level=2)
-        assert type(envs).__name__ == "DodgeVectorEnv"
-        assert envs.reset(seed=0)[0].shape == (3, 65)
-
-        import gymnax, jaxdodge, jaxdodge.sim.gymnax
-        importlib.reload(jaxdodge)
-        importlib.reload(jaxdodge.sim.gymnax)
-        env, params = gymnax.make("jaxdodge/Dodge-v0", level=2, frames_per_step=3)
-        assert env.config.frames_per_step == 3
-        assert params.max_episode_steps == 1000
-    """
-    light = """
-        import sys, jaxdodge, gymnasium
-        assert "jaxdodge/Dodge-v0" in gymnasium.registry
-        assert not {"jax", "gymnax", "flax", "matplotlib"} & set(sys.modules)
-        import jaxdodge.runs.loop, jaxdodge.sim.gym, jaxdodge.bevy.fleet, jaxdodge.parity.check
-        assert not {"gymnax", "seaborn", "pandas", "matplotlib.pyplot"} & set(sys.modules)
-    """
-    for code in (light, script):
-        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=tmp_path, timeout=120)

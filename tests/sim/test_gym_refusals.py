@@ -82,6 +82,13 @@ def test_refused_configurations_and_a_missing_reset(make):
         environment.render()
 
 
+def test_refused_autoreset_mode():
+    expected = "AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED"
+    with pytest.raises(jaxdodge.ConfigError) as error:
+        DodgeVectorEnv(2, autoreset_mode="never")
+    assert str(error.value) == f"autoreset_mode: invalid value 'never'; expected {expected}"
+
+
 @pytest.mark.parametrize("num_envs", [0, -1, 2.0, True])
 def test_refused_number_of_envs(num_envs):
     with pytest.raises(jaxdodge.ConfigError, match=r"num_envs: invalid value .*; expected a whole number, 1"):

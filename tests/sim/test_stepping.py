@@ -225,7 +225,7 @@ def test_responses_of_a_full_episode(frames, response, responses):
     state = state.replace(game=state.game.replace(spawn_timer=Duration.from_nanoseconds(0)))
     published, truncated = [], []
     for number in range(2 * responses):
-        _, state, _, _, over, info = env.step(key_of(number), state, jnp.zeros(5), params)
+        _, state, _, _, over, info = DodgeEnv.step(env, key_of(number), state, jnp.zeros(5), params)
         published.append(int(info["episode_steps"]))
         truncated.append(bool(over))
     assert truncated == ([False] * (responses - 1) + [True]) * 2
