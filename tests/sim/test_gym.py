@@ -119,11 +119,12 @@ def test_vector_step_is_the_environments_step(vector):
     params = env.default_params
     vector.reset(seed=0)
     ends = 0
+    step = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
+    split = jax.jit(jax.vmap(jax.random.split))
     for _ in range(80):
         actions = np.tile(np.float32([0.1, 0, -1]), (NUM_ENVS, 1))
         keys, states = vector._keys, vector._states
-        pairs = jax.vmap(jax.random.split)(keys)
-        step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+        pairs = split(keys)
         seen, _, rewards, terminated, truncated, info = step(pairs[:, 1], states, actions, params)
         observations, *others, vector_info = vector.step(actions)
         for mine, its in zip(others, (rewards, terminated, truncated), strict=True):
