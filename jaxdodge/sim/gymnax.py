@@ -74,7 +74,7 @@ def _gymnax_space(space: gymnasium.Space) -> spaces.Space:
 
 def _state_space(tree: Any) -> spaces.Space:
     if not isinstance(tree, jax.ShapeDtypeStruct):
-        names = tree._fields if isinstance(tree, tuple) else vars(tree)
+        names = getattr(tree, "_fields", None) or vars(tree)
         return spaces.Dict({name: _state_space(getattr(tree, name)) for name in names})
     if tree.dtype == bool:
         return spaces.Box(0, 1, tree.shape, tree.dtype)

@@ -28,7 +28,7 @@ class DodgeVecEnv(VecEnv):
         self._rows = [_Row(self._envs, index) for index in range(num_envs)]
         self._actions: Any = None
         super().__init__(num_envs, self._envs.single_observation_space, self._envs.single_action_space)
-        self.metadata = {**self.metadata, "render_fps": self._envs.metadata["render_fps"]}
+        self.metadata["render_fps"] = self._envs.metadata["render_fps"]
 
     def reset(self) -> Any:
         """First observations; the seeds of `seed` are used once, options have no effect."""
@@ -47,7 +47,7 @@ class DodgeVecEnv(VecEnv):
         observations, rewards, terminated, truncated, info = self._envs.step(self._actions)
         ended = terminated | truncated
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
-        for index in np.flatnonzero(ended):
+        for index in np.flatnonzero(ended).tolist():
             infos[index] = {
                 **_row_info(info["final_info"], index),
                 "TimeLimit.truncated": bool(truncated[index] and not terminated[index]),
