@@ -20,7 +20,7 @@ from benchmarks.gpu_program import BYTES_PER_SECOND, Compiled, Figures, compile_
 from benchmarks.measure import say
 from jaxdodge.fields import ConfigError
 
-PROGRAMS = ("rules", "kernel", "step", "images", "raster", "update", "image_update", "evaluation", "epoch")
+PROGRAMS = ("rules", "step", "images", "raster", "update", "image_update", "evaluation", "epoch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Options:
     """
 
     programs: tuple[Literal[PROGRAMS], ...] = PROGRAMS  # type: ignore[valid-type]
-    """rules: frames with given throws. kernel: the same in one kernel. step: steps of environments
-    with vectors. images: with images. raster: images alone. update, image_update: SAC, from vectors
-    and images. evaluation: a step of it. epoch: a step of training with its updates."""
+    """rules: frames with given throws. step: steps of environments with vectors. images: with
+    images. raster: images alone. update, image_update: SAC, from vectors and images. evaluation:
+    a step of it. epoch: a step of training with its updates."""
     num_envs: tuple[int, ...] = (16384,)
     """Numbers of environments of `step`."""
     frames_per_step: tuple[int, ...] = (1, 7)
@@ -78,6 +78,10 @@ def run(options: Options) -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
         if not present:
             os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+            from jaxdodge.sim import kernel
+
+            # Programs are traced as where a GPU is.
+            kernel.on_gpu = lambda: True
         rows = [_row(program, Path(dump), present) for program in programs(options)]
     document = {
         "kind": "compiled for an H100 SXM, not measured" if not present else "compiled, and measured",
@@ -95,7 +99,6 @@ def programs(options: Options) -> list[Program]:
     """The chosen programs."""
     makers: dict[str, Callable[[], list[Program]]] = {
         "rules": partial(_rules, options),
-        "kernel": partial(_rules, options, kernel=True),
         "step": partial(_steps, options, images=False),
         "images": partial(_steps, options, images=True),
         "raster": partial(_raster, options),
@@ -107,19 +110,18 @@ def programs(options: Options) -> list[Program]:
     return [program for name in options.programs for program in makers[name]()]
 
 
-def _rules(options: Options, kernel: bool = False) -> list[Program]:
+def _rules(options: Options) -> list[Program]:
     """Frames with given throws: all rules but the sine and cosine of the throws' angle."""
     import jax
     import jax.numpy as jnp
 
     import jaxdodge
-    from jaxdodge.sim.kernel import one_kernel
 
     size, found = 4 if options.tiny else 16384, []
     for count in options.frames_per_step:
         env, _ = jaxdodge.make(**LEVEL_2, frames_per_step=count)
 
-        def play(throws: Any, throw: Any, state: Any, action: Any, params: Any, env: Any = env) -> Any:
+        def play(state: Any, throws: Any, throw: Any, action: Any, params: Any, env: Any = env) -> Any:
             after, published = env.advance(throws, state, action, params)
             done = published.terminated | published.truncated
             return env.restart_where(done, throw, after, params), published
@@ -127,13 +129,11 @@ def _rules(options: Options, kernel: bool = False) -> list[Program]:
         def arguments(env: Any = env, count: int = count) -> Any:
             throw = jnp.zeros(size), jnp.full(size, 20.0)
             throws = jnp.zeros((size, count)), jnp.full((size, count), 20.0)
-            return throws, throw, _states(env, size), jnp.zeros((size, 3)), env.default_params
+            return _states(env, size), throws, throw, jnp.zeros((size, 3)), env.default_params
 
-        axes = 0, 0, 0, 0, None
-        slots = env.config.projectile_slots
-        function = one_kernel(play, axes, slots) if kernel else jax.vmap(play, axes)
-        name = f"rules, {count} frames{', one kernel' if kernel else ''}"
-        found.append(Program(name, function, arguments, donate=(2,), exact=True, state=2))
+        function = jax.vmap(play, (0, 0, 0, 0, None))
+        name = f"rules, {count} frames"
+        found.append(Program(name, function, arguments, donate=(0,), exact=True, state=0))
     return found
 
 

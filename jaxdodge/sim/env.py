@@ -19,10 +19,11 @@ from jaxdodge.render.topdown import locate, paint
 from jaxdodge.sim.actions import action_shape, action_size
 from jaxdodge.sim.draws import draw_duration, draw_uniform
 from jaxdodge.sim.frame import reset_where
+from jaxdodge.sim.kernel import one_kernel_on_gpu
 from jaxdodge.sim.order import SIMULATOR
 from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.publish import Published, is_truncated, observe_vector, publish_state, scene
-from jaxdodge.sim.state import State, server_start
+from jaxdodge.sim.state import State, cleared, server_start
 from jaxdodge.sim.stepping import Timing, frame_inputs, phase_within
 from jaxdodge.sim.systems import Command, spawn_position
 
@@ -301,32 +302,41 @@ class DodgeEnv:
         chex.assert_shape(action, action_shape(self.config.action_space_type))
         if self._discrete:
             chex.assert_type(action, int)
-            action, invalid = jnp.asarray(action, jnp.int32), jnp.asarray(False)
-        else:
-            action = jnp.clip(jnp.asarray(action, jnp.float32), -1, 1)
-            # A position of NaN is near no projectile. Once per step, not in every frame.
-            invalid = jnp.isnan(action).any()
-            action = jnp.where(jnp.isnan(action), jnp.float32(0), action)
-        static = self._static(params)
-        game = self._timing.advance(state.game, static, throws, state.action, action, state.time == 0)
-        game = game.replace(game_over=game.game_over | invalid)
+
+        def run(
+            state: EnvState, throws: Any, action: jax.Array, params: GameParams
+        ) -> tuple[EnvState, Published]:
+            action, invalid = self._valid(action)
+            static = self._static(params)
+            fresh = state.time == 0
+            game = self._timing.advance(state.game, static, throws, state.action, action, fresh)
+            game = game.replace(game_over=game.game_over | invalid)
+            return EnvState(game, state.time + 1, action, None), publish_state(game, static)
+
+        run = one_kernel_on_gpu(run, self.config.projectile_slots)
+        after, published = run(state.replace(history=None), throws, action, params)
         history = jax.tree.map(lambda frames: frames[1:], self._stack_with(state, params))
-        return EnvState(game, state.time + 1, action, history), publish_state(game, static)
+        return after.replace(history=history), published
+
+    def _valid(self, action: jax.Array) -> tuple[jax.Array, jax.Array | bool]:
+        """The action as the rules take it, and whether it was none."""
+        if self._discrete:
+            return jnp.asarray(action, jnp.int32), False
+        action = jnp.clip(jnp.asarray(action, jnp.float32), -1, 1)
+        # A position of NaN is near no projectile. Once per step, not in every frame.
+        return jnp.where(jnp.isnan(action), jnp.float32(0), action), jnp.isnan(action).any()
 
     def restart_where(
         self, condition: jax.Array | bool, throw: Any, state: EnvState, params: GameParams
     ) -> EnvState:
         """The reset command and its frame where the condition holds; `throw`: x, y of its throw."""
-        static = self._static(params)
-        inputs = frame_inputs(throw, static, Command(reset=True))
-        game = reset_where(condition, state.game, static, inputs, self._with_thrower, self._order)
 
-        def cleared(array: jax.Array) -> jax.Array:
-            return jnp.where(condition, jnp.zeros_like(array), array)
+        def run(state: EnvState, condition: Any, throw: Any, params: GameParams) -> EnvState:
+            static = self._static(params)
+            inputs = frame_inputs(throw, static, Command(reset=True))
+            game = reset_where(condition, state.game, static, inputs, self._with_thrower, self._order)
+            return EnvState(game, *cleared(condition, (state.time, state.action)), None)
 
-        return EnvState(
-            game=game,
-            time=cleared(state.time),
-            action=cleared(state.action),
-            history=jax.tree.map(cleared, state.history),
-        )
+        run = one_kernel_on_gpu(run, self.config.projectile_slots)
+        restarted = run(state.replace(history=None), condition, throw, params)
+        return restarted.replace(history=cleared(condition, state.history))

@@ -5,7 +5,7 @@ applied in the kernel to blocks of environments, see `BlockTrace`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,17 +21,45 @@ BLOCK = 32
 WARPS = 4
 
 
-def one_kernel(
-    function: Callable[..., Any], in_axes: Sequence[int | None], slots: int, interpret: bool = False
-) -> Callable[..., Any]:
-    """`jax.vmap(function, in_axes)` as one kernel.
+def on_gpu() -> bool:
+    """Whether functions of many environments become one kernel: JAX's default platform is a GPU."""
+    return jax.default_backend() == "gpu"
+
+
+def one_kernel_on_gpu(function: Callable[..., Any], slots: int) -> Callable[..., Any]:
+    """The function; on a GPU, its `jax.vmap` is one kernel, if the kernel knows its operations.
+
+    Args:
+        function, slots: as for `one_kernel`.
+    """
+    if not on_gpu():
+        return function
+
+    @jax.custom_batching.custom_vmap
+    def one(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    @one.def_vmap
+    def many(size: int, batched: Any, *arguments: Any) -> Any:
+        try:
+            results = one_kernel(function, tuple(batched), slots)(*arguments)
+        except NotImplementedError:
+            axes = [jax.tree.map(lambda is_batched: 0 if is_batched else None, each) for each in batched]
+            results = jax.vmap(function, axes)(*arguments)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return one
+
+
+def one_kernel(function: Callable[..., Any], batched: tuple[Any, ...], slots: int) -> Callable[..., Any]:
+    """`jax.vmap(function)` as one kernel.
 
     Args:
         function: of trees of arrays of one environment. Its loops may have any length. A game with
             indicators of throwers is not supported (NotImplementedError).
-        in_axes: per argument 0, for a leading axis of environments, or None.
+        batched: per argument, a bool for all of it or a tree of bools: whether it has a leading
+            axis of environments.
         slots: of the table; a power of two. Arrays (slots,) are columns.
-        interpret: run on any platform, as XLA operations; for tests.
 
     Returns:
         a function of the same arguments as `vmap` takes. Blocks are as large as the greatest power
@@ -39,11 +67,7 @@ def one_kernel(
     """
 
     def many(*arguments: Any) -> Any:
-        is_batched = [
-            axis is not None
-            for argument, axis in zip(arguments, in_axes, strict=True)
-            for _ in jax.tree.leaves(argument)
-        ]
+        is_batched = jax.tree.leaves(jax.tree.broadcast(batched, arguments))
         leaves, tree = jax.tree.flatten(arguments)
         leaves = [jnp.asarray(leaf) for leaf in leaves]
         size = next(leaf.shape[0] for leaf, many in zip(leaves, is_batched, strict=True) if many)
@@ -82,7 +106,6 @@ def one_kernel(
             in_specs=[spec(one[number].shape, is_batched[number]) for number in taken],
             out_specs=[spec(out_leaves[number].shape, True) for number in given],
             out_shape=[jax.ShapeDtypeStruct(results[n].shape, results[n].dtype) for n in given],
-            interpret=interpret,
             compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         )(*(leaves[number] for number in taken))
         for number, result in zip(given, written, strict=True):

@@ -151,3 +151,8 @@ def player_start() -> Vector:
 def select(condition: jax.Array | bool, when_true: Tree, when_false: Tree) -> Tree:
     """One of two trees of one structure, leaf by leaf; shared leaves stay as they are."""
     return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), when_true, when_false)
+
+
+def cleared(condition: jax.Array | bool, arrays: Tree) -> Tree:
+    """A tree of zeros where the condition holds."""
+    return jax.tree.map(lambda array: jnp.where(condition, jnp.zeros_like(array), array), arrays)
