@@ -1,6 +1,7 @@
 """`python -m jaxdodge`, or `jaxdodge`: the commands of this package."""
 
 import runpy
+import signal
 import sys
 
 import jaxdodge
@@ -33,6 +34,9 @@ def main() -> int:
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in COMMANDS:
         sys.argv[:2] = [f"{sys.argv[0]} {command}"]
+        # Nothing is to be saved while the command is imported: Ctrl-C ends it, without traceback.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         # As `python -m` does: the command ends the process with its own status.
         runpy.run_module(f"jaxdodge.{command}", run_name="__main__", alter_sys=True)
         return 0

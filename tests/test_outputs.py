@@ -61,6 +61,18 @@ guarded(command)
     process.stdout.close()
 
 
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_traceback():
+    code = """
+import runpy, signal, sys
+import jaxdodge.__main__ as program
+runpy.run_module = lambda *_, **__: signal.raise_signal(signal.SIGINT)
+sys.argv = ["jaxdodge", "train"]
+program.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SWALLOWS = """
 import os, sys
