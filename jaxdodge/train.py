@@ -16,6 +16,7 @@ import tyro
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
 from jaxdodge.hardware import keep_compiled
 from jaxdodge.runs.options import DEFAULTS, parse_options
 from jaxdodge.runs.servers import Servers
@@ -74,6 +75,9 @@ class Train:
     def fleet(self) -> Servers | None:
         """The servers to train on; raises ConfigError."""
         if self.servers is None and self.server_command is None:
+            for name in ("num_servers", "think_seconds"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"{name}: expected with --servers or --server-command")
             return None
         urls = tuple(self.servers.split(",")) if self.servers is not None else ()
         command, number = self.server_command, self.num_servers

@@ -13,7 +13,7 @@ from jaxdodge.agents.replay import Row
 from jaxdodge.agents.server_trainer import ServerTrainer
 from jaxdodge.agents.train_config import updates_after
 from jaxdodge.agents.trainer import EpochMetrics
-from jaxdodge.bevy.collector import Collector
+from jaxdodge.bevy.collector import Collector, PlayedEpisode
 from jaxdodge.bevy.play import trained_pause
 from jaxdodge.bevy.transitions import Transition
 from jaxdodge.config import GameConfig
@@ -32,6 +32,8 @@ from jaxdodge.sim.spaces import observation_space
 ROWS_OF_A_CALL = 256
 UPDATES_OF_A_CALL = 16
 EPOCH_SECONDS = 1.0
+# After so many without a transition, a line says so.
+QUIET_SECONDS = 10.0
 
 
 class OnlineTraining(Training):
@@ -92,6 +94,8 @@ class OnlineTraining(Training):
             pause = trained_pause(self.game, self._servers.first_url)
         self._collector = Collector(fleet, self._act, pause, self.total - self.timesteps)
 
+        self._quiet = time.monotonic() + QUIET_SECONDS
+
         def stopped() -> str | None:
             failed = self._collector.failed
             return interrupted() or (None if failed is None else str(failed) or repr(failed))
@@ -142,6 +146,11 @@ class OnlineTraining(Training):
             learned.append(self._learn(self._rounds_due()))
         collected = {name: _mean(played, name) for name in ("reward", "terminated")} if played else {}
         means = {name: _mean(learned, name) for name in learned[0]} if learned else {}
+        if played:
+            self._quiet = time.monotonic() + QUIET_SECONDS
+        elif time.monotonic() > self._quiet and not self._collector.failed:
+            self._quiet = time.monotonic() + QUIET_SECONDS
+            self._say(f"waiting for the servers: {self._collector.summary()}")
         if played or learned:
             self._check_divergence(collected | means)
         return EpochMetrics(*jax.tree.map(np.atleast_2d, (collected, means, bool(learned))))
@@ -225,13 +234,22 @@ class OnlineTraining(Training):
             "updates_behind": float(self._rounds_due() * self.config.gradient_steps),
         }
         super()._evaluate(progress, logs, metrics, rates | figures)
+        explored = [each for each in episodes if not each.evaluated]
         self._say(
-            f"  on the servers: return {figures['servers/mean']:7.1f}  survival "
-            f"{figures['servers/survival']:6.1%}  in {len(played)} episodes; exploring "
-            f"{figures['servers/sampled_mean']:7.1f} in {len(episodes) - len(played)}; "
+            f"  on the servers: {_played(played)}; exploring: {_played(explored)}; "
             f"{figures['updates_behind']:,.0f} updates behind; "
-            f"acting {1e3 * figures['servers/act_seconds_p99']:.1f} ms (p99)"
+            f"acting takes {1e3 * figures['servers/act_seconds_p99']:.1f} ms (p99)"
         )
+
+
+def _played(episodes: list[PlayedEpisode]) -> str:
+    if not episodes:
+        return "no episode ended"
+    survival = _mean_of([each.survived for each in episodes])
+    return (
+        f"return {_mean_of([each.total_reward for each in episodes]):.1f}, survival {survival:.1%} "
+        f"in {len(episodes)} episodes"
+    )
 
 
 def _mean(rows: list[Any], name: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The servers of a training, as its command line names them, and as its folder keeps them."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ DEFAULTS = {
     "total_timesteps": 200_000,
     "learning_starts": 2_000,
     "buffer_size": 200_000,
+    "train_freq": 2,
     "gradient_steps": 2,
     "eval_freq": 10_000,
     "save_freq": 10_000,
@@ -85,7 +87,7 @@ class Servers:
         )
 
     def check(self, game: GameConfig, config: TrainConfig, devices: int) -> None:
-        """Raise ConfigError for what cannot be trained on them, or if they are invalid."""
+        """Raise ConfigError for what cannot be trained on them, or if one does not answer."""
         for name, value, expected in (
             ("observation_mode", game.observation_mode, ("standard", "with_thrower")),
             ("frame_stack", game.frame_stack, (1,)),
@@ -98,6 +100,15 @@ class Servers:
                     f"{name}: invalid value {value!r}; expected {' or '.join(map(str, expected))} on servers"
                 )
         self.fleet(game).close()
+        from jaxdodge.bevy import connect
+        from jaxdodge.bevy.client import ServerError
+
+        for url in self.urls:
+            try:
+                with contextlib.closing(connect(url, self.timeout)) as client:
+                    client.observation_space()
+            except ServerError as error:
+                raise ConfigError(f"servers: {error}; expected running servers") from None
 
     def save(self, folder: Path) -> None:
         """Write them into the folder of a run."""

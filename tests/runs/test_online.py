@@ -145,6 +145,8 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen:
         ("--server-command x{port}", "num_servers: invalid value None; expected "),
         ("--servers a:1", "server: invalid value "),
         ("--servers http://a:1,http://a:1", "urls: invalid value "),
+        ("--servers http://127.0.0.1:9", "servers: http://127.0.0.1:9"),
+        ("--num-servers 4", "num_servers: expected with --servers or --server-command"),
         ("--servers http://a:1 --num-envs 8", "num_envs: invalid value 8; expected 1, the number of servers"),
         ("--servers http://a:1 --observation-mode topdown", "observation_mode: invalid value 'topdown'; "),
         ("--servers http://a:1 --seeds 2", "seeds: invalid value 2; expected 1 on servers"),
