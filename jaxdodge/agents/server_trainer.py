@@ -28,6 +28,8 @@ class ServerTrainingState(struct.PyTreeNode):
     rows: jax.Array
     """int32 (servers,): rows of each server so far; those that are overwritten count too."""
     key: jax.Array
+    updates_before: jax.Array
+    """int32 (): updates of the learner before this run."""
 
 
 class ServerTrainer:
@@ -64,6 +66,7 @@ class ServerTrainer:
             replay=empty_replay(config.buffer_size // config.num_envs, config.num_envs, row),
             rows=jnp.zeros(config.num_envs, jnp.int32),
             key=key,
+            updates_before=jnp.int32(0),
         )
 
     def _act(

@@ -14,7 +14,7 @@ from jaxdodge.runs.folder import Run
 from jaxdodge.runs.servers import Servers
 
 # The optimizers, and with them the learning rate, begin anew.
-NETWORKS = ("policy", "ema_policy", "critic_params", "target_critic_params", "log_alpha")
+NETWORKS = ("policy", "ema_policy", "critic_params", "target_critic_params", "log_alpha", "updates")
 
 
 def adopted(state: ServerTrainingState, source: Run, keep_replay: bool) -> ServerTrainingState:
@@ -34,7 +34,7 @@ def adopted(state: ServerTrainingState, source: Run, keep_replay: bool) -> Serve
     policies = [make_trainer(game, config).policy_shapes()]
     timesteps, (saved, _), _ = Checkpoints(source.checkpoints).restore((shapes, policies))
     learner = _with_networks(state.learner, saved.learner, source)
-    state = state.replace(learner=learner)
+    state = state.replace(learner=learner, updates_before=jnp.copy(learner.updates))
     if not keep_replay:
         return state
     envs = saved.replay.reward.shape[1]

@@ -86,7 +86,7 @@ class OnlineTraining(Training):
         if self._adopted:
             # A resume must not need the other run.
             Checkpoints(run.checkpoints).save(0, (self.state, self.best_policies), self._record(), math.nan)
-        self._updates = self._updates_before = int(self.state.learner.updates)
+        self._updates = self._updates_before = int(self.state.learner.updates - self.state.updates_before)
         self._warm_up()
         fleet = self._servers.fleet(self.game, run.folder / "logs")
         pause = self._servers.think_seconds
@@ -121,7 +121,8 @@ class OnlineTraining(Training):
     def _publish_weights(self) -> None:
         """Let the collector act with the present policies; copies, because the state is donated."""
         policies = self.state.learner.policy, self.state.learner.ema_policy
-        self._weights = jax.tree.map(jnp.copy, policies) if self._updates or self._adopted else None
+        learned = self._updates or int(self.state.updates_before)
+        self._weights = jax.tree.map(jnp.copy, policies) if learned else None
 
     def _rounds_due(self) -> int:
         """Rounds of `gradient_steps` updates that the transitions so far call for."""
@@ -150,7 +151,10 @@ class OnlineTraining(Training):
             self._quiet = time.monotonic() + QUIET_SECONDS
         elif time.monotonic() > self._quiet and not self._collector.failed:
             self._quiet = time.monotonic() + QUIET_SECONDS
-            self._say(f"waiting for the servers: {self._collector.summary()}")
+            self._say(
+                f"waiting for the servers (their output is in {self.run.folder}/logs): "
+                f"{self._collector.summary()}"
+            )
         if played or learned:
             self._check_divergence(collected | means)
         return EpochMetrics(*jax.tree.map(np.atleast_2d, (collected, means, bool(learned))))

@@ -234,7 +234,7 @@ def _continued(
     """The configuration of a run on servers that begins with another run's networks."""
     game, train = run.config()
     training = {field.name for field in dataclasses.fields(TrainConfig)}
-    values = with_server_defaults({"learning_starts": 0, **given}, servers)
+    values = with_server_defaults(given, servers)
     measured = _read_timing(timing) if timing else {}
     changed = {name: value for name, value in (measured | given).items() if name not in training}
     kept = dataclasses.asdict(train)
