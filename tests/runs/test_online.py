@@ -125,7 +125,16 @@ def test_with_failing_servers_killed_and_resumed_every_stored_transition_is_thei
     assert {"servers/episodes", "servers/mean", "evaluation/mean", "updates_per_second"} <= logged[-1].keys()
 
     # Another run begins with its networks and its transitions.
-    arguments = ["--from", f"{run}", "--keep-replay", *first[2:], "--total-timesteps", "120"]
+    arguments = [
+        "--from",
+        f"{run}",
+        "--keep-replay",
+        *first[2:],
+        "--total-timesteps",
+        "120",
+        "--learning-starts",
+        "60",
+    ]
     with start(arguments, tmp_path) as training:
         assert training.wait() == 0
     newest = max((tmp_path / "results" / "tiny").iterdir())
