@@ -5,6 +5,7 @@ Ctrl-C or SIGTERM (the same command resumes).
 """
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,10 +43,7 @@ class Ablate:
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the GPU version of the study, which its section `full` describes."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the cells, their memory, and the estimated time from a short calibration.
-
-    Only the compiled programs are kept, which the study then reuses.
-    """
+    """Print the cells, their memory and the estimated time. Nothing is compiled or kept."""
     ray: str | None = None
     """Run on a Ray cluster: its address, or auto, or local."""
     gpus_per_cell: float | None = None
@@ -61,7 +59,9 @@ class Ablate:
 
 def ablate(arguments: list[str]) -> int:
     """Parse the arguments, run the study, write the report; returns the exit status."""
-    options = parse(lambda: tyro.cli(Ablate, prog="jaxdodge ablate", args=arguments))
+    listed = ", ".join(resources.presets("studies"))
+    description = f"{inspect.cleandoc(Ablate.__doc__ or '')}\n\nStudies in the package: {listed}."
+    options = parse(lambda: tyro.cli(Ablate, prog="jaxdodge ablate", args=arguments, description=description))
     study = read_study(resources.preset(options.study, "studies"), options.full)
     out = options.out or Path("results/studies") / (study.name + ("_full" if options.full else ""))
     cells, store = cell_results(study, out), ResultStore(out / "cells")
@@ -72,7 +72,7 @@ def ablate(arguments: list[str]) -> int:
     if options.dry_run:
         print(summary, flush=True)
         load(cells, store)
-        dry_run(cells, store, out / "compiled")
+        dry_run(cells, store)
         return 0
 
     def execute(tasks: list[Task]) -> Iterator[Event]:

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -97,31 +98,42 @@ def _second_interrupt_ends() -> Iterator[None]:
 class Interrupt:
     """The first Ctrl-C, SIGTERM or SIGHUP asks for an orderly end; a second one ends at once.
 
-    As a context manager, it restores the former signal handlers at its end. A SIGHUP that is
-    ignored, as after nohup, stays so.
+    The answer is printed at once, also while the main thread is in the compiler, where Python's own
+    handlers wait: a thread reads the signals from the wakeup descriptor of the interpreter. As a
+    context manager, it restores the former signal handlers at its end. A SIGHUP that is ignored, as
+    after nohup, stays so.
 
     Args:
         orderly: whether there is something to save already; else the first one ends at once too.
+        answer: what follows the name of the signal.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, orderly: bool = True) -> None:
+    def __init__(self, orderly: bool = True, answer: str = "saving and stopping") -> None:
         self.signal: signal.Signals | None = None
         self.orderly = orderly
+        self._answer = answer
+        self._lock = threading.Lock()
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
         numbers = [
             number
             for number in self.SIGNALS
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
         ]
-        self._before = {number: signal.signal(number, self._request) for number in numbers}
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, name="interrupt", daemon=True).start()
 
     def __enter__(self) -> "Interrupt":
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._writer.close()
 
     def reason(self) -> str | None:
         """The signal that asked for the end, by name; None if there was none."""
@@ -129,17 +141,33 @@ class Interrupt:
             return None
         return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
 
-    def _request(self, number: int, _: Any) -> None:
-        self.signal = signal.Signals(number)
+    def _handle(self, number: int, _: Any) -> None:
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        if not self.orderly:
-            # An exception could be swallowed by a library that is being imported or by a callback.
-            print("interrupted", file=sys.stderr, flush=True)
-            os._exit(128 + number)
-        # A terminal shows ^C at the start of the line.
-        start = "\n" if sys.stderr.isatty() else ""
-        print(f"{start}{self.reason()}: saving and stopping", file=sys.stderr, flush=True)
+        self._request(number)
+
+    def _listen(self) -> None:
+        requests = 0
+        while received := self._reader.recv(1):
+            if received[0] in self._before:
+                requests += 1
+                if requests > 1:
+                    os._exit(128 + received[0])
+                self._request(received[0])
+        self._reader.close()
+
+    def _request(self, number: int) -> None:
+        with self._lock:
+            if self.signal is not None:
+                return
+            self.signal = signal.Signals(number)
+            if not self.orderly:
+                # Libraries and callbacks could swallow an exception.
+                print("interrupted", file=sys.stderr, flush=True)
+                os._exit(128 + number)
+            # A terminal shows ^C at the start of the line.
+            start = "\n" if sys.stderr.isatty() else ""
+            print(f"{start}{self.reason()}: {self._answer}", file=sys.stderr, flush=True)
 
 
 def run_command(commands: dict[str, tuple[Callable[..., Any], Callable[[Any], int]]], program: str) -> int:

@@ -80,16 +80,15 @@ class Evaluate:
 
 def evaluate(arguments: list[str]) -> int:
     """Parse, play, print, and return the exit status."""
-    options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge evaluate", arguments, {})
+    options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge evaluate", arguments)
     if options.server is not None:
         return _evaluate_on_server(options, options.server, given)
     runs = Run.open_seeds(options.run)
     trained, config = common_config(runs)
     axes = read_grid(options.grid)
     conditions = conditions_of(trained, given, axes, options.robustness)
-    for run in runs:
-        run.policy_path(options.policy)
     several = runs[0].folder != options.run
+    options, runs = _what_is_there(options, runs)
     labels = [
         [condition.labels | ({"folder": run.folder.name} if several else {}) for run in runs]
         for condition in conditions
@@ -118,6 +117,25 @@ def evaluate(arguments: list[str]) -> int:
             means = [np.mean([summary[name] for summary in of_runs]) for of_runs in summaries]
             print(*matrix(title, axes, [f"{mean:{form}}" for mean in means]), sep="\n")
     return 0
+
+
+def _what_is_there(options: Evaluate, runs: list[Run]) -> tuple[Evaluate, list[Run]]:
+    """The policy and the seeds that can be played while the training still runs, with a line each.
+
+    Raises:
+        ConfigError: there is no policy yet.
+    """
+    if not any((run.folder / "models" / options.policy).is_file() for run in runs):
+        other = "best" if options.policy == "final" else "final"
+        if not any((run.folder / "models" / other).is_file() for run in runs):
+            runs[0].policy_path(options.policy)
+        print(f"{options.run}: no {options.policy} policy yet; the {other} one plays", file=sys.stderr)
+        options = dataclasses.replace(options, policy=other)
+    there = [run for run in runs if (run.folder / "models" / options.policy).is_file()]
+    for run in runs:
+        if run not in there:
+            print(f"{run.folder}: no {options.policy} policy yet; left out", file=sys.stderr)
+    return options, there
 
 
 def _title(options: Evaluate, seeds: int | None, fixed: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ class Export:
 
 def export(arguments: list[str]) -> int:
     """Parse, write, print a line, and return the exit status."""
-    options, _ = parse_options(Export, (), "jaxdodge.export", arguments, {})
+    options, _ = parse_options(Export, (), "jaxdodge export", arguments)
     FORMATS.check("format", options.format)
     Name(POLICIES).check("policy", options.policy)
     Number(int, 1, 1_000_000).check("check", options.check)

@@ -6,6 +6,8 @@ SIGHUP, Ctrl-C or SIGTERM (everything is saved).
 """
 
 import dataclasses
+import importlib.util
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -18,9 +20,11 @@ from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.hardware import keep_compiled
+from jaxdodge.resources import presets
+from jaxdodge.runs.folder import Run
 from jaxdodge.runs.options import DEFAULTS, parse_options
 from jaxdodge.runs.servers import Servers
-from jaxdodge.runs.start import Resume, follow, read_start
+from jaxdodge.runs.start import Resume, follow, headline, read_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Train:
     resume: str | None = None
     """Folder of a run to continue; or of one of its checkpoints, from which a new run branches off;
     or auto for the newest unfinished run of the same configuration, if there is one."""
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Folder of a run, or of one of its checkpoints, that a new run continues. With a larger
+    --total-timesteps it is trained longer. With other options of the game or the training, or on
+    servers, a new training starts with its networks."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log to as well (pip install 'jaxdodge[wandb]')."""
     devices: int = 1
     """Devices that share the environments, their replay and each batch; on a machine without
     accelerators, virtual CPU devices. A run may be resumed with another number."""
@@ -67,8 +77,6 @@ class Train:
     """Servers: seconds to wait for a response."""
     max_restarts: int = 20
     """Servers: restarts of each within ten minutes; with one more the training ends."""
-    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Servers: a run whose networks the new run begins with."""
     keep_replay: bool = False
     """Servers: begin also with the replay of that run."""
 
@@ -87,25 +95,37 @@ class Train:
 def train(arguments: list[str]) -> int:
     """Parse, train, and return the exit status."""
     # Before anything slow is imported. Until the training is set up, there is nothing to save.
-    interrupt = Interrupt(orderly=False)
-    options, given = parse_options(Train, (GameConfig, TrainConfig), "jaxdodge train", arguments, DEFAULTS)
-    servers = options.fleet()
+    with Interrupt(orderly=False, answer="stopping after this epoch; again to stop now") as interrupt:
+        return _train(arguments, interrupt)
+
+
+def _train(arguments: list[str], interrupt: Interrupt) -> int:
+    configs, notes = (GameConfig, TrainConfig), f"Presets: {', '.join(presets())}."
+    options, given = parse_options(Train, configs, "jaxdodge train", arguments, DEFAULTS, notes)
     start = read_start(
         options.results,
         options.config,
         options.timing,
         options.resume,
         given,
-        servers,
+        options.fleet(),
         options.source,
         options.keep_replay,
     )
     if isinstance(start, Resume) and start.run.finished():
-        print(f"{start.run.folder}: finished already")
+        folder, longer = shlex.quote(f"{start.run.folder}"), 2 * start.config.total_timesteps
+        print(
+            f"{start.run.folder}: finished already; train longer: "
+            f"jaxdodge train --from {folder} --total-timesteps {longer}"
+        )
         return 0
+    if options.wandb is not None and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("wandb: not installed; expected pip install 'jaxdodge[wandb]'")
     start.check()
     if start.servers:
         start.servers.check(start.game, start.config, options.devices * options.processes)
+    if not options.process:
+        print(headline(start), flush=True)
 
     from jaxdodge.agents.devices import Cluster
 
@@ -125,11 +145,24 @@ def train(arguments: list[str]) -> int:
         if training.timesteps:
             print(f"resumed at {training.timesteps:,} steps", flush=True)
         try:
-            stopped = training.learn(run, interrupt.reason)
+            stopped = training.learn(run, interrupt.reason, wandb=None if options.process else options.wandb)
         except (DivergedError, NotSavedError, FleetError) as error:
             print(error, file=sys.stderr)
             return 1
+        print(ending(run, training.timesteps, training.seconds, training.config.seeds, stopped), flush=True)
     return 128 + (interrupt.signal or signal.SIGTERM) if stopped else 0
+
+
+def ending(run: Run, timesteps: int, seconds: float, seeds: int, stopped: str | None) -> str:
+    """The last lines: where everything is, and the next command."""
+    folder, seed = shlex.quote(f"{run.folder}"), "/seed_0" if seeds > 1 else ""
+    if stopped:
+        outcome, then = f"saved at {timesteps:,} steps", f"jaxdodge train --resume {folder}"
+    else:
+        outcome = f"finished after {seconds:.0f} s"
+        then = f"jaxdodge watch {folder}{seed} --show, or jaxdodge evaluate {folder}"
+    curve = run.folder / "plots" / "learning_curves.png"
+    return f"{outcome}: {run.folder}\nlearning curve: {curve}\nnext: {then}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m jaxdodge.watch`: a replay of a run, a recording or a server, as a page or a film.
+"""`jaxdodge watch`: a replay of a run, a recording or a server, as a page or a film.
 
 Exit status: 0 written, 1 the server failed, 2 bad input, 130 stopped by Ctrl-C.
 """
@@ -73,7 +73,7 @@ class Watch:
 
 def watch(arguments: list[str]) -> int:
     """Parse, play or replay, write, and return the exit status."""
-    options, given = parse_options(Watch, (GameConfig,), "jaxdodge.watch", arguments, {})
+    options, given = parse_options(Watch, (GameConfig,), "jaxdodge watch", arguments)
     if options.what is None and options.server is None:
         raise ConfigError("what: missing; expected the folder of a run or a recording, or --server")
     if options.out is not None and options.out.suffix not in SUFFIXES:

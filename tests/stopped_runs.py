@@ -69,10 +69,10 @@ def unwatched(function):
 
 learn = training.Training.learn
 
-def watched(*arguments):
+def watched(*arguments, **options):
     sys.setprofile(count)
     try:
-        return learn(*arguments)
+        return learn(*arguments, **options)
     finally:
         sys.setprofile(None)
         print("moments:", moments)
@@ -187,7 +187,7 @@ def same_results(run: Path, expected: Path) -> bool:
 def check_stopped(run: Path, done: subprocess.CompletedProcess[str], reason: str, status: int) -> float:
     """Check that a run was stopped in an orderly way; returns its seconds."""
     assert done.returncode == status
-    assert done.stderr == f"{reason}: saving and stopping\n"
+    assert done.stderr == f"{reason}: stopping after this epoch; again to stop now\n"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["stopped"] == reason
     assert 0 < summary["timesteps"] < 4096

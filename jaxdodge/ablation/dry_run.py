@@ -1,137 +1,84 @@
-"""The dry run of a study: its cells, their memory and the estimated time."""
+"""The dry run of a study: its cells, their memory and the estimated time. Nothing is compiled."""
 
-import os
 import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
-from jaxdodge.ablation.local_executor import ENDS, Event, run_locally
 from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.study_run import CellResult
 from jaxdodge.ablation.tasks import Task, program_key
-from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.agents.train_config import TrainConfig, updates_after
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.tables import seconds_text
+from jaxdodge.fields import ConfigError
 from jaxdodge.outputs import plain_console
+from jaxdodge.runs.epochs import pixels_of_an_update
 
-# After so many seconds no further program is calibrated.
-CALIBRATION_SECONDS = 20.0
-TIMES = ("compile", "epochs", "evaluations")
-NOT_CALIBRATED = (
-    "~: not calibrated; memory without temporary arrays, times as the mean of the calibrated cells"
+# Seconds on one core of an AMD EPYC (Zen 4), fitted to the cells of the studies in docs/findings.
+# Most of these cells took between half and twice as long.
+COMPILING = 20.0
+UPDATE = 0.6e-3
+UPDATE_PER_WEIGHT_OF_A_SAMPLE = 0.4e-9
+UPDATE_PER_PIXEL = 5.3e-9
+EPISODE = {False: 0.005, True: 0.04}
+"""Of 1000 steps with all others of an evaluation; whether the policy sees images."""
+NOTE = (
+    "~: from the sizes of networks and images, for one core of an AMD EPYC (Zen 4) with a factor of two "
+    "either way; memory without temporary arrays"
 )
 
 
-def dry_run(cells: list[CellResult], store: ResultStore, cache: Path) -> None:
+def dry_run(cells: list[CellResult], store: ResultStore) -> None:
     """Print a row per cell, and the estimated time of all that is missing.
 
     Args:
         cells: after `load`.
         store: of the study.
-        cache: folder for compiled programs, which the study reuses.
     """
     console = plain_console()
     width = max(len(cell.cell.name) for cell in cells)
-    console.print(
-        f"{'cell':{width}}  {'memory':>9}  seeds at once  {'compile':>12}  {'training':>12}  evaluation"
-    )
-    missing = [cell for cell in cells if cell.task is None or store.missing(cell.task)]
-    estimates = calibrate(missing, cache)
-    calibrated: list[dict[str, Any]] = []
-    total, approximate = 0.0, False
-    with console.status("calibrating") as status:
-        for cell in cells:
-            status.update(f"calibrating {cell.cell.name}")
-            estimate = next(estimates)[1] if cell in missing else "finished earlier"
-            if isinstance(estimate, str):
-                console.print(f"{cell.cell.name:{width}}  {estimate}")
+    console.print(f"{'cell':{width}}  {'memory':>9}  seeds at once  {'training':>13}  {'evaluation':>13}")
+    scale, finished = _scale(cells)
+    compiled: set[str] = set()
+    total = 0.0
+    with console.status("") as status:
+        for number, cell in enumerate(cells, 1):
+            status.update(f"cell {number} of {len(cells)}: {cell.cell.name}")
+            task = cell.task
+            if task is None or not store.missing(task):
+                text = "finished earlier" if task else f"invalid: {cell.error}"
+                console.print(f"{cell.cell.name:{width}}  {text}")
                 continue
-            mark = "" if TIMES[0] in estimate else "~"
-            if mark:
-                approximate = True
-                estimate = estimate | {name: _mean(one[name] for one in calibrated) for name in TIMES}
-            else:
-                calibrated.append(estimate)
-            total += sum(estimate[name] for name in TIMES)
-            times = "  ".join(f"{mark + seconds_text(estimate[name]):>12}" for name in TIMES)
-            memory = f"{mark}{estimate['memory_bytes'] / 1e6:,.0f} MB"
+            try:
+                memory, seeds_at_once = estimate_memory(task)
+            except ConfigError as error:
+                console.print(f"{cell.cell.name:{width}}  invalid: {error}")
+                continue
+            groups, program = -(-task.train.seeds // seeds_at_once), program_key(task)
+            training, evaluation = (scale * seconds for seconds in estimate_seconds(task, groups))
+            # Compiling is shared by cells that share a program.
+            training += scale * COMPILING * groups * (program not in compiled)
+            compiled.add(program)
+            total += training + evaluation
             console.print(
-                f"{cell.cell.name:{width}}  {memory:>9}  {estimate['seeds_per_program']:>13}  {times}"
+                f"{cell.cell.name:{width}}  {f'~{memory / 1e6:,.0f} MB':>9}  {seeds_at_once:>13}  "
+                f"{'~' + seconds_text(training):>13}  {'~' + seconds_text(evaluation):>13}"
             )
-    console.print(f"total, one cell after another: {'~' * approximate}{seconds_text(total)}")
-    if approximate:
-        console.print(NOT_CALIBRATED)
+    console.print(f"total, one cell after another: {'~' * (total > 0)}{seconds_text(total)}")
+    if total:
+        console.print(NOTE + (f"; times scaled by those of {finished} finished cells" if finished else ""))
 
 
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean([*values] or [0.0])
-
-
-def calibrate(cells: list[CellResult], cache: Path) -> Iterator[tuple[CellResult, dict[str, Any] | str]]:
-    """For each cell the estimate of its task, or why there is none.
-
-    Cells that share a program are measured once; the compilation is counted once.
-
-    Args:
-        cells: of a study.
-        cache: folder for compiled programs.
-    """
-    programs: dict[str, Task] = {}
+def _scale(cells: list[CellResult]) -> tuple[float, int]:
+    """How much longer than estimated finished cells took (1 without any), and their number."""
+    ratios = []
     for cell in cells:
-        if cell.task:
-            programs.setdefault(program_key(cell.task), cell.task)
-    events = run_locally([*programs.values()], lambda: None, Path(os.devnull), cache, Calibration())
-    estimates: dict[str, dict[str, Any] | str] = {}
-    for cell in cells:
-        if cell.task is None:
-            yield cell, f"invalid: {cell.error}"
-            continue
-        program = program_key(cell.task)
-        if program in estimates:
-            known = estimates[program]
-            shared = {"compile": 0.0} if "compile" in known else {}
-            yield cell, known if isinstance(known, str) else known | shared
-            continue
-        estimates[program] = _next_result(events)
-        yield cell, estimates[program]
+        if cell.task and cell.results and cell.error is None:
+            took = sum(one["cost"]["training_seconds"] for one in cell.results)
+            ratios.append(took / (COMPILING + estimate_seconds(cell.task)[0]))
+    return (statistics.median(ratios) if ratios else 1.0), len(ratios)
 
 
-def _next_result(events: Iterator[Event]) -> dict[str, Any] | str:
-    """The result of the next task, or why it has none."""
-    result: dict[str, Any] = {}
-    for event in events:
-        if event.kind == "result":
-            result = event.content
-        elif event.kind in ENDS:
-            return result if event.kind == "done" else f"{event.kind}: {event.content}"
-    return result
-
-
-class Calibration:
-    """In place of `compute`: yields `estimate_task`, or `estimate_memory` once the time is over.
-
-    It lives in the worker process. A task is calibrated only if the longest calibration so far
-    would still end in time; the first task always is.
-    """
-
-    def __init__(self) -> None:
-        self.deadline: float | None = None
-        self.longest = 0.0
-
-    def __call__(self, task: Task, *_: Any) -> Iterator[dict[str, Any]]:
-        start = time.monotonic()
-        self.deadline = self.deadline or start + CALIBRATION_SECONDS
-        if start + self.longest > self.deadline:
-            yield estimate_memory(task)
-            return
-        yield estimate_task(task)
-        self.longest = max(self.longest, time.monotonic() - start)
-
-
-def estimate_memory(task: Task) -> dict[str, Any]:
-    """`memory_bytes` and `seeds_per_program` of a task, without the temporary arrays of an epoch.
+def estimate_memory(task: Task) -> tuple[int, int]:
+    """Bytes of a task without the temporary arrays of an epoch, and its seeds in one program.
 
     Raises:
         ConfigError: the configuration is invalid, or one seed alone does not fit into memory.
@@ -147,72 +94,26 @@ def estimate_memory(task: Task) -> dict[str, Any]:
         return found
 
     found, groups = fitting(task, memory)
-    return {"memory_bytes": found.total, "seeds_per_program": groups[0].train.seeds}
+    return found.total, groups[0].train.seeds
 
 
-def estimate_task(task: Task) -> dict[str, Any]:
-    """Memory and time of a task, from one compilation, one epoch of updates and one evaluation.
-
-    Returns:
-        `memory_bytes`, `seeds_per_program`, and the seconds of `total_seconds`.
-
-    Raises:
-        ConfigError: the configuration is invalid, or one seed alone does not fit into memory.
-    """
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from jaxdodge.ablation.compute import fitting
-    from jaxdodge.agents.program import shared_program
-    from jaxdodge.agents.train_config import rows_needed
-    from jaxdodge.evaluation.episodes import evaluate
-
-    def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-        start = time.perf_counter()
-        result = jax.block_until_ready(function(*arguments))
-        return time.perf_counter() - start, result
-
-    start = time.perf_counter()
-    training, groups = fitting(task)
-    training.start()
-    compiled = time.perf_counter() - start
-    program = shared_program(groups[0].game, groups[0].train, training.steps_per_epoch)
-    # The initial state, at a step that is late enough for updates.
-    late = jnp.int32(task.train.learning_starts + rows_needed(task.game.frame_stack, task.train.n_step))
-    epoch, _ = timed(program.epoch, training.state, training.params, late)
-    trainer, count = training.trainer, task.train.n_eval_episodes
-    policy = jax.tree.map(jnp.asarray, training.best_policies[0])
-    play = evaluate, trainer.env, trainer.policy, policy, training.params, jax.random.key(0), count
-    first, _ = timed(*play)
-    evaluation, episodes = timed(*play)
-    # Episodes of an untrained policy are short; those of a trained one last until truncation.
-    longest = evaluation * task.game.max_episode_steps / np.asarray(episodes.lengths).max()
-    epochs = epoch * (training.total // training.timesteps_per_epoch)
-    # Two evaluations are compiled: that during training, and that of all conditions.
-    compiled += 2 * (first - evaluation)
-    memory = {"memory_bytes": training.memory.total, "seeds_per_program": groups[0].train.seeds}
-    return memory | total_seconds(task, groups, compiled, epochs, longest / count)
-
-
-def total_seconds(
-    task: Task, groups: list[Task], compiled: float, epochs: float, episode: float
-) -> dict[str, float]:
-    """Seconds of a task that is trained in groups: `compile`, `epochs`, `evaluations`.
+def estimate_seconds(task: Task, groups: int = 1) -> tuple[float, float]:
+    """Seconds to train all seeds of a task, without compiling, and to evaluate them afterwards.
 
     Args:
-        task, groups: see `fitting`.
-        compiled: seconds to compile a program; groups of one size share it.
-        epochs: seconds of all epochs of a group.
-        episode: seconds of an episode of one seed.
+        task: of a cell.
+        groups: that its seeds are trained in, one after another.
     """
-    during = max(task.train.total_timesteps // task.train.eval_freq, 1) * task.train.n_eval_episodes
+    game, train = task.game, task.train
+    image = game.observation_mode == "topdown"
+    sizes = [64, *train.net_arch]
+    weights = sum(one * other for one, other in zip(sizes, [*train.net_arch, 1], strict=True))
+    update = UPDATE + UPDATE_PER_WEIGHT_OF_A_SAMPLE * train.batch_size * weights
+    if image:
+        update += UPDATE_PER_PIXEL * pixels_of_an_update(game, train)
+    episode = EPISODE[image] * game.max_episode_steps / 1000
+    during = max(train.total_timesteps // train.eval_freq, 1) * train.n_eval_episodes * episode
+    seconds = train.seeds * (updates_after(train, game.frame_stack, train.total_timesteps) * update + during)
     if task.minutes is not None:
-        # The budget includes the evaluations during training.
-        epochs, during = 60 * task.minutes, 0
-    afterwards = len(task.conditions) * task.episodes
-    return {
-        "compile": len({group.train.seeds for group in groups}) * compiled,
-        "epochs": len(groups) * epochs,
-        "evaluations": task.train.seeds * episode * (during + afterwards),
-    }
+        seconds = 60 * task.minutes * groups
+    return seconds, train.seeds * len(task.conditions) * task.episodes * episode

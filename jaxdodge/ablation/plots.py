@@ -28,6 +28,8 @@ WIDTH = 7.5
 # Colours that are safe for colour-blind readers (Okabe and Ito 2008), combined with line styles.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", ":", "-.")
+# Up to so many, the points of a line are shown.
+MOST_POINTS = 40
 
 
 def learning_curves(rows: list[Row], across: str) -> str:
@@ -70,13 +72,16 @@ def _lines(rows: list[Row], across: str, x_label: str, y_label: str, marker: str
             colour = COLOURS[number % len(COLOURS)]
             line_style = LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)]
             low, high = [row["low"] for row in own], [row["high"] for row in own]
-            # A single point has no line and no band.
-            point = marker or ("o" if len(own) == 1 else None)
-            axes.plot(x, [row["value"] for row in own], line_style, marker=point, color=colour, label=name)
+            # Evaluations are points; a single one has no line and no band.
+            point = marker or ("o" if len(own) <= MOST_POINTS else None)
+            values = [row["value"] for row in own]
+            axes.plot(x, values, line_style, marker=point, markersize=4, color=colour, label=name)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             if len(own) == 1:
                 axes.plot([*x, *x], [*low, *high], color=colour, alpha=0.4, linewidth=3)
         axes.set(xlabel=x_label, ylabel=y_label)
+        if across == "steps":
+            axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1 if len(names) < 7 else 2)
 
     return _svg(draw, 3.6 + 0.17 * (len(names) if len(names) < 7 else -(-len(names) // 2)))

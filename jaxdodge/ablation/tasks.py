@@ -18,7 +18,10 @@ SOURCES = (
     *("ablation/compute.py", "ablation/cell_evaluation.py"),
 )
 # Files in them that cannot.
-IRRELEVANT = {"checkpoints.py", "logs.py", "memory.py", "options.py", "progress.py", "folder.py", "tables.py"}
+IRRELEVANT = {
+    *("checkpoints.py", "logs.py", "memory.py", "options.py", "progress.py", "folder.py", "tables.py"),
+    "parent.py",
+}
 PACKAGES = ("jax", "jaxlib", "flax", "optax")
 
 

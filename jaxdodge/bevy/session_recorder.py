@@ -17,7 +17,7 @@ class PlayingProgress:
     """A progress bar on a terminal; nothing elsewhere."""
 
     def __init__(self) -> None:
-        console = plain_console()
+        console = self._console = plain_console()
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=None),
@@ -34,6 +34,11 @@ class PlayingProgress:
 
     def __exit__(self, *_: Any) -> None:
         self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        self._console.print(line)
+        self._console.file.flush()
 
     def show(self, share: float, text: str) -> None:
         """Show the finished share, from 0 to 1, and a description."""

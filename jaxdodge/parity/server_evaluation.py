@@ -64,10 +64,19 @@ def evaluate_on_server(
     policy = Agent(run, policy_name)
     print(f"{run_folder}: {policy_name} policy, {episodes} episodes on {url}, deterministic", flush=True)
     with PlayingProgress() as progress:
+        shown = 0
 
         def finished(log: Log) -> bool:
-            progress.show(len(log.episodes) / episodes, f"{len(log.episodes)} episodes  {log.steps} steps")
-            return len(log.episodes) >= episodes
+            nonlocal shown
+            for number, episode in enumerate(log.episodes[shown:], shown + 1):
+                end = "survived" if episode.survived else "hit"
+                progress.say(
+                    f"episode {number} of {episodes}: return {episode.total_reward:7.1f}, "
+                    f"{episode.responses:4} responses, {end}"
+                )
+            shown = len(log.episodes)
+            progress.show(shown / episodes, f"{shown} episodes  {log.steps} steps")
+            return shown >= episodes
 
         played = play(url, timeout, game, policy, think_seconds, finished)
     session = session_of(played, record or Path("session.npz"), policy=str(run_folder))

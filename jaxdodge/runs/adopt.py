@@ -1,4 +1,6 @@
-"""What a run on servers takes over from another run: its networks, and perhaps its transitions."""
+"""What a run takes over from another run: its networks, and perhaps its transitions."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,21 +30,36 @@ def adopted(state: ServerTrainingState, source: Run, keep_replay: bool) -> Serve
     Raises:
         ConfigError: it has no usable checkpoint, or its networks are of other sizes.
     """
-    game, config = source.config()
-    simulated = Servers.load(source.folder) is None
-    shapes = Program(game, config, 1).shapes if simulated else ServerTrainer(game, config).shapes
-    policies = [make_trainer(game, config).policy_shapes()]
-    timesteps, (saved, _), _ = Checkpoints(source.checkpoints).restore((shapes, policies))
-    learner = _with_networks(state.learner, saved.learner, source)
+    simulated, timesteps, saved = saved_state(source)
+    learner = with_networks(state.learner, saved.learner, source)
     state = state.replace(learner=learner, updates_before=jnp.copy(learner.updates))
     if not keep_replay:
         return state
     envs = saved.replay.reward.shape[1]
-    rows = np.full(envs, timesteps // config.num_envs) if simulated else np.asarray(saved.rows)
+    rows = np.full(envs, timesteps // envs) if simulated else np.asarray(saved.rows)
     return _with_rows(state, jax.tree.map(np.array, saved.replay), rows)
 
 
-def _with_networks(learner: LearnerState, saved: LearnerState, source: Run) -> LearnerState:
+def saved_state(source: Run, timesteps: int | None = None) -> tuple[bool, int, Any]:
+    """Whether a run is one of the simulator, the steps of a checkpoint, and the state in it.
+
+    Args:
+        source: a run in the simulator or on servers.
+        timesteps: environment steps of the checkpoint; None for the newest usable one.
+
+    Raises:
+        ConfigError: there is no usable checkpoint.
+    """
+    game, config = source.config()
+    simulated = Servers.load(source.folder) is None
+    shapes = Program(game, config, 1).shapes if simulated else ServerTrainer(game, config).shapes
+    policies = [make_trainer(game, config).policy_shapes()] * config.seeds
+    found, (saved, _), _ = Checkpoints(source.checkpoints).restore((shapes, policies), timesteps)
+    return simulated, found, saved
+
+
+def with_networks(learner: LearnerState, saved: LearnerState, source: Run) -> LearnerState:
+    """A learner with the networks of another; raises ConfigError if their shapes differ."""
     networks = {name: getattr(saved, name) for name in NETWORKS}
     own = {name: getattr(learner, name) for name in NETWORKS}
     if jax.tree.map(np.shape, networks) != jax.tree.map(np.shape, own):

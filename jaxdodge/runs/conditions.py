@@ -18,12 +18,12 @@ MOST_SETTINGS = 10_000
 # What `evaluate --robustness` draws for every episode.
 ROBUSTNESS = {
     NOTHING: DomainRandomization(),
-    "frame time 5 %": DomainRandomization(frame_time_jitter=0.05),
-    "frame time 15 %": DomainRandomization(frame_time_jitter=0.15),
-    "frames per step 1": DomainRandomization(frames_per_step_jitter=1),
-    "response frame 1": DomainRandomization(response_frame_jitter=1),
-    "spawn interval 10 %": DomainRandomization(spawn_interval_jitter=0.1),
-    "spawn angle 10 %": DomainRandomization(spawn_angle_jitter=0.1),
+    "frame time ±5 %": DomainRandomization(frame_time_jitter=0.05),
+    "frame time ±15 %": DomainRandomization(frame_time_jitter=0.15),
+    "±1 frame per step": DomainRandomization(frames_per_step_jitter=1),
+    "response ±1 frame": DomainRandomization(response_frame_jitter=1),
+    "spawn interval ±10 %": DomainRandomization(spawn_interval_jitter=0.1),
+    "spawn angle ±10 %": DomainRandomization(spawn_angle_jitter=0.1),
     "all of these": DomainRandomization(
         frame_time_jitter=0.15,
         frames_per_step_jitter=1,

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdodge.agents.devices import device_put, gather, shared_interrupt
 from jaxdodge.agents.program import shared_program
-from jaxdodge.agents.sac_agent import PolicyParams
+from jaxdodge.agents.sac_agent import LearnerState, PolicyParams
 from jaxdodge.agents.train_config import TrainConfig, updates_after
 from jaxdodge.agents.trainer import EpochMetrics
 from jaxdodge.config import GameConfig
@@ -26,12 +26,14 @@ from jaxdodge.hardware import hardware
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.divergence import DivergedError as DivergedError
 from jaxdodge.runs.divergence import first_not_finite
-from jaxdodge.runs.epochs import projection, steps_of_an_epoch
+from jaxdodge.runs.epochs import evaluation_is_due, is_due, projection, rates, steps_of_an_epoch
 from jaxdodge.runs.folder import NOT_FINITE, Run, check_same_configuration, configuration
-from jaxdodge.runs.logs import Log, plot
+from jaxdodge.runs.logs import Log, epoch_means, plot
 from jaxdodge.runs.memory import check_fits, estimate
 from jaxdodge.runs.progress import TrainingProgress
 from jaxdodge.sim.params import game_params
+
+Configured = tuple[GameConfig, TrainConfig] | None
 
 NOT_SAVED = "not saved"
 GOES_ON = "; training goes on"
@@ -89,12 +91,20 @@ class Training:
         self.state = self.trainer.init(self._key_state, self.params)
         self.best_policies = self._ema_policies()
 
-    def resume(self, source: Run, timesteps: int | None = None) -> None:
+    def take_learner(self, learner: LearnerState) -> None:
+        """After `start`: begin with another learner."""
+        self.state = self.state.replace(learner=learner)
+        if self._shardings is not None:
+            self.state = device_put(self.state, self._shardings)
+        self.best_policies = self._ema_policies()
+
+    def resume(self, source: Run, timesteps: int | None = None, configured: Configured = None) -> None:
         """Set the state of a checkpoint.
 
         Args:
             source: run with the checkpoint.
             timesteps: environment steps of the checkpoint; None for the newest usable one.
+            configured: the source's configuration, if it is another.
 
         Raises:
             ConfigError: there is no such checkpoint, or it is of another configuration.
@@ -102,7 +112,8 @@ class Training:
         template = self.shapes, [self.trainer.policy_shapes()] * self.config.seeds
         self.timesteps, saved, record = Checkpoints(source.checkpoints).restore(template, timesteps)
         if "config" in record:
-            check_same_configuration(record["config"], self.game, self.config, source.folder)
+            game, config = configured or (self.game, self.config)
+            check_same_configuration(record["config"], game, config, source.folder)
         self.state, self.best_policies = saved
         if self._shardings is not None:
             self.state = device_put(self.state, self._shardings)
@@ -110,7 +121,11 @@ class Training:
         self._began -= record["seconds"]
 
     def learn(
-        self, run: Run, interrupted: Callable[[], str | None], show: Callable[..., Any] = TrainingProgress
+        self,
+        run: Run,
+        interrupted: Callable[[], str | None],
+        show: Callable[..., Any] = TrainingProgress,
+        wandb: str | None = None,
     ) -> str | None:
         """Train to the end, or until `interrupted` gives a reason to stop, which is returned.
 
@@ -118,6 +133,7 @@ class Training:
             run: folder to write to.
             interrupted: called after each epoch.
             show: replaces `TrainingProgress`, with the same methods.
+            wandb: see `Log`.
 
         Raises:
             DivergedError: a quantity is not finite. No checkpoint and no policy contains it.
@@ -126,7 +142,7 @@ class Training:
         interrupted = shared_interrupt(interrupted)
         self.run, self.seed_runs = run, run.seed_runs(self.config)
         self.checkpoints = Checkpoints(run.checkpoints)
-        logs = [Log(seed_run, self.timesteps) for seed_run in self.seed_runs]
+        logs = [Log(seed_run, self.timesteps, wandb) for seed_run in self.seed_runs]
         self._unwritten, stopped = False, None
         # The main thread stays free to hear signals while an epoch runs.
         background = ThreadPoolExecutor(1)
@@ -138,21 +154,24 @@ class Training:
                 # After a resume the folder may have none, or a later one than the checkpoint.
                 self._save_policies("best", self.best_policies)
             try:
+                if not self.timesteps:
+                    self._evaluate(progress, logs)
                 while self.timesteps < self.total and stopped is None:
                     self._unwritten = False
                     began, self._before = self.seconds, self.timesteps
                     metrics = background.submit(self._run_epoch).result()
-                    rates = self._rates(metrics, self.seconds - began)
-                    progress.advance(self.timesteps - self._before, rates)
+                    speed = self._rates(metrics, self.seconds - began)
+                    progress.advance(self.timesteps - self._before, speed)
                     # The first epoch with updates has some steps without.
                     if learning and not projected:
                         projected = True
-                        self._say(projection(self.game, rates, self.total - self.timesteps))
+                        self._say(projection(self.game, speed, self.total - self.timesteps))
                     learning = learning or bool(metrics.learning.any())
-                    if self._due(self.config.eval_freq):
-                        self._evaluate(progress, logs, metrics, rates)
+                    passed = self._before, self.timesteps, self.total
+                    if evaluation_is_due(self.config.eval_freq, *passed):
+                        self._evaluate(progress, logs, speed, epoch_means(metrics))
                     stopped = interrupted() if self.timesteps < self.total else None
-                    if self._due(self.config.save_freq) or stopped:
+                    if is_due(self.config.save_freq, *passed) or stopped:
                         self._save_checkpoint("" if stopped or self.timesteps == self.total else GOES_ON)
             except DivergedError as error:
                 self._save_summary(str(error))
@@ -180,17 +199,7 @@ class Training:
         return metrics
 
     def _rates(self, metrics: EpochMetrics, seconds: float) -> dict[str, float]:
-        """Environment steps and updates per second of an epoch, of all seeds together."""
-        epochs_per_second = self.config.seeds / seconds
-        updates = self.config.gradient_steps * int(metrics.learning[0].sum())
-        return {
-            "steps_per_second": epochs_per_second * self.timesteps_per_epoch,
-            "updates_per_second": epochs_per_second * updates,
-        }
-
-    def _due(self, frequency: int) -> bool:
-        """Whether the last epoch completed another `frequency` environment steps, or the run."""
-        return self._before // frequency < self.timesteps // frequency or self.timesteps == self.total
+        return rates(self.config, metrics, seconds)
 
     @contextlib.contextmanager
     def _report_unwritten(self, path: Path, then: str = GOES_ON) -> Iterator[None]:
@@ -230,19 +239,27 @@ class Training:
                 seed_run.save_policy(name, policy)
 
     def _evaluate(
-        self, progress: TrainingProgress, logs: list[Log], metrics: EpochMetrics, rates: dict[str, float]
+        self,
+        progress: TrainingProgress,
+        logs: list[Log],
+        speed: dict[str, float] | None = None,
+        means: list[dict[str, float]] | None = None,
     ) -> None:
-        """Evaluate the policies, log the results, and save the best policies so far."""
+        """Evaluate the policies, log the results, and save the best policies so far.
+
+        Before the first epoch it has no speed and no means of metrics.
+        """
         self.latest, policies = [], self._ema_policies()
         for key, policy in zip(self._keys_evaluation, policies, strict=True):
             key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch % 2**32)
             episodes = self._simulate(policy, key)
             self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
-        progress.evaluation(self.latest, rates)
-        means, first = _means(metrics), not self.best
+        speed, first = speed or {}, not self.best
+        progress.evaluation(self.latest, speed)
         for seed, latest in enumerate(self.latest):
             with self._report_unwritten(logs[seed].path):
-                logs[seed].write(latest, means[seed] | rates | {"seconds": self.seconds})
+                figures = (means[seed] if means else {}) | speed | {"seconds": self.seconds}
+                logs[seed].write(latest, figures)
             # NaN is never better, and never stays the best.
             best = math.nan if first else self.best[seed]["mean"]
             if math.isnan(best) or latest["mean"] > best:
@@ -298,12 +315,3 @@ class Training:
             common |= {"updates": updates * self.config.seeds, "final_evaluation": over_seeds}
             with self._report_unwritten(self.run.folder / "summary.json", ""):
                 self.run.save_summary(common)
-
-
-def _means(metrics: EpochMetrics) -> list[dict[str, float]]:
-    """The means of an epoch's metrics for each seed, by their names in the logs."""
-    steps_with_updates = np.maximum(metrics.learning.sum(axis=1), 1)
-    means = {name: values.mean(axis=1) for name, values in metrics.collected.items()}
-    means |= {name: values.sum(axis=1) / steps_with_updates for name, values in metrics.learned.items()}
-    seeds = range(len(metrics.learning))
-    return [{f"training/{name}": float(mean[seed]) for name, mean in means.items()} for seed in seeds]

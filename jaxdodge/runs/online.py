@@ -72,7 +72,11 @@ class OnlineTraining(Training):
         self._adopted = True
 
     def learn(
-        self, run: Run, interrupted: Callable[[], str | None], show: Callable[..., Any] = TrainingProgress
+        self,
+        run: Run,
+        interrupted: Callable[[], str | None],
+        show: Callable[..., Any] = TrainingProgress,
+        wandb: str | None = None,
     ) -> str | None:
         """As `Training.learn`.
 
@@ -101,7 +105,7 @@ class OnlineTraining(Training):
             return interrupted() or (None if failed is None else str(failed) or repr(failed))
 
         try:
-            reason = super().learn(run, stopped, show)
+            reason = super().learn(run, stopped, show, wandb)
         finally:
             self._collector.end()
         print(f"servers: {self._collector.summary()}", flush=True)
@@ -224,9 +228,15 @@ class OnlineTraining(Training):
         }
 
     def _evaluate(
-        self, progress: TrainingProgress, logs: list[Log], metrics: EpochMetrics, rates: dict[str, float]
+        self,
+        progress: TrainingProgress,
+        logs: list[Log],
+        speed: dict[str, float] | None = None,
+        means: list[dict[str, float]] | None = None,
     ) -> None:
         """In the simulator, and beside it what the same policy has played on the servers."""
+        if speed is None:
+            return super()._evaluate(progress, logs)
         episodes = [self._collector.episodes.popleft() for _ in range(len(self._collector.episodes))]
         played = [each for each in episodes if each.evaluated]
         figures = {
@@ -237,7 +247,7 @@ class OnlineTraining(Training):
             "servers/act_seconds_p99": self._collector.act_seconds(),
             "updates_behind": float(self._rounds_due() * self.config.gradient_steps),
         }
-        super()._evaluate(progress, logs, metrics, rates | figures)
+        super()._evaluate(progress, logs, speed | figures, means)
         explored = [each for each in episodes if not each.evaluated]
         self._say(
             f"  on the servers: {_played(played)}; exploring: {_played(explored)}; "

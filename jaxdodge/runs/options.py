@@ -10,7 +10,8 @@ import dataclasses
 import difflib
 import inspect
 import itertools
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
@@ -27,10 +28,45 @@ DEFAULTS = {
     "frames_per_step": 7,
     "response_frame": 0,
 }
+METAVARS = {int: "INT", float: "FLOAT", Path: "PATH"}
+
+
+# Groups of the help. Other fields belong to the group of their configuration.
+TIMING = "timing"
+IMAGES = "images"
+GROUPS = {
+    "fps": TIMING,
+    "frames_per_step": TIMING,
+    "response_frame": TIMING,
+    "frame_time_jitter": TIMING,
+    "frames_per_step_jitter": TIMING,
+    "response_frame_jitter": TIMING,
+    "observation_mode": IMAGES,
+    "image_obs_width": IMAGES,
+    "image_obs_height": IMAGES,
+    "image_grayscale": IMAGES,
+    "frame_stack": IMAGES,
+    "critic_observation": IMAGES,
+    "encoder": IMAGES,
+    "squint": IMAGES,
+    "random_shift": IMAGES,
+}
+OWN_GROUPS = {"GameConfig": "game", "TrainConfig": "training"}
+HELP = {
+    "game": "The rules of the game.",
+    TIMING: "When the agent acts and what it sees then.",
+    IMAGES: "What the agent observes.",
+    "training": "The agent and its training.",
+}
 
 
 def parse_options(
-    command: type, configs: tuple[type, ...], program: str, arguments: list[str], defaults: dict[str, Any]
+    command: type,
+    configs: tuple[type, ...],
+    program: str,
+    arguments: list[str],
+    defaults: dict[str, Any] | None = None,
+    notes: str = "",
 ) -> tuple[Any, dict[str, Any]]:
     """Parse the command line.
 
@@ -39,24 +75,67 @@ def parse_options(
         configs: configurations of `checked` fields; each field becomes an option.
         program: name for the usage line.
         arguments: the command line without the program.
-        defaults: the command's own defaults, for the help.
+        defaults: the command's own defaults, for the help; None where a run decides.
+        notes: a paragraph for the help, after the docstring of `command`.
 
     Returns:
         `command` as given, and the given fields of `configs` by name, not yet checked or converted.
     """
-    fields = [field for config in configs for field in field_options(config, defaults)]
-    parser = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True)
-    parser.__doc__ = command.__doc__
+    groups: dict[str, list[tuple[str, Any, Any]]] = {}
+    for config in configs:
+        for option in field_options(config, defaults):
+            groups.setdefault(GROUPS.get(option[0], OWN_GROUPS[config.__name__]), []).append(option)
+    parser = dataclasses.make_dataclass(
+        command.__name__,
+        _own_options(command) + [_group(name, groups[name], defaults) for name in HELP if name in groups],
+        bases=(command,),
+        frozen=True,
+    )
+    parser.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{notes}"
     result: tuple[Any, list[str]] = parse(
         lambda: tyro.cli(parser, prog=program, return_unknown_args=True, args=arguments)
     )
     options, unknown = result
+    names = {name: group for group, fields in groups.items() for name, _, _ in fields}
+    own = [field.name for field in dataclasses.fields(command)]
     if unknown:
-        raise ConfigError(_unknown(unknown[0], [field.name for field in dataclasses.fields(parser)]))
-    texts = {name: getattr(options, name) for name, _, _ in fields}
+        raise ConfigError(_unknown(unknown[0], [*own, *names]))
+    texts = {name: getattr(getattr(options, f"{group}_group"), name) for name, group in names.items()}
     given = {name: read_text(value) for name, value in texts.items() if value is not None}
-    own = {field.name: getattr(options, field.name) for field in dataclasses.fields(command)}
-    return command(**own), given
+    return command(**{name: getattr(options, name) for name in own}), given
+
+
+def _own_options(command: type) -> list[tuple[str, Any, Any]]:
+    """The command's options without a default, whose help would say "None" twice."""
+    hints, descriptions = get_type_hints(command, include_extras=True), _descriptions(command)
+    options = []
+    for field in dataclasses.fields(command):
+        if field.default is None:
+            hint = hints[field.name]
+            kinds = get_args(hint.__origin__ if hasattr(hint, "__metadata__") else hint)
+            option = tyro.conf.arg(
+                name=_own_name(hints[field.name]) or field.name.replace("_", "-"),
+                help=" ".join(descriptions[field.name].split()),
+                metavar=METAVARS.get(kinds[0], "NAME"),
+                help_behavior_hint="",
+            )
+            options.append((field.name, Annotated[hints[field.name], option], None))
+    return options
+
+
+def _own_name(hint: Any) -> str | None:
+    """The name that the command gives an option, if it is not that of its field."""
+    return next((each.name for each in getattr(hint, "__metadata__", ()) if hasattr(each, "name")), None)
+
+
+def _group(
+    name: str, options: list[tuple[str, Any, Any]], defaults: dict[str, Any] | None
+) -> tuple[str, Any, Any]:
+    """Options under a heading of their own in the help."""
+    fields = dataclasses.make_dataclass(name, options, frozen=True)
+    text = HELP[name] if defaults is not None else f"{HELP[name]} Default: as the run was trained."
+    annotated = Annotated[fields, tyro.conf.arg(name=name, help=text), tyro.conf.OmitArgPrefixes]
+    return f"{name}_group", annotated, fields()
 
 
 def _unknown(option: str, known: list[str]) -> str:
@@ -68,16 +147,16 @@ def _unknown(option: str, known: list[str]) -> str:
     return f"{option.split('=')[0]}: no such option{hint} (--help lists all)"
 
 
-def field_options(config: type, defaults: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def field_options(config: type, defaults: dict[str, Any] | None) -> list[tuple[str, Any, Any]]:
     """Name, type and default of each field of a configuration, for `dataclasses.make_dataclass`.
 
-    Their values are text, for `read_text`.
+    Their values are text, for `read_text`. `defaults` as for `parse_options`.
     """
     options, descriptions = [], _descriptions(config)
     for field in dataclasses.fields(config):
         rule = field.metadata["rule"]
         many = isinstance(rule, Sizes)
-        default = defaults.get(field.name, field.default)
+        default = None if defaults is None else defaults.get(field.name, field.default)
         text = str(default).lower() if isinstance(rule, Flag) else default
         text = " ".join(map(str, default)) if many else text
         shown = "" if default is None else f" Default here: {text}."

@@ -1,10 +1,11 @@
 """What a training run prints: a line per evaluation, and a progress bar on a terminal."""
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxdodge.outputs import plain_console
 
@@ -25,13 +26,14 @@ class TrainingProgress:
             BarColumn(bar_width=None),
             TextColumn("{task.fields[rates]}  {task.fields[evaluation]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, completed=done, rates="compiling", evaluation="")
-        self._seconds = seconds
+        self._total, self._done, self._seconds = total, done, seconds
+        fields = {"rates": "" if done else "first evaluation", "evaluation": "", "left": ""}
+        self._task = self._bar.add_task("", total=total, completed=done, **fields)
+        self._learning_since: tuple[int, float] | None = None
 
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()
@@ -46,19 +48,41 @@ class TrainingProgress:
 
     def advance(self, steps: int, rates: dict[str, float]) -> None:
         """Advance the bar by environment steps, and show the current rates per second."""
+        self._done += steps
         text = f"{rates['steps_per_second']:,.0f} steps/s  {rates['updates_per_second']:,.0f} updates/s"
-        self._bar.update(self._task, advance=steps, rates=text)
+        self._bar.update(self._task, advance=steps, rates=text, left=self._left(rates))
+
+    def _left(self, rates: dict[str, float]) -> str:
+        """The time left, from the mean speed since learning began, evaluations included."""
+        now = self._seconds()
+        if self._learning_since is None:
+            # Steps before it are faster.
+            if rates["updates_per_second"]:
+                self._learning_since = self._done, now
+            return ""
+        steps, since = self._learning_since
+        left = round((self._total - self._done) * (now - since) / max(self._done - steps, 1))
+        return f"left {datetime.timedelta(seconds=left)}"
 
     def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
-        """Print the evaluations of all seeds, with their environment steps as `timesteps`."""
+        """Print the evaluations of all seeds, with their environment steps as `timesteps`.
+
+        Before the first epoch there are no rates.
+        """
         mean, std, survival = (
             float(np.mean([evaluation[name] for evaluation in evaluations]))
             for name in ("mean", "std", "survival")
         )
-        speed = f"{rates['steps_per_second']:>9,.0f} steps/s  {rates['updates_per_second']:>7,.0f} updates/s"
+        speed = f"{'before the first update':34}"
+        if rates:
+            speed = (
+                f"{rates['steps_per_second']:>9,.0f} steps/s  {rates['updates_per_second']:>7,.0f} updates/s"
+            )
         text = f"return {mean:7.1f} ± {std:5.1f}  survival {survival:6.1%}"
         if len(evaluations) > 1:
             each = " ".join(f"{evaluation['mean']:.1f}" for evaluation in evaluations)
             text = f"return {mean:7.1f}  survival {survival:6.1%}  seeds: {each}"
         self._bar.update(self._task, evaluation=f"return {mean:.1f}")
+        if not rates:
+            self._bar.update(self._task, rates="first epoch")
         self.say(f"{self._seconds():6.1f} s  {evaluations[0]['timesteps']:>11,} steps  {speed}  {text}")

@@ -16,6 +16,7 @@ from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import ignored_line, is_original, translate
 from jaxdodge.runs.original_sb3 import check_for_sac
+from jaxdodge.runs.parent import Parent, continued
 from jaxdodge.runs.servers import Servers, with_server_defaults
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ class Resume:
             if not self.found:
                 raise
             print(f"{error}; begins again", file=sys.stderr)
+        parent = Parent.of(self.run)
+        if parent:
+            return parent.load(training)
         training.start()
 
     @contextlib.contextmanager
@@ -112,21 +116,21 @@ class Resume:
 
 @dataclasses.dataclass(frozen=True)
 class Branch(New):
-    """A new run that continues another one from one of its checkpoints."""
+    """A new run that continues another one."""
 
-    source: Run
-    timesteps: int
-    """Environment steps of the checkpoint."""
+    parent: Parent
 
     def load(self, training: "Training") -> None:
-        """Put a training into the state of the checkpoint."""
-        training.resume(self.source, self.timesteps)
+        """Put a training into the state that the parent left."""
+        self.parent.load(training)
 
     @contextlib.contextmanager
     def begin(self, devices: int) -> Iterator[tuple["Training", Run]]:
-        """As `New.begin`; the new run also gets the source's logs."""
+        """As `New.begin`; the new run names its parent, and continues its logs."""
         with super().begin(devices) as (training, run):
-            run.copy_logs(self.source, self.config)
+            self.parent.save(run)
+            if self.parent.whole:
+                run.copy_logs(self.parent.run, self.config)
             yield training, run
 
 
@@ -145,6 +149,25 @@ class From(New):
 
 
 Start = New | Resume | Branch | From
+
+
+def headline(start: Start) -> str:
+    """What is about to be trained, in one line."""
+    game, config = start.game, start.config
+    angle = f", angle {game.spawn_angle_degrees:g}" if game.random_spawn_position else ""
+    often = "every frame" if game.frames_per_step == 1 else f"every {game.frames_per_step} frames"
+    colour = "gray" if game.image_grayscale else "colour"
+    seen = {
+        "standard": "65 numbers",
+        "with_thrower": "69 numbers",
+        "topdown": f"{game.image_obs_width} x {game.image_obs_height} {colour} images",
+    }[game.observation_mode]
+    stacked = f", {game.frame_stack} stacked" if game.frame_stack > 1 else ""
+    seeds = f", {config.seeds} seeds" if config.seeds > 1 else ""
+    return (
+        f"{start.name}: level {game.level}{angle}, an action {often}, {seen}{stacked}; "
+        f"{config.total_timesteps:,} steps{seeds}"
+    )
 
 
 def read_start(
@@ -168,17 +191,24 @@ def read_start(
         resume: a run's folder, the folder of one of its checkpoints, or "auto".
         given: fields of game and training from the command line, unchecked.
         servers: to train on; None for the simulator, or for those of the resumed run.
-        source: a run whose networks a run on servers begins with.
-        keep_replay: and its replay.
+        source: a run, or in the simulator also one of its checkpoints, that a new run continues
+            with other options, or whose networks a run on servers begins with.
+        keep_replay: on servers: and its replay.
 
     Raises:
         ConfigError: bad input, in one line.
     """
     if source is not None:
-        if servers is None or resume or config:
-            raise ConfigError(
-                "from: expected with --servers or --server-command, without --resume and --config"
-            )
+        if resume is not None:
+            raise ConfigError("resume: invalid together with --from, which starts a new run")
+        if servers is None and keep_replay:
+            raise ConfigError("keep_replay: expected with --servers or --server-command")
+        if servers is None:
+            parent, timesteps = _run_and_checkpoint(source)
+            values = _read_values(config, timing)[1] | given
+            return Branch(results, parent.folder.resolve().parent.name, *continued(parent, timesteps, values))
+        if config:
+            raise ConfigError("config: invalid together with --from and servers")
         run = Run.open_one(source)
         game, train = _continued(run, timing, given, servers)
         return From(results, run.folder.resolve().parent.name, game, train, run, keep_replay, servers=servers)
@@ -200,7 +230,7 @@ def read_start(
     servers = servers or before
     if timesteps is None:
         return Resume(run, name, game, train, servers=servers)
-    return Branch(results, name, game, train, run, timesteps, servers=servers)
+    return Branch(results, name, game, train, Parent(run, timesteps, whole=True), servers=servers)
 
 
 @contextlib.contextmanager
@@ -219,6 +249,7 @@ def _training(start: Start, devices: int) -> "Training":
     from jaxdodge.runs.loop import Training
     from jaxdodge.runs.online import OnlineTraining
 
+    print("compiling", flush=True)
     training = (
         OnlineTraining(start.game, start.config, start.servers)
         if start.servers
@@ -246,6 +277,16 @@ def _read_config(
     config: str | None, timing: Path | None, given: dict[str, Any], servers: Servers | None
 ) -> tuple[str, GameConfig, TrainConfig]:
     """Name and configuration of a new run; raises ConfigError."""
+    name, values, ignored = _read_values(config, timing)
+    values = {**DEFAULTS, **values, **given}
+    game, train = split(with_server_defaults(values, servers) if servers else values)
+    if ignored:
+        print(ignored_line(ignored))
+    return name, game, train
+
+
+def _read_values(config: str | None, timing: Path | None) -> tuple[str, dict[str, Any], list[str]]:
+    """Name, fields and ignored names of the files; raises ConfigError."""
     file = resources.preset(config) if config is not None else None
     values = read_yaml(file) if file else {}
     ignored: list[str] = []
@@ -253,11 +294,7 @@ def _read_config(
     if is_original(values):
         values, ignored = translate(values)
     measured = _read_timing(timing) if timing else {}
-    values = {**DEFAULTS, **values, **measured, **given}
-    game, train = split(with_server_defaults(values, servers) if servers else values)
-    if ignored:
-        print(ignored_line(ignored))
-    return file.stem if file else "default", game, train
+    return file.stem if file else "default", {**values, **measured}, ignored
 
 
 def _read_timing(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import pytest
 from ablation_jobs import tasks
 
 from jaxdodge.ablation import compute
-from jaxdodge.ablation.dry_run import total_seconds
 from jaxdodge.ablation.tasks import Task, training_key
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.memory import TooLargeError
@@ -73,17 +72,6 @@ def test_after_an_interruption_no_other_group_starts(task, most):
     most.make = interrupted_at_once
     assert list(compute.compute(task, interrupted=lambda: "Ctrl-C")) == []
     assert begun == [3]
-
-
-def test_an_estimate_counts_the_groups(task, most):
-    """Three groups of two sizes; five seeds with 2 x 4 episodes during training and 2 after it."""
-    _, groups = compute.fitting(task)
-    found = total_seconds(task, groups, compiled=10.0, epochs=100.0, episode=1.0)
-    assert found == {"compile": 20, "epochs": 300, "evaluations": 50}
-    timed = total_seconds(
-        dataclasses.replace(task, minutes=2.0), groups, compiled=10.0, epochs=100.0, episode=1.0
-    )
-    assert timed == {"compile": 20, "epochs": 360, "evaluations": 10}
 
 
 def test_a_task_of_other_code_is_rejected(task, most):

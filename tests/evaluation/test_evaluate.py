@@ -82,6 +82,19 @@ def test_a_run_is_played_and_written(seeds, tmp_path, capsys):
     assert sum(int(line.split()[3]) for line in bins) == 9
 
 
+def test_during_a_training_what_is_there_is_played(seeds, tmp_path, capsys, fake):
+    run = tmp_path / "run"
+    shutil.copytree(seeds, run)
+    (run / "seed_1" / "models" / "best").unlink()
+    assert _evaluate(run, "--policy", "final", "--episodes", 2) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        f"{run}: no final policy yet; the best one plays",
+        f"{run / 'seed_1'}: no best policy yet; left out",
+    ]
+    assert captured.out.startswith(f"{run}: best policy of 2 seeds, 2 episodes each")
+
+
 def test_drawn_actions_repeat_with_the_key_and_differ_from_the_mean():
     # The game, episodes and networks of the test before, which are compiled.
     trainer = make_trainer(GAME, TRAIN)
@@ -248,7 +261,6 @@ REFUSED = [
     (["absent"], "absent: not a run folder"),
     (["RUN", "--episodes", "0"], "episodes: invalid value 0; expected a whole number, 1 <= value"),
     (["RUN", "--policy", "worst"], "policy: invalid value 'worst'; expected best, final"),
-    (["RUN", "--policy", "final"], "no such file"),
     (["RUN", "--fps", "1"], "fps: invalid value 1"),
     (
         ["RUN", "--action-space-type", "full_6d"],

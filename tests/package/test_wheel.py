@@ -91,7 +91,7 @@ def test_training_from_a_preset_and_evaluation(installed):
         *small,
     ]
     output = installed("jaxdodge", "train", "--config", "level1", "--net-arch", 8, *short)
-    run = Path(output.splitlines()[0].removeprefix("run: "))
+    (run,) = (Path(line.removeprefix("run: ")) for line in output.splitlines() if line.startswith("run: "))
     assert run.parent == Path("results/level1")
     assert "survival" in installed("jaxdodge", "evaluate", run, "--episodes", 4)
 

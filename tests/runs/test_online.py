@@ -160,7 +160,7 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen:
         ("--servers http://a:1 --observation-mode topdown", "observation_mode: invalid value 'topdown'; "),
         ("--servers http://a:1 --seeds 2", "seeds: invalid value 2; expected 1 on servers"),
         ("--servers http://a:1 --devices 2", "devices: invalid value 2; expected 1 on servers"),
-        ("--from nowhere", "from: expected with --servers or --server-command"),
+        ("--from nowhere", "nowhere: not a run folder"),
         ("--servers http://a:1 --from nowhere", "nowhere: not a run folder"),
         ("--servers http://a:1 --keep-replay", "keep_replay: expected with --from"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from stopped_runs import Command, arrays, check_stopped, outcome, same_results, without_alarms
+from tiny_runs import lines
 
 from jaxdodge.runs.checkpoints import Checkpoints
 
@@ -29,7 +30,7 @@ def whole(command):
         if case not in runs:
             folder, done = command.begin(case)
             assert done.returncode == 0, done.stderr
-            runs[case] = folder, int(done.stdout.rpartition("moments: ")[2])
+            runs[case] = folder, int(done.stdout.rpartition("moments: ")[2].split()[0])
         return runs[case]
 
     return run
@@ -58,7 +59,7 @@ def test_stopped_and_killed_it_ends_with_the_same_bits(command, whole):
     assert f"\nresumed at {steps[-1]:,} steps\n" in done.stdout
     done = command("--resume", run)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"run: {run}\nresumed at ")
+    assert f"\nrun: {run}\nresumed at " in done.stdout
     # It has saved more often, so other checkpoints may be kept; but the last one is the same.
     assert same_results(run, expected)
     assert arrays(run, 4096) == arrays(expected, 4096)
@@ -91,7 +92,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(command, whole, cas
         saved = Checkpoints(run / "models" / "checkpoints").steps()
     done = command("--resume", run)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"run: {run}\nresumed at ")
+    assert f"\nrun: {run}\nresumed at " in done.stdout
     assert outcome(run) == outcome(expected)
 
 
@@ -133,7 +134,7 @@ def test_auto_takes_the_unfinished_run_and_a_damaged_checkpoint_is_passed_over(c
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{last}: damaged (")
-    assert done.stdout.startswith(f"run: {unfinished}\nresumed at 3,072 steps\n")
+    assert f"\nrun: {unfinished}\nresumed at 3,072 steps\n" in done.stdout
     assert Checkpoints(checkpoints).steps() == steps
     assert outcome(unfinished) == outcome(whole("vectors")[0])
     assert outcome(newer) == before
@@ -146,11 +147,52 @@ def test_a_checkpoint_branches_off_into_a_run_of_its_own(command, whole, tmp_pat
     done = command("--resume", place, "--results", tmp_path, folder=expected / "models")
     assert (done.returncode, done.stderr) == (0, "")
     (run,) = (tmp_path / "vectors").iterdir()
-    assert done.stdout.startswith(f"run: {run}\nresumed at 3,072 steps\n")
+    assert f"\nrun: {run}\nresumed at 3,072 steps\n" in done.stdout
     assert Checkpoints(run / "models" / "checkpoints").steps() == [4096]
     branched, whole_outcome = outcome(run), outcome(expected)
     assert branched == {name: whole_outcome[name] for name in branched}
     assert {path: path.stat().st_mtime_ns for path in expected.rglob("*")} == before
+
+
+def test_a_finished_run_is_trained_longer_or_with_other_options(command, whole, tmp_path):
+    expected, _ = whole("vectors")
+    before = {path: path.stat().st_mtime_ns for path in expected.rglob("*")}
+    done = command("--from", expected, "--results", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "total_timesteps: invalid value 4096; expected more than the 4096 steps" in done.stderr
+
+    done = command("--from", expected, "--results", tmp_path / "longer", "--total-timesteps", 4608)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = (tmp_path / "longer" / "vectors").iterdir()
+    assert f"\nfrom: {expected} at 4,096 steps (its whole state)\n" in done.stdout
+    logged = [line["timesteps"] for line in lines(run)]
+    assert logged == [line["timesteps"] for line in lines(expected)] + [4608]
+    assert json.loads((run / "parent.json").read_text()) == {
+        "run": f"{expected}",
+        "timesteps": 4096,
+        "whole": True,
+    }
+
+    # Killed before its first checkpoint, it starts with the same networks again.
+    options = ("--spawn-angle-degrees", 60, "--total-timesteps", 512)
+    done = command("--from", expected, "--results", tmp_path / "other", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = (tmp_path / "other" / "vectors").iterdir()
+    assert f"\nfrom: {expected} at 4,096 steps (its networks; counts start at 0" in done.stdout
+    first = lines(run)
+    assert [line["timesteps"] for line in first] == [0, 512]
+    shutil.rmtree(run / "models")
+    (run / "summary.json").unlink()
+    (run / "models").mkdir()
+    done = command("--resume", run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line["evaluation/mean"] for line in lines(run)] == [line["evaluation/mean"] for line in first]
+    assert {path: path.stat().st_mtime_ns for path in expected.rglob("*")} == before
+
+    done = command("--from", expected, "--results", tmp_path / "no", "--net-arch", 16)
+    assert done.returncode == 2
+    assert "expected a run with networks of the same sizes" in done.stderr
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.slow
@@ -182,5 +224,7 @@ def test_a_finished_run_says_so_and_nothing_else_happens(command, whole):
     expected, _ = whole("vectors")
     before = {path: path.stat().st_mtime_ns for path in expected.rglob("*")}
     done = command("--resume", expected)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}: finished already\n", "")
+    longer = f"jaxdodge train --from {expected} --total-timesteps 8192"
+    line = f"{expected}: finished already; train longer: {longer}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
     assert {path: path.stat().st_mtime_ns for path in expected.rglob("*")} == before

@@ -49,13 +49,22 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
     assert re.fullmatch(r"\d{8}_\d{6}", run.name)
 
     # Not on a terminal: these lines and nothing else.
-    ignored, folder, memory, first, projected, last = done.stdout.splitlines()
+    ignored, about, compiling, folder, memory, before, first, projected, last, *end = done.stdout.splitlines()
     assert ignored == "ignored (no effect here): policy, verbose"
+    assert about == "original: level 1, an action every 7 frames, 65 numbers; 30,000 steps"
+    assert compiling == "compiling"
     assert folder == f"run: {run.relative_to(tmp_path)}"
     assert re.match(r"memory: [\d,]+ MB of [\d,]+ MB available \(replay [\d,]+ MB, ", memory)
     assert all("steps/s" in line and "survival" in line for line in (first, last))
+    assert " 0 steps  before the first update " in before
     assert re.fullmatch(r"[\d.]+ updates/s, about \d+ min to go", projected)
     assert "\x1b" not in done.stdout
+    folder = run.relative_to(tmp_path)
+    assert re.fullmatch(rf"finished after \d+ s: {folder}", end[0])
+    assert end[1:] == [
+        f"learning curve: {folder}/plots/learning_curves.png",
+        f"next: jaxdodge watch {folder} --show, or jaxdodge evaluate {folder}",
+    ]
 
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if "checkpoints/" not in f"{path}"}
     assert files - {name for name in files if "tfevents" in name} == {
@@ -66,7 +75,7 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
     game, config = Run.open(run).config()
     assert (config.num_envs, config.seed, config.gamma, config.net_arch) == (2560, 2, 0.99, (8,))
     assert (game.level, game.frames_per_step, game.response_frame) == (1, 7, 0)
-    assert [line["timesteps"] for line in _lines(run)] == [25_600, 51_200]
+    assert [line["timesteps"] for line in _lines(run)] == [0, 25_600, 51_200]
     summary = _summary(run)
     assert summary.keys() == {
         *("hardware", "wall_seconds", "timesteps", "stopped", "updates"),
@@ -84,7 +93,7 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
 def test_seeds_have_folders_of_their_own(command, capsys):
     assert command("--seeds", 2, "--total-timesteps", 1024, "--eval-freq", 1024) == 0
     printed = capsys.readouterr()
-    assert (printed.err, printed.out.count("seeds: ")) == ("", 1)
+    assert (printed.err, printed.out.count("seeds: ")) == ("", 3)
     run = _only_run()
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "lock", "summary.json", "models", "plots", "seed_0", "seed_1")
@@ -104,7 +113,7 @@ def test_seeds_have_folders_of_their_own(command, capsys):
 @pytest.mark.slow
 def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
     assert command("--seeds", 3) == 0
-    assert capsys.readouterr().out.count("seeds: ") == 8
+    assert capsys.readouterr().out.count("seeds: ") == 9
     parts = [_only_run() / f"seed_{index}" for index in range(3)]
     assert guarded(evaluate.evaluate, [f"{_only_run()}", "--episodes", "4"]) == 0
     assert "mean of 3 seeds: " in capsys.readouterr().out
@@ -114,7 +123,7 @@ def test_seeds_train_in_one_program_as_they_would_alone(command, capsys):
         serialization.msgpack_restore((one / "models" / "final").read_bytes()) for one in (parts[1], alone)
     ]
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4), *policies)
-    one, other = (_lines(each)[0] for each in (parts[1], alone))
+    one, other = (_lines(each)[1] for each in (parts[1], alone))
     assert one["evaluation/mean"] == pytest.approx(other["evaluation/mean"], rel=0.05)
 
 
@@ -177,8 +186,8 @@ def test_a_first_evaluation_that_is_not_a_number_does_not_stay_the_best(command,
     original = training.evaluate
     monkeypatch.setattr(training, "evaluate", evaluate)
     assert command("--total-timesteps", 1024) == 0
-    assert len(evaluations) == 2
-    assert _summary(_only_run())["best_evaluation"]["timesteps"] == 1024
+    assert len(evaluations) == 3
+    assert _summary(_only_run())["best_evaluation"]["timesteps"] > 0
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_compiled_or_written(command, monkeypatch, capsys):
@@ -201,7 +210,7 @@ def test_ctrl_c_is_heard_while_an_epoch_runs(command, monkeypatch, capsys):
     def interrupted(self):
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(1000):
-            if "Ctrl-C: saving and stopping" in capsys.readouterr().err:
+            if "Ctrl-C: stopping after this epoch; again to stop now" in capsys.readouterr().err:
                 heard.append(True)
                 break
             time.sleep(0.01)
