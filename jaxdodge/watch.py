@@ -3,6 +3,7 @@
 Exit status: 0 written, 1 the server failed, 2 bad input, 130 stopped by Ctrl-C.
 """
 
+import contextlib
 import dataclasses
 import sys
 import webbrowser
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".gif", ".mp4")
 DEFAULT_SERVER_STEPS = 500
+PLAYED: dict[str, Any] = {
+    "level": 2,
+    "spawn_angle_degrees": 30.0,
+    "action_space_type": "basic_4d_jump",
+    "max_episode_steps": 1_000_000,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Watch:
 
     WHAT is a run, whose policy plays in the simulator; or a recording or a session of the real
     game, with the simulator beside it. With --server, the run plays on the server; without a run,
-    random actions do. Options of the game change it, as in evaluate.
+    random actions do. Options of the game change it, as in evaluate. --play lets you play.
     """
 
     what: Annotated[Path | None, tyro.conf.Positional] = None
@@ -41,6 +48,11 @@ class Watch:
     folder of the run, else in this folder."""
     show: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Open it in the browser."""
+    play: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Play the game with the keyboard, in real time, in a page on this machine. Level 2 at angle 30
+    with jumps, unless options of the game say otherwise."""
+    port: int = 0
+    """With --play: port of the page; 0 for any free one."""
     episodes: int = 32
     """Episodes of a run to play, all at once."""
     shown: int = 3
@@ -66,6 +78,7 @@ class Watch:
         Number(int, 1, self.shown).check("episode", self.episode)
         Number(float, 0, 3600, above_low=True).check("seconds", self.seconds)
         Number(int, 0, 2**32 - 1).check("seed", self.seed)
+        Number(int, 0, 65_535).check("port", self.port)
         Name(POLICIES).check("policy", self.policy)
         if self.steps is not None:
             Number(int, 2, 100_000).check("steps", self.steps)
@@ -74,6 +87,8 @@ class Watch:
 def watch(arguments: list[str]) -> int:
     """Parse, play or replay, write, and return the exit status."""
     options, given = parse_options(Watch, (GameConfig,), "jaxdodge watch", arguments)
+    if options.play:
+        return _play(options, given)
     if options.what is None and options.server is None:
         raise ConfigError("what: missing; expected the folder of a run or a recording, or --server")
     if options.out is not None and options.out.suffix not in SUFFIXES:
@@ -100,6 +115,31 @@ def watch(arguments: list[str]) -> int:
     print(f"{replay.subtitle}\n{out}: {out.stat().st_size / 1e6:.1f} MB; {shown}")
     if options.show:
         webbrowser.open(out.resolve().as_uri())
+    return 0
+
+
+def _play(options: Watch, given: dict[str, Any]) -> int:
+    """Serve the page of the game until Ctrl-C."""
+    for name in ("what", "server", "out"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"{name}: invalid together with --play")
+    for name in ("frames_per_step", "response_frame", "frame_stack"):
+        if name in given:
+            raise ConfigError(f"{name}: invalid together with --play, which plays every frame")
+    config = GameConfig(**PLAYED | given)
+    if config.action_space_type == "discrete":
+        raise ConfigError(
+            "action_space_type: invalid value 'discrete' with --play; expected a continuous one"
+        )
+    print("compiling", flush=True)
+    from jaxdodge.viewer.play import Game, PlayServer
+
+    with PlayServer(Game(config, options.seed), options.port) as server:
+        print(f"play at {server.url} (Ctrl-C ends it)", flush=True)
+        if options.show:
+            webbrowser.open(server.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
     return 0
 
 

@@ -132,7 +132,7 @@ def _group(
     name: str, options: list[tuple[str, Any, Any]], defaults: dict[str, Any] | None
 ) -> tuple[str, Any, Any]:
     """Options under a heading of their own in the help."""
-    fields = dataclasses.make_dataclass(name, options, frozen=True)
+    fields: Any = dataclasses.make_dataclass(name, options, frozen=True)
     text = HELP[name] if defaults is not None else f"{HELP[name]} Default: as the run was trained."
     annotated = Annotated[fields, tyro.conf.arg(name=name, help=text), tyro.conf.OmitArgPrefixes]
     return f"{name}_group", annotated, fields()
@@ -156,9 +156,9 @@ def field_options(config: type, defaults: dict[str, Any] | None) -> list[tuple[s
     for field in dataclasses.fields(config):
         rule = field.metadata["rule"]
         many = isinstance(rule, Sizes)
-        default = None if defaults is None else defaults.get(field.name, field.default)
+        default: Any = None if defaults is None else defaults.get(field.name, field.default)
         text = str(default).lower() if isinstance(rule, Flag) else default
-        text = " ".join(map(str, default)) if many else text
+        text = " ".join(map(str, default)) if many and default else text
         shown = "" if default is None else f" Default here: {text}."
         kind = tuple[str, ...] if many else str
         option = tyro.conf.arg(

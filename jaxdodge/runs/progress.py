@@ -31,7 +31,7 @@ class TrainingProgress:
             disable=not self._console.is_terminal,
         )
         self._total, self._done, self._seconds = total, done, seconds
-        fields = {"rates": "" if done else "first evaluation", "evaluation": "", "left": ""}
+        fields: dict[str, Any] = {"rates": "" if done else "first evaluation", "evaluation": "", "left": ""}
         self._task = self._bar.add_task("", total=total, completed=done, **fields)
         self._learning_since: tuple[int, float] | None = None
 

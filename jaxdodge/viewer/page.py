@@ -3,6 +3,7 @@
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -20,12 +21,22 @@ def write_page(replay: Replay, path: Path) -> None:
 
 def page(replay: Replay) -> str:
     """The page's HTML."""
+    files = ("style.css", "arena.js", "panels.js", "player.js")
+    return rendered("page.j2", replay.content() | {"camera": CAMERA}, files, replay=replay)
+
+
+def rendered(template: str, data: dict[str, Any], names: tuple[str, ...], **variables: Any) -> str:
+    """A page with its data, styles and scripts.
+
+    Args:
+        template: name of its template.
+        data: what the scripts read.
+        names: files that the template includes by their stems.
+        variables: for the template.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((TEMPLATES / "page.j2").read_text(encoding="utf-8"))
+    parts = {name.partition(".")[0]: (TEMPLATES / name).read_text(encoding="utf-8") for name in names}
     # "<" could end the script element in which the data lies.
-    data = json.dumps(replay.content() | {"camera": CAMERA}, separators=(",", ":"))
-    parts = {
-        name.partition(".")[0]: (TEMPLATES / name).read_text(encoding="utf-8")
-        for name in ("style.css", "arena.js", "panels.js", "player.js")
-    }
-    return template.render(replay=replay, data=data.replace("<", "\\u003c"), **parts)
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    source = (TEMPLATES / template).read_text(encoding="utf-8")
+    return environment.from_string(source).render(data=text, **parts, **variables)
