@@ -132,7 +132,7 @@ def _play(options: Watch, given: dict[str, Any]) -> int:
             "action_space_type: invalid value 'discrete' with --play; expected a continuous one"
         )
     print("compiling", flush=True)
-    from jaxdodge.viewer.play import Game, PlayServer
+    from jaxdodge.viewer.keyboard import Game, PlayServer
 
     with PlayServer(Game(config, options.seed), options.port) as server:
         print(f"play at {server.url} (Ctrl-C ends it)", flush=True)

@@ -1,6 +1,7 @@
 """The figures of a run: TensorBoard and JSON lines in `logs/`, and a plot of the evaluations."""
 
 import contextlib
+import importlib
 import json
 import socket
 import sys
@@ -65,7 +66,8 @@ class WandbRun:
 
     def __init__(self, run: Run, project: str):
         try:
-            import wandb
+            # An extra, which mypy and the tests do without.
+            wandb = importlib.import_module("wandb")
         except ImportError:
             raise ConfigError("wandb: not installed; expected pip install 'jaxdodge[wandb]'") from None
         name = "-".join(run.folder.absolute().parts[-3 if run.folder.name.startswith("seed_") else -2 :])

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import resource
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
@@ -11,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
+from jaxdodge.fields import ConfigError
 from jaxdodge.runs.folder import Run
 from jaxdodge.runs.logs import Log, plot
 
@@ -142,3 +145,41 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_space_again(run):
     log.close()
     assert [line["timesteps"] for line in lines(run)] == [1, 2, 3, 4, 5]
     assert [event.step for event in events(run) if event.summary.value] == [1, 2, 3, 4, 5]
+
+
+def test_weights_and_biases_gets_the_same_figures_and_a_resumed_run_goes_on(run, monkeypatch):
+    started, logged = [], []
+
+    class FakeRun:
+        def log(self, figures, step):
+            logged.append((step, figures))
+
+        def finish(self):
+            logged.append("finished")
+
+    def init(**options):
+        started.append(options)
+        return FakeRun()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    for step in (100, 200):
+        log = Log(run, step - 100, wandb="project")
+        log.write({"timesteps": step, "mean": 1.0, "std": 1.0}, {"training/value": 0.5})
+        log.close()
+    figures = {"evaluation/mean": 1.0, "evaluation/std": 1.0, "training/value": 0.5}
+    assert logged == [(100, figures), "finished", (200, figures), "finished"]
+    first, second = ({**each, "config": None} for each in started)
+    assert first == second
+    assert (first["project"], first["resume"], first["name"]) == (
+        "project",
+        "allow",
+        f"name-{run.folder.name}",
+    )
+    assert started[0]["config"]["level"] == 1
+
+    def fail(**options):
+        raise RuntimeError("no login\nsee the manual")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=fail))
+    with pytest.raises(ConfigError, match="^wandb: .*no login"):
+        Log(run, 0, wandb="project")

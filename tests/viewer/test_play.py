@@ -12,7 +12,7 @@ import pytest
 from jaxdodge import watch
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
-from jaxdodge.viewer import play
+from jaxdodge.viewer import keyboard as play
 from jaxdodge.viewer.tracks import HIT, PLAYING
 
 CONFIG = GameConfig(**watch.PLAYED)
