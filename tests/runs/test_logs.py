@@ -181,5 +181,5 @@ def test_weights_and_biases_gets_the_same_figures_and_a_resumed_run_goes_on(run,
         raise RuntimeError("no login\nsee the manual")
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=fail))
-    with pytest.raises(ConfigError, match="^wandb: .*no login"):
+    with pytest.raises(ConfigError, match=r"^wandb: .*no login"):
         Log(run, 0, wandb="project")
