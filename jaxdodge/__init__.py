@@ -1,14 +1,12 @@
 """jaxdodge: a Bevy dodgeball game on JAX, bit for bit, in thousands of environments at once.
 
 `make` builds the environment, and `load` a trained agent; JAX is imported then, not before.
-Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium, and with gymnax when that is
+Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium and gymnax, as soon as they are
 imported.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import gymnasium
 
 from jaxdodge.config import ENVIRONMENT_ID, GameConfig
 from jaxdodge.fields import ConfigError
@@ -41,6 +39,16 @@ def make(**fields: Any) -> "tuple[GymnaxDodgeEnv, GameParams]":
     return env, env.default_params
 
 
+def _register_with_gymnasium(gymnasium: Any) -> None:
+    # A reload of this package must not register again. Names instead of classes keep JAX out.
+    if ENVIRONMENT_ID not in gymnasium.registry:
+        gymnasium.register(
+            ENVIRONMENT_ID,
+            entry_point="jaxdodge.sim.gym:DodgeGymEnv",
+            vector_entry_point="jaxdodge.sim.gym:DodgeVectorEnv",
+        )
+
+
 def _register_with_gymnax(registration: Any) -> None:
     if ENVIRONMENT_ID not in registration.registered_envs:
         registration.register(ENVIRONMENT_ID, lambda **fields: make(**fields)[0])
@@ -63,11 +71,5 @@ def load(run: str | Path, policy: str = "best", seed: int = 0) -> "Agent":
     return Agent(Run.open_one(Path(run)), policy, seed)
 
 
-# Names instead of classes keep JAX out, and a second import (a reload) must not register again.
-if ENVIRONMENT_ID not in gymnasium.registry:
-    gymnasium.register(
-        ENVIRONMENT_ID,
-        entry_point="jaxdodge.sim.gym:DodgeGymEnv",
-        vector_entry_point="jaxdodge.sim.gym:DodgeVectorEnv",
-    )
+call_when_imported("gymnasium", _register_with_gymnasium)
 call_when_imported("gymnax.registration", _register_with_gymnax)
