@@ -33,9 +33,10 @@ compile_fast_by_default()
 # The time of an example depends on the load of the machine.
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
-# A script's background processes ignore Ctrl-C, which some tests send
-# to themselves and to commands.
+# A script's background processes ignore Ctrl-C, and those of nohup SIGHUP. Some tests send both to
+# themselves and to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -149,7 +149,7 @@ def test_a_study_writes_its_report_and_keeps_no_checkpoints(command, failing):
     assert [len(cell["scores"]) for cell in cells] == [2, 2]
     assert len({score for cell in cells for score in cell["scores"]}) == 4
     for cell in cells:
-        assert [point["timesteps"] for point in cell["curves"][0]] == [25_600, 51_200]
+        assert [point["timesteps"] for point in cell["curves"][0]] == [0, 25_600, 51_200]
         means = [sum(each[seed]["mean"] for each in cell["evaluations"].values()) / 2 for seed in range(2)]
         assert cell["scores"] == pytest.approx(means)
         assert not list(folder.glob(f"runs/{cell['key']}.*/models/checkpoints"))
