@@ -123,6 +123,7 @@ GAME = GameConfig(
 )
 
 
+@pytest.mark.slow
 def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
     config = TrainConfig(num_envs=256, learning_starts=10_000, buffer_size=250_000, net_arch=(64, 64))
     trainer = compile_as_users(make_trainer(GAME, config))

@@ -250,6 +250,7 @@ def test_an_epoch_is_compiled_once_and_its_seed_decides_every_bit():
     ).any()
 
 
+@pytest.mark.slow
 def test_seeds_run_side_by_side_as_each_would_alone():
     config = dataclasses.replace(CONFIG, gradient_steps=1, policy_delay=1)
     together, alone = make_probe_trainer(config, seeds=2), make_probe_trainer(config)

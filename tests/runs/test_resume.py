@@ -49,6 +49,7 @@ def test_that_compiling_was_slow_is_not_an_error_of_the_command():
     assert without_alarms(f"a line\n{alarm}another\n") == "a line\nanother\n"
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_it_ends_with_the_same_bits(command, whole):
     expected, moments = whole("vectors")
     run, done = command.begin("vectors", send=signal.SIGHUP, at=moments // 6)

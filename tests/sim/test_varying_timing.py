@@ -55,8 +55,8 @@ def play(env: DodgeEnv, params, keys):
     ("mode", "most", "timings"),
     [
         ("standard", 5, [(1, 0), (1, 1), (3, 0), (3, 3), (5, 4)]),
-        ("with_thrower", 4, [(3, 1)]),
-        ("topdown", 4, [(4, 0), (3, 2)]),
+        pytest.param("with_thrower", 4, [(3, 1)], marks=pytest.mark.slow),
+        pytest.param("topdown", 4, [(4, 0), (3, 2)], marks=pytest.mark.slow),
     ],
 )
 def test_timing_from_the_parameters_is_the_static_timing(mode, most, timings):
