@@ -81,6 +81,9 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     assert len(ends) == 3
     assert session.config.spawn_angle_degrees == GAME.spawn_angle_degrees
     assert lines[0] == f"{run}: best policy, 3 episodes on {url}, deterministic"
+    # A line when an episode ends, also where the output is no terminal.
+    played, lines[1:4] = lines[1:4], []
+    assert [line.split(":")[0] for line in played] == [f"episode {number} of 3" for number in (1, 2, 3)]
     assert lines[1].startswith(f"{out}: ")
     assert lines[2].split()[:3] == ["return", "±", "std"]
     # What is printed of the server is what its session holds.
