@@ -26,7 +26,7 @@ LARGEST_HEAD = 2**16
 """Limit for a request's head, and for its trailers, bytes; one socket read can exceed it."""
 
 
-class _Gathered:
+class Gathered:
     """A transport that joins all writes of one event loop iteration into one.
 
     uvicorn writes the head and the body of a response separately,
@@ -63,7 +63,7 @@ class Protocol(HttpToolsProtocol):
     _head_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]
         self._last_used = self.loop.time()
         if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES:
             self._close_idle_connection()
@@ -76,6 +76,8 @@ class Protocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """A half-closed connection stays open until its complete requests have their responses."""
         if self._idle() or self.cycle.more_body:
+            # The event loop would close without what is gathered of the last response.
+            self.transport.close()
             return False
         self.cycle.keep_alive = False
         return True

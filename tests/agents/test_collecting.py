@@ -92,7 +92,7 @@ def make_recording(game: GameConfig, config: TrainConfig) -> Trainer:
     trainer.env = recorded.env
     # Some episodes end by a hit, some by their limit.
     trainer.draw_params = lambda key, params: params.replace(
-        max_episode_steps=jax.random.randint(key, (), 6, 30)
+        max_steps_in_episode=jax.random.randint(key, (), 6, 30)
     )
     return trainer
 

@@ -7,12 +7,13 @@ import resource
 import socket
 import sys
 import time
+from unittest.mock import Mock, call
 
 import pytest
 import requests
 from served import SECONDS, running
 
-from jaxdodge.server.http_server import MOST_TRACEBACKS, TracebackLimit
+from jaxdodge.server.http_server import MOST_TRACEBACKS, Gathered, Protocol, TracebackLimit
 
 STILL = {"action": [0.0] * 5}
 HEAD = b"POST /reset HTTP/1.1\r\nHost: localhost\r\n"
@@ -172,6 +173,16 @@ def test_a_half_closed_request_gets_its_response(fresh):
         connection.sendall(request[:-1])
         connection.shutdown(socket.SHUT_WR)
         assert connection.makefile("rb").read() == b""
+
+
+def test_a_connection_that_is_closed_at_its_other_end_still_gets_the_last_response():
+    raw, loop = Mock(is_closing=lambda: False), Mock()
+    protocol = Protocol.__new__(Protocol)
+    protocol.cycle, protocol.transport = None, Gathered(raw, loop)
+    protocol.transport.write(b"the last ")
+    protocol.transport.write(b"response")
+    assert protocol.eof_received() is False
+    assert raw.mock_calls == [call.write(b"the last response"), call.close()]
 
 
 def test_idle_connections_do_not_lock_out_others(short_of_resources):
