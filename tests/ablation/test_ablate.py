@@ -197,6 +197,7 @@ def test_one_process_at_a_time(command, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_scores_do_not_depend_on_the_other_cells(failing, whole):
     alone = {cell["levels"]["spawn_angle_degrees"]: cell["scores"] for cell in whole["cells"]}
     found = {cell["levels"]["cell"]: cell.get("scores") for cell in failing[1]["cells"]}
