@@ -14,8 +14,6 @@ from jaxdodge.fields import ConfigError
 from jaxdodge.runs import loop as training
 from jaxdodge.runs.start import New, read_start
 
-ORIGINAL = Path(__file__).parents[2] / "configs" / "original" / "sac_level1_vector.yaml"
-
 REFUSED = [
     (["--no-such-option", "1"], "--no-such-option: no such option"),
     (["--lerning-rate", "1"], "did you mean --learning-rate?"),
@@ -133,11 +131,12 @@ assert not {"jax", "flax", "orbax", "matplotlib"} & sys.modules.keys()
 def test_a_measured_timing_wins_over_the_file_and_loses_to_the_command_line(command, monkeypatch):
     seen = []
 
-    def stop(game, config, devices):
-        seen.append((game, config))
-        raise ConfigError("seen")
+    class Stop:
+        def __init__(self, game, config, devices):
+            seen.append((game, config))
+            raise ConfigError("seen")
 
-    monkeypatch.setattr(training, "Training", stop)
+    monkeypatch.setattr(training, "Training", Stop)
     Path("timing.yaml").write_text("frames_per_step: 2\nresponse_frame: 0\nfps: 30\nframe_time_jitter: 0.1\n")
     assert command("--timing", "timing.yaml", "--fps", 40) == 2
     (game, config) = seen[0]
