@@ -144,6 +144,7 @@ def test_updates_trainings_and_devices_without_peers(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_trainings_report_when_they_reached_the_goal(trained):
     trainings = of_part(trained[1], "train")
     assert [(row["name"], row["seed"]) for row in trainings] == [("jaxdodge", 0), ("jaxdodge", 1)]

@@ -66,6 +66,7 @@ def test_the_training_environment_replays_recordings():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_training_environment_replays_all_that_it_can_express():
     done = command(
         "--simulator", *(ROOT / "parity" / "recordings" / name for name in set(NAMES) - set(SESSIONS))

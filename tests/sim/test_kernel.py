@@ -79,7 +79,7 @@ def test_a_step_on_a_gpu_is_two_kernels_with_the_bits_of_vmap(request):
             np.testing.assert_array_equal(one, other)
         jax.tree.map(np.testing.assert_array_equal, found, others)
         ends += int((found[1] | found[2]).sum())
-        most = max(most, int(found[3]["projectile_count"].max()))
+        most = max(most, int(state.game.projectiles.count.max()))
     assert ends > 0
     assert most > 1
 
