@@ -57,10 +57,11 @@ class Number:
         try:
             with np.errstate(over="ignore"):
                 judged = float(np.float32(value)) if self.kind is float else value
+                finite = math.isfinite(judged)
         except OverflowError:
             raise _invalid(name, value, self.expected()) from None
         above = judged > self.low if self.above_low else judged >= self.low
-        if not (math.isfinite(judged) and above and judged <= self.high):
+        if not (finite and above and judged <= self.high):
             raise _invalid(name, value, self.expected())
         return self.kind(value)
 

@@ -109,6 +109,11 @@ def test_whole_numbers_have_no_fraction(name):
     assert refusal(**{name: 1.0}).startswith(f"{name}: invalid value 1.0; expected a whole number, ")
 
 
+@pytest.mark.parametrize("name", ENDS)
+def test_numbers_beyond_all_floats_are_refused(name):
+    assert refusal(**{name: 10**400}).startswith(f"{name}: invalid value 1000")
+
+
 @pytest.mark.parametrize("value", [np.float32(30), np.int64(30), 30])
 def test_numbers_of_other_kinds_are_accepted(value):
     assert GameConfig(spawn_angle_degrees=value).spawn_angle_degrees == 30.0

@@ -117,11 +117,15 @@ class Agent:
             else of JAX.
 
         Raises:
-            ValueError: an observation of another shape or dtype, in one line.
+            ValueError: an observation of another shape or dtype, or one that is not finite.
         """
         frames = observation["image"] if isinstance(observation, dict) else observation
         words = self._generator.integers(2**32, size=2, dtype=np.uint32) if sampled else None
-        if self._is_whole(observation, frames):
+        is_whole = self._is_whole(observation, frames)
+        # An action of NaN would be remembered, and make all that follow NaN.
+        if not (self._dtype == np.uint8 or isinstance(frames, jax.core.Tracer) or np.isfinite(frames).all()):
+            raise ValueError("observation: invalid value, not finite; expected finite numbers")
+        if is_whole:
             action = self._respond(self._weights, observation, words)
         else:
             action = self._act_on_published(frames, words)

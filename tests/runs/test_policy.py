@@ -127,6 +127,17 @@ def test_an_observation_of_another_shape_is_refused(agent):
     agent.reset()
 
 
+def test_an_observation_that_is_not_finite_is_refused_and_forgotten(agent):
+    still = np.zeros(65, np.float32)
+    expected = [agent.act(still), agent.act(still)]
+    agent.reset()
+    np.testing.assert_array_equal(agent.act(still), expected[0])
+    with pytest.raises(ValueError, match="observation: invalid value, not finite; expected finite"):
+        agent.act(still * np.nan)
+    np.testing.assert_array_equal(agent.act(still), expected[1])
+    agent.reset()
+
+
 def test_weights_that_are_not_finite_are_refused(agent, tmp_path):
     run = random_run(tmp_path, agent.game)
     run.save_policy("best", jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), agent.params))
