@@ -125,8 +125,9 @@ def run_missing(
         if not missing:
             display.skip(cell.cell.name, None if cell.error else float(cell.scores.mean()))
     by_name = {cell.cell.name: cell for cell in cells}
-    # Tasks with the same program follow one another, so it is compiled once.
-    tasks.sort(key=program_key)
+    # In the study's order, but tasks with the same program follow one another: it is compiled once.
+    programs = list(dict.fromkeys(map(program_key, tasks)))
+    tasks.sort(key=lambda task: programs.index(program_key(task)))
     for event in execute(tasks):
         task = tasks[event.task]
         cell = by_name[task.cell]

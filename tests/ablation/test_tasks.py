@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdodge.ablation.result_store import ResultStore
+from jaxdodge.ablation.status_display import StatusDisplay
 from jaxdodge.ablation.study_file import read_study
+from jaxdodge.ablation.study_run import cell_results, run_missing
 from jaxdodge.ablation.tasks import Task, condition_key, program_key, training_key
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
@@ -69,6 +71,23 @@ def test_the_order_of_a_file_does_not_change_its_cells(tmp_path_factory, order, 
     keys = [training_key(*cell.configuration(), None) for cell in read_study(file).cells]
     fields = {"gamma": 0.9, "total_timesteps": 30_000, "response_frame": 0}
     assert keys == [key(fields | {"frame_stack": stack}) for stack in (1, 2)]
+
+
+def test_cells_run_in_the_studys_order_and_those_with_one_program_together(tmp_path):
+    content = {
+        "question": "Which?",
+        "factors": {"spawn_angle_degrees": [60, 30], "frame_stack": [2, 1]},
+        "budget": {"updates": 100},
+    }
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    cells = cell_results(read_study(file), tmp_path)
+    executed: list[Task] = []
+    display = StatusDisplay([cell.cell.name for cell in cells])
+    run_missing(cells, ResultStore(tmp_path), lambda tasks: executed.extend(tasks) or iter(()), display)
+    # The angle is an argument of the compiled program; the frame stack is not.
+    order = [(task.game.frame_stack, task.game.spawn_angle_degrees) for task in executed]
+    assert order == [(2, 60), (2, 30), (1, 60), (1, 30)]
 
 
 def test_a_key_ignores_seeds_and_includes_minutes():
