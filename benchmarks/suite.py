@@ -87,7 +87,7 @@ def measured(options: Options) -> Document:
     """All measurements; with `out`, also written to the file after every part."""
     import jax
 
-    from jaxdodge.agents.devices import Cluster
+    from jaxdodge.runs.cluster import Cluster
 
     Cluster(options.devices).join()
 

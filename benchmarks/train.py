@@ -130,7 +130,7 @@ def _ours(goal: float, seed: int, settings: Settings) -> dict[str, Any]:
         def say(self, line: str) -> None:
             pass
 
-        def advance(self, steps: int, rates: dict[str, float]) -> None:
+        def advance(self, steps: int, rates: dict[str, float], left: float | None) -> None:
             pass
 
         def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:

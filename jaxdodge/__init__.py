@@ -5,6 +5,15 @@ Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium and gymnax, 
 imported.
 """
 
+import signal
+import sys
+
+# Nothing is to be saved while a command is imported: Ctrl-C ends it, without traceback.
+if sys.argv[0].endswith(("-m", "/jaxdodge")) and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

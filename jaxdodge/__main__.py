@@ -1,10 +1,10 @@
 """`python -m jaxdodge`, or `jaxdodge`: the commands of this package."""
 
 import runpy
-import signal
 import sys
 
 import jaxdodge
+from jaxdodge.subcommands import chosen
 
 # Each is a module of this package; they are listed here so that listing them imports none.
 COMMANDS = {
@@ -19,35 +19,18 @@ COMMANDS = {
 }
 
 
-def usage() -> str:
-    """The list of commands."""
-    rows = "\n".join(f"  {name:10}{purpose}" for name, purpose in COMMANDS.items())
-    return (
-        "usage: jaxdodge COMMAND [options]\n\n"
-        f"{rows}\n\n"
-        "jaxdodge COMMAND --help shows a command's options; python -m jaxdodge.COMMAND is the same command."
-    )
-
-
 def main() -> int:
     """Run the command that the command line names; returns the exit status."""
-    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if command in COMMANDS:
-        sys.argv[:2] = [f"{sys.argv[0]} {command}"]
-        # Nothing is to be saved while the command is imported: Ctrl-C ends it, without traceback.
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        # As `python -m` does: the command ends the process with its own status.
-        runpy.run_module(f"jaxdodge.{command}", run_name="__main__", alter_sys=True)
-        return 0
-    if command in ("-h", "--help"):
-        print(usage())
-        return 0
-    if command == "--version":
+    if sys.argv[1:2] == ["--version"]:
         print(jaxdodge.__version__)
         return 0
-    print(f"{command}: invalid command; expected {', '.join(COMMANDS)}", file=sys.stderr)
-    return 2
+    command = chosen("jaxdodge", COMMANDS, sys.argv[1:], "; python -m jaxdodge.COMMAND is the same command")
+    if isinstance(command, int):
+        return command
+    sys.argv[:2] = [f"{sys.argv[0]} {command}"]
+    # As `python -m` does: the command ends the process with its own status.
+    runpy.run_module(f"jaxdodge.{command}", run_name="__main__", alter_sys=True)
+    return 0
 
 
 if __name__ == "__main__":

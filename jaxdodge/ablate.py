@@ -5,7 +5,6 @@ Ctrl-C or SIGTERM (the same command resumes).
 """
 
 import dataclasses
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +21,10 @@ from jaxdodge.ablation.status_display import StatusDisplay
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.ablation.study_run import cell_results, load, run_missing
 from jaxdodge.ablation.tasks import Task
-from jaxdodge.cli import Interrupt, guarded, parse
+from jaxdodge.cli import Interrupt, guarded
 from jaxdodge.fields import Number
 from jaxdodge.locks import locked
+from jaxdodge.runs.options import parse_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,8 @@ class Ablate:
 
 def ablate(arguments: list[str]) -> int:
     """Parse the arguments, run the study, write the report; returns the exit status."""
-    listed = ", ".join(resources.presets("studies"))
-    description = f"{inspect.cleandoc(Ablate.__doc__ or '')}\n\nStudies in the package: {listed}."
-    options = parse(lambda: tyro.cli(Ablate, prog="jaxdodge ablate", args=arguments, description=description))
+    notes = f"Studies in the package: {', '.join(resources.presets('studies'))}."
+    options, _ = parse_options(Ablate, (), "jaxdodge ablate", arguments, notes=notes)
     study = read_study(resources.preset(options.study, "studies"), options.full)
     out = options.out or Path("results/studies") / (study.name + ("_full" if options.full else ""))
     cells, store = cell_results(study, out), ResultStore(out / "cells")

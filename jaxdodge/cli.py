@@ -11,31 +11,49 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import tyro
-
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import error_line, one_line
 from jaxdodge.outputs import lasting_outputs
 
 Options = TypeVar("Options")
+# What a value of the help's names may be.
+KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 
 
 def parse(parser: Callable[[], Options]) -> Options:
-    """Run a tyro parser; its boxed errors become one line on standard error, with exit status 2."""
+    """Run a tyro parser; its boxed errors become one line with the option, and status 2."""
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
             return parser()
     except SystemExit as stop:
         if stop.code:
-            print(_unboxed(stderr.getvalue()), file=sys.stderr)
+            print(_refusal(stderr.getvalue()), file=sys.stderr)
         raise
 
 
-def _unboxed(boxed: str) -> str:
+def _refusal(boxed: str) -> str:
+    """An error of tyro in this package's form; an unknown one in its own words."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
     # The title of the box repeats its first line.
-    return one_line(re.sub(r"╭[^╮]*╮|[╭╮╰╯│─]+", " ", plain))
+    text = one_line(re.sub(r"╭[^╮]*╮|[╭╮╰╯│─]+|-{5,}", " ", plain), len(plain))
+    text = text.split(" For full helptext")[0]
+    for pattern, form in (
+        (r"Missing value for argument '-*(.+?)'.*", "{}: missing; expected a value"),
+        (
+            r"Missing from [^:]+: -*(\S+)(?: [A-Z]+)? (.*?)(?:[.;] .*|\.)? ?\(required\).*",
+            "{}: missing; expected {}",
+        ),
+        (
+            r"Error parsing -*(\S+): .*?(?:: |\[)'(.*?)'.* Argument helptext: \S+ (\S+) .*",
+            "{}: invalid value '{}'; expected {}",
+        ),
+    ):
+        found = re.search(pattern, text)
+        if found:
+            name, *others = found.groups()
+            return form.format(name.lower().replace("-", "_"), *(KINDS.get(each, each) for each in others))
+    return one_line(text)
 
 
 def guarded(command: Callable[..., int], *arguments: Any) -> int:
@@ -168,17 +186,3 @@ class Interrupt:
             # A terminal shows ^C at the start of the line.
             start = "\n" if sys.stderr.isatty() else ""
             print(f"{start}{self.reason()}: {self._answer}", file=sys.stderr, flush=True)
-
-
-def run_command(commands: dict[str, tuple[Callable[..., Any], Callable[[Any], int]]], program: str) -> int:
-    """Parse `program COMMAND options` and run the command.
-
-    Args:
-        commands: by name, the dataclass of options and the function that runs with one and returns
-            an exit status.
-        program: name for the usage line.
-    """
-    choices = {name: options for name, (options, _) in commands.items()}
-    run = dict(commands.values())
-    options = parse(lambda: tyro.extras.subcommand_cli_from_dict(choices, prog=program))
-    return guarded(run[type(options)], options)

@@ -74,8 +74,9 @@ class Evaluate:
         Name(POLICIES).check("policy", self.policy)
         if self.think_seconds is not None:
             Number(float, 0).check("think_seconds", self.think_seconds)
-        if self.server is None and (self.record or self.think_seconds is not None):
-            raise ConfigError("record and think_seconds: only with --server")
+        for name in ("record", "think_seconds"):
+            if self.server is None and getattr(self, name) is not None:
+                raise ConfigError(f"{name}: expected with --server")
 
 
 def evaluate(arguments: list[str]) -> int:

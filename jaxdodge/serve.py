@@ -10,11 +10,10 @@ import secrets
 import signal
 import sys
 
-import tyro
-
-from jaxdodge.cli import guarded, parse
+from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
 from jaxdodge.hardware import keep_compiled
+from jaxdodge.runs.options import parse_options
 from jaxdodge.server.settings import LARGEST_SEED, ServerSettings
 
 # XLA compiles loops of at most this many bytes to a single function; see `jaxdodge.server.game`.
@@ -23,7 +22,7 @@ SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_thresho
 
 def serve(arguments: list[str]) -> int:
     """Parse, then serve until a signal; returns the exit status."""
-    settings = parse(lambda: tyro.cli(ServerSettings, prog="jaxdodge serve", args=arguments))
+    settings, _ = parse_options(ServerSettings, (), "jaxdodge serve", arguments)
     if settings.seed is None:
         settings = dataclasses.replace(settings, seed=secrets.randbelow(LARGEST_SEED - settings.arenas))
     try:

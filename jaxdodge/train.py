@@ -21,6 +21,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.hardware import keep_compiled
 from jaxdodge.resources import presets
+from jaxdodge.runs.cluster import Cluster
 from jaxdodge.runs.folder import Run
 from jaxdodge.runs.options import DEFAULTS, parse_options
 from jaxdodge.runs.servers import Servers
@@ -122,15 +123,13 @@ def _train(arguments: list[str], interrupt: Interrupt) -> int:
     if options.wandb is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError("wandb: not installed; expected pip install 'jaxdodge[wandb]'")
     start.check()
+    cluster = Cluster(options.devices, options.processes, options.process, options.coordinator)
+    cluster.check(start.config)
     if start.servers:
         start.servers.check(start.game, start.config, options.devices * options.processes)
     if not options.process:
         print(headline(start), flush=True)
 
-    from jaxdodge.agents.devices import Cluster
-
-    cluster = Cluster(options.devices, options.processes, options.process, options.coordinator)
-    cluster.check(start.config)
     cluster.join()
     # From here on the other processes would wait for one that ends on its own.
     interrupt.orderly = cluster.processes > 1

@@ -67,15 +67,15 @@ class BudgetProgress:
     def say(self, line: str) -> None:
         print(line, flush=True)
 
-    def advance(self, steps: int, rates: dict[str, float]) -> None:
+    def advance(self, steps: int, rates: dict[str, float], left: float | None) -> None:
         self._steps += steps
         self._started = self._seconds() if self._started is None else self._started
         done = self._steps / self._total
-        left = (self._total - self._steps) / max(rates["steps_per_second"], 1e-9)
         if self._minutes is not None:
-            left = min(left, 60 * self._minutes * (1 - self.spent))
+            budget = max(60 * self._minutes * (1 - self.spent), 0.0)
+            left = budget if left is None else min(left, budget)
             done = max(done, self.spent)
-        self._report({"done": min(done, 1.0), "left": max(left, 0.0)})
+        self._report({"done": min(done, 1.0)} | ({} if left is None else {"left": left}))
 
     def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
         self._report({"score": float(np.mean([one["mean"] for one in evaluations]))})

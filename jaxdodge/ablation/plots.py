@@ -32,10 +32,10 @@ LINE_STYLES = ("-", "--", ":", "-.")
 MOST_POINTS = 40
 
 
-def learning_curves(rows: list[Row], across: str) -> str:
-    """Mean return of each cell over `steps` or `seconds`, with its interval."""
+def learning_curves(rows: list[Row], across: str, of: str = "return") -> str:
+    """Mean return, or `of`, of each cell over `steps` or `seconds`, with its interval."""
     labels = {"steps": "environment steps of a seed", "seconds": "seconds"}
-    return _lines(rows, across, labels[across], "return")
+    return _lines(rows, across, labels[across], of)
 
 
 def profiles(rows: list[Row]) -> str:

@@ -231,6 +231,8 @@ def _figures(rows: list[Row]) -> dict[str, str]:
     if curves:
         figures["curves_by_steps"] = plots.learning_curves(curves, "steps")
         figures["curves_by_time"] = plots.learning_curves(curves, "seconds")
+        survival = _of(rows, "survival_curve")
+        figures["survival_by_steps"] = plots.learning_curves(survival, "steps", "survival rate")
     return figures
 
 

@@ -36,7 +36,7 @@ def result_rows(study: Study, cells: list[CellResult]) -> list[Row]:
 
     The score of a seed is its mean return over all conditions. `figure` is one of:
 
-    learning_curve    mean return of a cell over seeds during training, at `steps` and `seconds`
+    learning_curve, survival_curve    means of a cell over seeds in training, at `steps`, `seconds`
     seed_return, seed_survival    of a cell and seed in the condition `other`
     condition_return  of a cell in the condition `other`: IQM over seeds
     condition_survival    of a cell in the condition `other`: mean over seeds
@@ -138,18 +138,19 @@ def _curve(cell: CellResult) -> Iterator[Row]:
     points = min(map(len, curves))
     if not points:
         return
-    returns = np.array([[point["return"] for point in curve[:points]] for curve in curves])
-    low, high = stratified_interval(returns, lambda drawn: drawn.mean(axis=-2))
-    for i in range(points):
-        yield _row(
-            "learning_curve",
-            cell.cell.name,
-            returns[:, i].mean(),
-            low[i],
-            high[i],
-            steps=curves[0][i]["timesteps"],
-            seconds=float(np.mean([curve[i]["seconds"] for curve in curves])),
-        )
+    for figure, name in (("learning_curve", "return"), ("survival_curve", "survival")):
+        values = np.array([[point[name] for point in curve[:points]] for curve in curves])
+        low, high = stratified_interval(values, lambda drawn: drawn.mean(axis=-2))
+        for i in range(points):
+            yield _row(
+                figure,
+                cell.cell.name,
+                values[:, i].mean(),
+                low[i],
+                high[i],
+                steps=curves[0][i]["timesteps"],
+                seconds=float(np.mean([curve[i]["seconds"] for curve in curves])),
+            )
 
 
 def _effects(study: Study, done: list[CellResult], scores: np.ndarray) -> Iterator[Row]:

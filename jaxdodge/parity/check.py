@@ -64,7 +64,7 @@ def check(path: Path, by_environment: bool = False) -> Result:
     return dataclasses.replace(result, seconds=time.perf_counter() - start)
 
 
-def check_command(options: Check) -> int:
+def check_command(options: Check, _: object) -> int:
     """Print a row per recording and return the exit status."""
     from jaxdodge.recordings.npz import RecordingError
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxdodge.bevy.client import LONGEST_TIMEOUT
-from jaxdodge.config import SERVER_FIELDS, GameConfig
+from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
 from jaxdodge.runs.folder import Run, changed_game
-from jaxdodge.runs.options import field_options, read_text
 
 if TYPE_CHECKING:
     from jaxdodge.bevy.play import Log
@@ -24,7 +23,7 @@ DEFAULT_STEPS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordOptions:
+class Record:
     """Play on a server and write all requests and responses as an API session.
 
     The server is configured first. Game options that are not given come from the level,
@@ -61,19 +60,9 @@ class RecordOptions:
         Number(float, 0, LONGEST_TIMEOUT, above_low=True).check("timeout", self.timeout)
 
 
-Record = dataclasses.make_dataclass(
-    "Record",
-    [option for option in field_options(GameConfig, {}) if option[0] in SERVER_FIELDS],
-    bases=(RecordOptions,),
-    frozen=True,
-)
-Record.__doc__ = RecordOptions.__doc__
-
-
-def record_command(options: Any) -> int:
-    """Play, write, print a line, and return the exit status."""
-    texts = {name: getattr(options, name) for name in SERVER_FIELDS}
-    given = {name: read_text(text) for name, text in texts.items() if text is not None} | {"fps": options.fps}
+def record_command(options: Record, given: dict[str, Any]) -> int:
+    """Play, write, print a line, and return the exit status; `given` are fields of the game."""
+    given = given | {"fps": options.fps}
     run = None
     if options.policy in SCRIPTED:
         game = GameConfig.from_mapping(given)

@@ -40,9 +40,10 @@ class Timing:
     """With --server: level to play. Level 1 needs more steps, because it has fewer throws."""
 
 
-def timing_command(options: Timing) -> int:
+def timing_command(options: Timing, _: object) -> int:
     """Measure, print, and return the exit status."""
-    if (options.path is None) == (options.server is None):
+    path, server = options.path, options.server
+    if (path is None) == (server is None):
         raise ConfigError("timing: expected either a session's file or --server")
     from jaxdodge.parity.timing import measure
     from jaxdodge.recordings.npz import RecordingError
@@ -51,12 +52,15 @@ def timing_command(options: Timing) -> int:
     if options.out is not None:
         options.out.touch()
     with tempfile.TemporaryDirectory() as folder:
-        path, status = options.path, 0
-        if path is None:
+        status = 0
+        if server is not None:
             path = Path(folder) / "session.npz"
-            status = record_command(_recording(options, path))
+            game = {"action_space_type": "basic_3d", "level": options.level}
+            given = {name: getattr(options, name) for name in ("steps", "think_seconds", "fps")}
+            status = record_command(Record(server, path, **given), game)
             if not path.is_file():
                 return status
+        assert path is not None
         try:
             timing = measure(read_session(path))
         except RecordingError as error:
@@ -67,12 +71,6 @@ def timing_command(options: Timing) -> int:
     if options.out is not None:
         atomic_write(options.out, timing.to_yaml())
     return status
-
-
-def _recording(options: Timing, path: Path) -> Any:
-    game = {"action_space_type": "basic_3d", "level": str(options.level)}
-    given = {name: getattr(options, name) for name in ("server", "steps", "think_seconds", "fps")}
-    return Record(out=path, **given, **game)
 
 
 def _option(name: str, value: Any) -> str:

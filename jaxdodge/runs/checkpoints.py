@@ -217,6 +217,9 @@ def _like(template: Any, arrays: dict[str, np.ndarray], keys: dict[str, str]) ->
     """The state, with the structure of `template`. Orbax does not store empty arrays."""
     leaves: list[Any] = []
     for name, leaf in _named_leaves(template).items():
+        plain = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        if name in arrays and _description(arrays[name]) != _description(plain):
+            raise ValueError(f"{name} is {_readable(_description(arrays[name]))}")
         if name not in arrays:
             leaves.append(jnp.empty(leaf.shape, leaf.dtype))
         elif name in keys:

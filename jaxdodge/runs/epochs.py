@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
+from jaxdodge.evaluation.tables import seconds_text
 
 if TYPE_CHECKING:
     from jaxdodge.agents.trainer import EpochMetrics
@@ -48,6 +49,38 @@ def evaluation_is_due(frequency: int, before: int, timesteps: int, total: int) -
     return is_due(frequency, before, timesteps, total) or any(before < at <= timesteps for at in early)
 
 
+class TimeLeft:
+    """How long a training goes on: from its epochs that learn, and from its evaluations.
+
+    Args:
+        eval_freq: of `evaluation_is_due`.
+        total: environment steps of the run.
+    """
+
+    def __init__(self, eval_freq: int, total: int):
+        self._eval_freq, self._total = eval_freq, total
+        self._steps, self._learning = 0, 0.0
+        self._evaluations: list[float] = []
+
+    def epoch(self, steps: int, seconds: float) -> None:
+        """An epoch that learned has taken so long."""
+        self._steps, self._learning = self._steps + steps, self._learning + seconds
+
+    def evaluation(self, seconds: float) -> None:
+        """An evaluation has taken so long. The first one compiles, and does not count."""
+        self._evaluations.append(seconds)
+
+    def seconds(self, timesteps: int) -> float | None:
+        """From `timesteps` on; None before the first epoch that learned."""
+        if not self._steps:
+            return None
+        total, freq, known = self._total, self._eval_freq, self._evaluations[1:]
+        due = total // freq - timesteps // freq + bool(total % freq)
+        due += sum(timesteps < freq // part for part in EARLY_EVALUATIONS)
+        evaluating = due * sum(known) / len(known) if known else 0.0
+        return (total - timesteps) * self._learning / self._steps + evaluating * (timesteps < total)
+
+
 def rates(config: TrainConfig, metrics: "EpochMetrics", seconds: float) -> dict[str, float]:
     """Environment steps and updates per second of an epoch, of all seeds together."""
     steps, updating = metrics.learning.size, int(metrics.learning.sum())
@@ -57,19 +90,16 @@ def rates(config: TrainConfig, metrics: "EpochMetrics", seconds: float) -> dict[
     }
 
 
-def projection(game: GameConfig, rates: dict[str, float], steps_left: int) -> str:
+def projection(game: GameConfig, updates: float, seconds: float) -> str:
     """The line that says how fast a training is, and when it will end.
 
     Args:
         game: of the training; one from images that takes long is told a preset that does not.
-        rates: `steps_per_second` and `updates_per_second`.
-        steps_left: environment steps to go.
+        updates: per second.
+        seconds: to go.
     """
-    seconds = steps_left / rates["steps_per_second"]
-    hours = f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"
-    updates = rates["updates_per_second"]
     line = f"{updates:,.0f} updates/s" if updates >= 10 else f"{updates:.2g} updates/s"
-    line += f", about {hours} to go"
+    line += f", about {seconds_text(seconds)} to go"
     if game.observation_mode == "topdown" and seconds > LONG_SECONDS:
         line += " on this machine; the preset pixels_84 takes minutes"
     return line

@@ -26,7 +26,7 @@ from jaxdodge.hardware import hardware
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.divergence import DivergedError as DivergedError
 from jaxdodge.runs.divergence import first_not_finite
-from jaxdodge.runs.epochs import evaluation_is_due, is_due, projection, rates, steps_of_an_epoch
+from jaxdodge.runs.epochs import TimeLeft, evaluation_is_due, is_due, projection, rates, steps_of_an_epoch
 from jaxdodge.runs.folder import NOT_FINITE, Run, check_same_configuration, configuration
 from jaxdodge.runs.logs import Log, epoch_means, plot
 from jaxdodge.runs.memory import check_fits, estimate
@@ -147,6 +147,7 @@ class Training:
         # The main thread stays free to hear signals while an epoch runs.
         background = ThreadPoolExecutor(1)
         learning, projected = False, False
+        self._time_left = TimeLeft(self.config.eval_freq, self.total)
         with background, show(self.total, self.timesteps, lambda: self.seconds) as progress:
             self._say = progress.say
             self._say(str(self.memory))
@@ -160,12 +161,16 @@ class Training:
                     self._unwritten = False
                     began, self._before = self.seconds, self.timesteps
                     metrics = background.submit(self._run_epoch).result()
-                    speed = self._rates(metrics, self.seconds - began)
-                    progress.advance(self.timesteps - self._before, speed)
+                    took, steps = self.seconds - began, self.timesteps - self._before
+                    speed = self._rates(metrics, took)
                     # The first epoch with updates has some steps without.
-                    if learning and not projected:
+                    if learning:
+                        self._time_left.epoch(steps, took)
+                    left = self._time_left.seconds(self.timesteps)
+                    progress.advance(steps, speed, left)
+                    if left is not None and not projected:
                         projected = True
-                        self._say(projection(self.game, speed, self.total - self.timesteps))
+                        self._say(projection(self.game, speed["updates_per_second"], left))
                     learning = learning or bool(metrics.learning.any())
                     passed = self._before, self.timesteps, self.total
                     if evaluation_is_due(self.config.eval_freq, *passed):
@@ -249,11 +254,12 @@ class Training:
 
         Before the first epoch it has no speed and no means of metrics.
         """
-        self.latest, policies = [], self._ema_policies()
+        began, self.latest, policies = self.seconds, [], self._ema_policies()
         for key, policy in zip(self._keys_evaluation, policies, strict=True):
             key = jax.random.fold_in(key, self.timesteps // self.timesteps_per_epoch % 2**32)
             episodes = self._simulate(policy, key)
             self.latest.append({"timesteps": self.timesteps, **episodes.summary()})
+        self._time_left.evaluation(self.seconds - began)
         speed, first = speed or {}, not self.best
         progress.evaluation(self.latest, speed)
         for seed, latest in enumerate(self.latest):

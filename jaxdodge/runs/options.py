@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -29,6 +30,7 @@ DEFAULTS = {
     "response_frame": 0,
 }
 METAVARS = {int: "INT", float: "FLOAT", Path: "PATH"}
+NAMED = (tyro.conf.PositionalMetavarFromFieldName,)
 
 
 # Groups of the help. Other fields belong to the group of their configuration.
@@ -67,6 +69,7 @@ def parse_options(
     arguments: list[str],
     defaults: dict[str, Any] | None = None,
     notes: str = "",
+    only: Collection[str] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Parse the command line.
 
@@ -77,29 +80,44 @@ def parse_options(
         arguments: the command line without the program.
         defaults: the command's own defaults, for the help; None where a run decides.
         notes: a paragraph for the help, after the docstring of `command`.
+        only: the fields of `configs` that are options; None for all.
 
     Returns:
         `command` as given, and the given fields of `configs` by name, not yet checked or converted.
+
+    Raises:
+        ConfigError: an unknown option, or a value that `command` refuses.
     """
     groups: dict[str, list[tuple[str, Any, Any]]] = {}
     for config in configs:
         for option in field_options(config, defaults):
+            if only is not None and option[0] not in only:
+                continue
             groups.setdefault(GROUPS.get(option[0], OWN_GROUPS[config.__name__]), []).append(option)
     parser = dataclasses.make_dataclass(
         command.__name__,
         _own_options(command) + [_group(name, groups[name], defaults) for name in HELP if name in groups],
         bases=(command,),
+        # `command` checks itself below, where its ConfigError is not boxed.
+        namespace={"__post_init__": lambda self: None},
         frozen=True,
     )
     parser.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{notes}"
-    result: tuple[Any, list[str]] = parse(
-        lambda: tyro.cli(parser, prog=program, return_unknown_args=True, args=arguments)
-    )
-    options, unknown = result
     names = {name: group for group, fields in groups.items() for name, _, _ in fields}
     own = [field.name for field in dataclasses.fields(command)]
+    hints = get_type_hints(command, include_extras=True)
+    known = [*(_own_name(hints[name]) or name for name in own), *names]
+    for argument in arguments:
+        # Before tyro, which with an unknown option calls others missing or invalid.
+        name = _name(argument)
+        if argument.startswith("--") and name.removeprefix("no_") not in [*known, "help"]:
+            raise ConfigError(_unknown(argument, known))
+    result: tuple[Any, list[str]] = parse(
+        lambda: tyro.cli(parser, prog=program, return_unknown_args=True, args=arguments, config=NAMED)
+    )
+    options, unknown = result
     if unknown:
-        raise ConfigError(_unknown(unknown[0], [*own, *names]))
+        raise ConfigError(_unknown(unknown[0], known))
     texts = {name: getattr(getattr(options, f"{group}_group"), name) for name, group in names.items()}
     given = {name: read_text(value) for name, value in texts.items() if value is not None}
     return command(**{name: getattr(options, name) for name in own}), given
@@ -138,11 +156,15 @@ def _group(
     return f"{name}_group", annotated, fields()
 
 
+def _name(option: str) -> str:
+    """`frame_stack` of `--frame-stack=2`."""
+    return option[2:].split("=")[0].replace("-", "_")
+
+
 def _unknown(option: str, known: list[str]) -> str:
     if not option.startswith("--"):
-        return f"{option}: unexpected argument; expected options as --name value, and one run at most"
-    name = option[2:].split("=")[0].replace("-", "_")
-    near = difflib.get_close_matches(name, known, n=1)
+        return f"{option}: unexpected argument; expected options as --name value"
+    near = difflib.get_close_matches(_name(option), known, n=1)
     hint = f"; did you mean --{near[0].replace('_', '-')}?" if near else ""
     return f"{option.split('=')[0]}: no such option{hint} (--help lists all)"
 

@@ -30,10 +30,9 @@ class TrainingProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._total, self._done, self._seconds = total, done, seconds
+        self._seconds = seconds
         fields: dict[str, Any] = {"rates": "" if done else "first evaluation", "evaluation": "", "left": ""}
         self._task = self._bar.add_task("", total=total, completed=done, **fields)
-        self._learning_since: tuple[int, float] | None = None
 
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()
@@ -46,23 +45,11 @@ class TrainingProgress:
         """Print a line."""
         self._console.print(line)
 
-    def advance(self, steps: int, rates: dict[str, float]) -> None:
-        """Advance the bar by environment steps, and show the current rates per second."""
-        self._done += steps
+    def advance(self, steps: int, rates: dict[str, float], left: float | None) -> None:
+        """Advance by environment steps; show rates per second and, if known, seconds left."""
         text = f"{rates['steps_per_second']:,.0f} steps/s  {rates['updates_per_second']:,.0f} updates/s"
-        self._bar.update(self._task, advance=steps, rates=text, left=self._left(rates))
-
-    def _left(self, rates: dict[str, float]) -> str:
-        """The time left, from the mean speed since learning began, evaluations included."""
-        now = self._seconds()
-        if self._learning_since is None:
-            # Steps before it are faster.
-            if rates["updates_per_second"]:
-                self._learning_since = self._done, now
-            return ""
-        steps, since = self._learning_since
-        left = round((self._total - self._done) * (now - since) / max(self._done - steps, 1))
-        return f"left {datetime.timedelta(seconds=left)}"
+        shown = "" if left is None else f"left {datetime.timedelta(seconds=round(left))}"
+        self._bar.update(self._task, advance=steps, rates=text, left=shown)
 
     def evaluation(self, evaluations: list[dict[str, float]], rates: dict[str, float]) -> None:
         """Print the evaluations of all seeds, with their environment steps as `timesteps`.

@@ -220,9 +220,11 @@ def read_start(
         if found:
             return Resume(found, name, game, train, found=True, servers=servers)
         return New(results, name, game, train, servers=servers)
-    if given or config or timing:
-        raise ConfigError("resume: a run goes on with its own configuration; expected no other options")
     run, timesteps = _run_and_checkpoint(Path(resume))
+    if given or config or timing:
+        raise ConfigError(
+            "resume: a run goes on with its own configuration; expected no other options (--from takes them)"
+        )
     name, (game, train) = run.folder.resolve().parent.name, run.config()
     before = Servers.load(run.folder)
     if servers and (before is None or before.count != servers.count):

@@ -23,6 +23,7 @@ BODY_SECONDS = 10.0
 """Time limit for a client to send the head of a request, and for its body."""
 DEEPEST = 16
 """Levels of nesting in a JSON body; valid ones have two."""
+KINDS = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
 METHODS = {
     "reset": "POST",
     "step": "POST",
@@ -51,7 +52,7 @@ def _object(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RequestError(f"body: not JSON ({error}); expected a JSON object") from None
     if not isinstance(content, dict):
-        raise RequestError(f"body: invalid value a JSON {type(content).__name__}; expected a JSON object")
+        raise RequestError(f"body: invalid value a JSON {KINDS[type(content)]}; expected a JSON object")
     # Python cannot print, and so not report, a value that is nested hundreds of levels deep.
     level: list[Any] = [content]
     for _ in range(DEEPEST):

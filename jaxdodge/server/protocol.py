@@ -1,6 +1,7 @@
 """Checks of requests and texts of errors, the same for both transports. Source: `docs/api.md`."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,7 +75,7 @@ def checked_action(action: Any, space: str) -> np.ndarray:
             if type(value) not in (int, float):
                 name = names[index] if index < len(names) else str(index)
                 raise RequestError(
-                    f"action ({name}): invalid value {value!r}; expected a number, -1 <= value <= 1"
+                    f"action ({name}): invalid value {_shown(value)}; expected a number, -1 <= value <= 1"
                 )
     elif type(action) is not int or names:
         wanted = (
@@ -82,7 +83,7 @@ def checked_action(action: Any, space: str) -> np.ndarray:
             if names
             else f"a whole number, 0 <= value <= {len(DISCRETE_DIRECTIONS) - 1}"
         )
-        raise RequestError(f"action: invalid value {action!r}; expected {wanted}")
+        raise RequestError(f"action: invalid value {_shown(action)}; expected {wanted}")
     try:
         return checked_actions(action, space)
     except ValueError as error:
@@ -105,6 +106,11 @@ def action_space(config: GameConfig) -> dict[str, Any]:
         return {"type": "Discrete", "n": len(DISCRETE_DIRECTIONS)}
     shape = [len(COMPONENTS[config.action_space_type])]
     return {"type": "Box", "shape": shape, "low": -1.0, "high": 1.0}
+
+
+def _shown(value: Any) -> str:
+    """A value as the client wrote it."""
+    return json.dumps(value, ensure_ascii=False, default=repr)
 
 
 def _expected(name: str) -> str:

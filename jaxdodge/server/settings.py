@@ -2,15 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jaxdodge.config import GameConfig
-from jaxdodge.fields import ConfigError, Number
+from jaxdodge.fields import ConfigError, Name, Number
 from jaxdodge.sim.order import checked_order
 
 DEFAULT_PORT = 8000
 DEFAULT_SOCKET = Path("/tmp/bevy_rl.sock")
 LARGEST_SEED = 2**31 - 1
+MODES = ("realtime", "lockstep")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ServerSettings:
     allowed_origins: tuple[str, ...] = ()
     """HTTP: origins of web pages that may send requests, such as http://localhost:3000; * for any
     web page, as in the original. Clients other than browsers are not affected."""
-    mode: Literal["realtime", "lockstep"] = "realtime"
+    mode: str = "realtime"
     """realtime: the wall clock advances the game, as in the original; lockstep: each step does."""
     order: str = "simulator"
     """realtime: order of the systems in a frame. simulator; start: drawn once at the start; frame:
@@ -78,8 +79,9 @@ class ServerSettings:
             Number(int, 0, LARGEST_SEED - self.arenas).check("seed", self.seed)
         if self.port is not None and not self.http:
             raise ConfigError(f"port: invalid value {self.port} without --http; it is the port of HTTP")
+        Name(MODES).check("mode", self.mode)
         if self.mode == "lockstep" and self.order != "simulator":
-            raise ConfigError(f"order: invalid value {self.order} in lockstep; expected simulator")
+            raise ConfigError(f"order: invalid value {self.order!r} in lockstep; expected simulator")
         if self.mode == "realtime" and (self.frames_per_step != 1 or self.response_frame is not None):
             raise ConfigError(
                 "frames_per_step and response_frame: no effect in realtime, where the wall clock decides; "

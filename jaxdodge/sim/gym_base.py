@@ -1,6 +1,8 @@
 """What both Gymnasium environments share: configuration, specification, pickling, start of JAX."""
 
 import dataclasses
+import inspect
+import multiprocessing
 import os
 from typing import Any
 
@@ -9,6 +11,7 @@ import jax
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
+from gymnasium.vector import AsyncVectorEnv
 from jax._src.xla_bridge import backends_are_initialized
 
 from jaxdodge.config import GameConfig
@@ -19,6 +22,10 @@ from jaxdodge.sim.env import EnvState
 from jaxdodge.sim.params import GameParams, game_params
 
 RENDER_MODES = ["rgb_array"]
+FORKED = (
+    "vectorization_mode: invalid value 'async' where JAX already runs; expected the default (faster), "
+    "or vector_kwargs={'context': 'spawn'}"
+)
 # Whether this process was forked from one in which JAX ran. There, JAX waits forever.
 _forked = {"from_jax": False}
 os.register_at_fork(after_in_child=lambda: _forked.update(from_jax=backends_are_initialized()))
@@ -41,6 +48,8 @@ class GymBase:
         render_height: int | None,
         fields: dict[str, Any],
     ) -> None:
+        if backends_are_initialized() and _is_for_forked_workers():
+            raise RuntimeError(FORKED)
         self.config = GameConfig.from_mapping(fields)
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise ConfigError(f"render_mode: invalid value {render_mode!r}; expected rgb_array or None")
@@ -84,12 +93,23 @@ class GymBase:
         """The numbers of the game. Starts JAX."""
         if self._params is None:
             if _forked["from_jax"]:
-                raise RuntimeError(
-                    "vectorization_mode: invalid value 'async' where JAX already runs; expected the default "
-                    "(faster), or vector_kwargs={'context': 'spawn'}"
-                )
+                raise RuntimeError(FORKED)
             self._params = game_params(self.config)
         return self._params
+
+
+def _is_for_forked_workers() -> bool:
+    """Whether an environment is being made for an `AsyncVectorEnv` that is about to fork.
+
+    It makes one in its own process first. Refused there, no worker writes its traceback.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not AsyncVectorEnv.__init__.__code__:
+        frame = frame.f_back
+    return (
+        frame is not None
+        and multiprocessing.get_context(frame.f_locals["context"]).get_start_method() == "fork"
+    )
 
 
 def needs_reset(state: EnvState | None) -> EnvState:

@@ -145,6 +145,7 @@ def test_costs_of_groups_add_up_except_memory(folder):
 
 def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
     figures = {"learning_curve", "score", "survival", "profile", "improvement", "main_effect", "pair_mean"}
+    figures |= {"survival_curve"}
     assert figures | {"interaction", "cost", "seed_return", "condition_return"} <= {
         row["figure"] for row in rows
     }
@@ -154,7 +155,13 @@ def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
     names = {path.name for path in (folder / "figures").iterdir()}
     markdown = (folder / "report.md").read_text()
     assert names == set(re.findall(r"!\[[^\]]+\]\(figures/([^)]+)\)", markdown))
-    assert {"scores.svg", "profiles.svg", "curves_by_steps.svg", "curves_by_time.svg"} <= names
+    assert {
+        "scores.svg",
+        "profiles.svg",
+        "curves_by_steps.svg",
+        "curves_by_time.svg",
+        "survival_by_steps.svg",
+    } <= names
     assert {"sample_32x32_gray.png", "sample_32x32_colour.png"} <= names
 
 

@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 import pytest
 import yaml
 
-from jaxdodge.agents.devices import Cluster
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.runs.cluster import Cluster
 
 # Seldom enough updates that what they add in another order stays small.
 TINY = {
@@ -190,7 +190,7 @@ def test_the_users_own_timeout_of_collectives_wins():
     code = """
 import os
 import jax
-from jaxdodge.agents.devices import Cluster
+from jaxdodge.runs.cluster import Cluster
 Cluster(2).join()
 print(len(jax.devices()), os.environ["XLA_FLAGS"])
 """

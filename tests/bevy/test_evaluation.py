@@ -155,7 +155,7 @@ def test_refusals_are_one_line(options, reason, run, command):
 def test_options_of_a_server_need_one(run, command):
     status, _, errors = command(run, "--record", "x.npz")
     assert (status, len(errors)) == (2, 1)
-    assert "record and think_seconds: only with --server" in errors[0]
+    assert "record: expected with --server" in errors[0]
 
 
 def test_one_of_several_seeds_plays(run, command, tmp_path):

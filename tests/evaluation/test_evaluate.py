@@ -257,7 +257,8 @@ finally:
 
 
 REFUSED = [
-    ([], "run"),
+    ([], "run: missing; expected Folder of the run, results/NAME/TIME"),
+    (["RUN", "--timeout", "x"], "timeout: invalid value 'x'; expected a number"),
     (["absent"], "absent: not a run folder"),
     (["RUN", "--episodes", "0"], "episodes: invalid value 0; expected a whole number, 1 <= value"),
     (["RUN", "--policy", "worst"], "policy: invalid value 'worst'; expected best, final"),
@@ -298,4 +299,5 @@ def _refused(arguments, text, capsys):
     assert status == 2
     assert captured.out == ""
     assert text in captured.err
+    assert "Evaluate" not in captured.err
     assert len(captured.err.splitlines()) == 1

@@ -217,7 +217,7 @@ BAD_INPUT = {
         "policy: invalid value 'jump'; expected random, still, strafe, circle",
     ),
     "level": (("--level", "3"), "level: invalid value 3; expected a whole number"),
-    "no field of a server": (("--frames-per-step", "3"), "Unrecognized options"),
+    "no field of a server": (("--frames-per-step", "3"), "--frames-per-step: no such option"),
     "steps": (("--steps", "0"), "steps: invalid value 0"),
     "seconds": (("--seconds", "0"), "seconds: invalid value 0.0"),
     "thinking": (("--think-seconds", "-1"), "think_seconds: invalid value -1.0"),

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -61,6 +62,18 @@ def test_the_state_can_be_donated_before_and_after(saved, monkeypatch):
     assert_same(restored, jax.tree.map(jnp.array, expected))
     assert_same(advance(restored), after)
     assert_same(saved.restore(after)[1], jax.tree.map(jnp.array, expected))
+
+
+def test_an_array_of_another_shape_than_its_record_says_is_damaged(saved):
+    saved.save(1, {"a": jnp.arange(4.0)}, {}, 0.0)
+    folder = saved.folder / "000000000001"
+    record = (folder / "record.json").read_text()
+    forged = re.sub(r"\[\s*4\s*\]", "[3]", record)
+    assert forged != record
+    (folder / "record.json").write_text(forged)
+    (folder / "checksums").write_text(checkpoints._checksums(folder))
+    with pytest.raises(ConfigError, match=r"damaged \(\['a'\] is float32\[4\]\)"):
+        saved.restore({"a": jnp.arange(3.0)}, 1)
 
 
 NAN = math.nan

@@ -4,7 +4,7 @@ import pytest
 
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
-from jaxdodge.runs.epochs import projection, steps_of_an_epoch
+from jaxdodge.runs.epochs import TimeLeft, projection, steps_of_an_epoch
 
 
 def images(side: int, **more: object) -> dict[str, object]:
@@ -35,21 +35,35 @@ def test_an_epoch_has_no_more_steps_and_updates_than_an_interruption_can_wait_fo
     assert steps_of_an_epoch(GameConfig(**game), TrainConfig(**train)) == steps
 
 
+def test_the_time_left_is_that_of_learning_and_of_evaluations():
+    left = TimeLeft(eval_freq=800, total=2000)
+    # Compiled programs, and steps before learning, are not what comes.
+    left.evaluation(60.0)
+    assert left.seconds(50) is None
+    left.epoch(50, 1.0)
+    assert left.seconds(50) == 39.0
+    left.epoch(50, 3.0)
+    left.evaluation(2.0)
+    # Evaluations at 200, 400, 800, 1600 and at the end.
+    assert left.seconds(100) == 1900 * 0.04 + 5 * 2.0
+    assert left.seconds(800) == 1200 * 0.04 + 2 * 2.0
+    assert left.seconds(2000) == 0.0
+
+
 @pytest.mark.parametrize(
-    ("game", "rates", "steps_left", "line"),
+    ("game", "updates", "seconds", "line"),
     [
-        ({}, (25_000, 400.0), 3_000_000, "400 updates/s, about 2 min to go"),
-        ({}, (25_000, 1234.0), 1, "1,234 updates/s, about 1 min to go"),
-        ({}, (10, 0.4), 2_160_000, "0.4 updates/s, about 60.0 hours to go"),
-        (images(84), (100, 0.4321), 360_000, "0.43 updates/s, about 1.0 hours to go"),
+        ({}, 400.0, 120, "400 updates/s, about 2 min 00 s to go"),
+        ({}, 1234.0, 1, "1,234 updates/s, about 1.0 s to go"),
+        ({}, 0.4, 216_000, "0.4 updates/s, about 60 h 00 min to go"),
+        (images(84), 0.4321, 3600, "0.43 updates/s, about 1 h 00 min to go"),
         (
             images(84),
-            (10, 0.4),
-            2_160_000,
-            "0.4 updates/s, about 60.0 hours to go on this machine; the preset pixels_84 takes minutes",
+            0.4,
+            216_000,
+            "0.4 updates/s, about 60 h 00 min to go on this machine; the preset pixels_84 takes minutes",
         ),
     ],
 )
-def test_the_line_that_says_when_a_training_will_end(game, rates, steps_left, line):
-    named = dict(zip(("steps_per_second", "updates_per_second"), rates, strict=True))
-    assert projection(GameConfig(**game), named, steps_left) == line
+def test_the_line_that_says_when_a_training_will_end(game, updates, seconds, line):
+    assert projection(GameConfig(**game), updates, seconds) == line

@@ -18,7 +18,7 @@ REFUSED = [
     (["--no-such-option", "1"], "--no-such-option: no such option"),
     (["--lerning-rate", "1"], "did you mean --learning-rate?"),
     (["7"], "7: unexpected argument"),
-    (["--gamma"], "Missing value for argument '--gamma'"),
+    (["--gamma"], "gamma: missing; expected a value"),
     (["--gamma", "1.5"], "gamma: invalid value 1.5; expected a number, 0 <= value <= 1"),
     (["--gamma", "much"], "gamma: invalid value 'much'; expected a number"),
     (["--learning-rate", "nan"], "learning_rate: invalid value 'nan'"),
@@ -66,8 +66,12 @@ REFUSED = [
     (["--results", "/proc/no/such"], "/proc/no/such/default"),
     (["--resume", "absent"], "absent: not a run folder (no config.yaml in it)"),
     (["--resume", "."], ".: not a run folder (no config.yaml in it)"),
-    (["--resume", "absent", "--gamma", "0.9"], "resume: a run goes on with its own configuration"),
-    (["--resume", "absent", "--config", "fine.yaml"], "resume: a run goes on with its own configuration"),
+    (["--resume", "absent", "--gamma", "0.9"], "absent: not a run folder (no config.yaml in it)"),
+    (["--resume", "seeds", "--gamma", "0.9"], "resume: a run goes on with its own configuration"),
+    (["--resume", "seeds", "--config", "fine.yaml"], "resume: a run goes on with its own configuration"),
+    (["--devices", "0"], "devices: invalid value 0; expected at least 1"),
+    (["--devices", "many"], "devices: invalid value 'many'; expected a whole number"),
+    (["--timeout", "long"], "timeout: invalid value 'long'; expected a number"),
     (["--resume", "seeds/seed_0"], "seeds/seed_0: one seed of a run; expected seeds"),
 ]
 

@@ -33,12 +33,14 @@ from jaxdodge.serve import serve as serve_command
         (("--arenas", 0), "arenas: invalid value 0"),
         (("--fps", 3), "fps: invalid value 3.0"),
         (("--seed", -1), "seed: invalid value -1"),
-        (("--mode", "lockstep", "--order", "start"), "order: invalid value start in lockstep"),
+        (("--mode", "lockstep", "--order", "start"), "order: invalid value 'start' in lockstep"),
         (("--frames-per-step", 2), "frames_per_step and response_frame: no effect in realtime"),
         (("--mode", "lockstep", "--response-frame", 2), "response_frame: invalid value 2"),
         (("--order", "publish_state,publish_state"), "order: publish_state named twice"),
         (("--order", "random"), "order: random unknown"),
-        (("--mode", "fast"), "--mode"),
+        (("--mode", "fast"), "mode: invalid value 'fast'; expected realtime, lockstep"),
+        (("--port", "x"), "port: invalid value 'x'; expected a whole number"),
+        (("--nosuch", 1), "--nosuch: no such option"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, flags, reason):
@@ -49,7 +51,7 @@ def test_a_mistake_is_one_line(capsys, flags, reason):
         status = stop.code
     captured = capsys.readouterr()
     assert (status, captured.out, captured.err.count("\n")) == (2, "", 1)
-    assert reason in captured.err
+    assert captured.err.startswith(reason)
 
 
 @pytest.mark.parametrize(

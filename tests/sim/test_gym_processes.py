@@ -31,7 +31,8 @@ def test_registration_in_a_fresh_process(tmp_path):
         assert params.max_steps_in_episode == 1000
     """
     light = """
-        import sys, jaxdodge, gymnasium
+        import signal, sys, jaxdodge, gymnasium
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert "jaxdodge/Dodge-v0" in gymnasium.registry
         assert not {"jax", "gymnax", "flax", "matplotlib"} & set(sys.modules)
         import jaxdodge.runs.loop, jaxdodge.sim.gym, jaxdodge.bevy.fleet, jaxdodge.parity.check
@@ -65,7 +66,8 @@ def test_async_workers(tmp_path):
             except RuntimeError as error:
                 print(error)
     """
-    printed = run_script(script, tmp_path)
+    printed, complaints = run_script(script, tmp_path)
+    assert "Traceback" not in complaints
     assert printed == (
         "vectorization_mode: invalid value 'async' where JAX already runs; expected the default "
         "(faster), or vector_kwargs={'context': 'spawn'}\n"
@@ -85,13 +87,14 @@ def test_spawned_workers_play_where_jax_runs(tmp_path):
             print(envs.reset(seed=5)[0].shape)
             envs.close()
     """
-    assert run_script(script, tmp_path) == "(1, 65)\n"
+    assert run_script(script, tmp_path)[0] == "(1, 65)\n"
 
 
-def run_script(text, folder) -> str:
+def run_script(text, folder) -> tuple[str, str]:
+    """What it prints, on standard output and standard error."""
     path = folder / "script.py"
     path.write_text(textwrap.dedent(text))
     command = [sys.executable, str(path)]
-    return subprocess.run(
-        command, check=True, cwd=folder, timeout=300, stdout=subprocess.PIPE, text=True
-    ).stdout
+    done = subprocess.run(command, cwd=folder, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr

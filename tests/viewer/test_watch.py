@@ -197,6 +197,7 @@ def test_films(played, tmp_path, monkeypatch):
     [
         ([], "what: missing; expected the folder of a run or a recording, or --server"),
         (["x.npz"], "x.npz: no such file"),
+        (["--nosuch"], "--nosuch: no such option (--help lists all)"),
         (["x.npz", "--out", "x.avi"], "out: invalid value 'x.avi'; expected a file .html, .gif, .mp4"),
         (["x.npz", "--fps", "30"], "fps: invalid together with a recording, whose game is fixed"),
     ],
