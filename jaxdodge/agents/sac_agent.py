@@ -12,6 +12,7 @@ from jaxdodge.agents.losses import Batch, actor_loss, alpha_loss, critic_loss
 from jaxdodge.agents.networks import Params, Statistics, init_statistics, make_networks
 from jaxdodge.agents.schedules import adam
 from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.sim import kernel
 
 # The EMA policy covers at most this part of the updates so far. With the configured rate alone it
 # would lag half of all learning behind at first.
@@ -280,6 +281,11 @@ def update_if(
     no_metrics = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
     if isinstance(condition, bool):
         return update(state) if condition else (state, no_metrics)
+    if kernel.on_gpu():
+        # A loop of one turn or none works in place; a condition copies the networks.
+        return jax.lax.fori_loop(
+            0, condition.astype(jnp.int32), lambda _, carry: update(carry[0]), (state, no_metrics)
+        )
     return jax.lax.cond(condition, update, lambda state: (state, no_metrics), state)
 
 

@@ -1,6 +1,6 @@
 """Training in many environments at once: rollout and updates, all in one jitted epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdodge.agents.devices import Layout
+from jaxdodge.agents.flat import flat
 from jaxdodge.agents.losses import Batch
 from jaxdodge.agents.networks import sample_action, update_statistics
 from jaxdodge.agents.observations import Observers, make_batch
-from jaxdodge.agents.replay import Row, add, empty_replay, sample
+from jaxdodge.agents.replay import Row, Transition, add, empty_replay, sample
 from jaxdodge.agents.sac_agent import LearnerState, Metrics, PolicyParams, SACAgent, update_if
 from jaxdodge.agents.train_config import TrainConfig, counting_period, steps_before_learning
 from jaxdodge.agents.updates import updates_by_condition, updates_unrolled
+from jaxdodge.sim import kernel
 from jaxdodge.sim.state import select
 
 
@@ -178,19 +180,35 @@ class Trainer:
         """
         config = self.config
         first_update = steps_before_learning(config, self._frame_stack())
+        agent, learner, restore = self._agent_for_device(state.learner)
 
         def step(state: TrainingState, index: jax.Array) -> tuple[TrainingState, EpochMetrics]:
             done = index + 1
             started = done >= first_update
-            state, collected = self._collect(state, params, index, started)
+            state, collected = self._collect(agent, state, params, index, started)
             key, key_learn = jax.random.split(state.key)
             learning = started & (done % config.train_freq == 0)
             learner, learned = update_if(
-                learning, lambda learner: self.learn(learner, state.replay, done, key_learn), state.learner
+                learning,
+                lambda learner: self._learn(agent, learner, state.replay, done, key_learn),
+                state.learner,
             )
             return state.replace(learner=learner, key=key), EpochMetrics(collected, learned, learning)
 
-        return jax.lax.scan(step, state, first_step + jnp.arange(steps, dtype=jnp.int32))
+        state, metrics = jax.lax.scan(
+            step, state.replace(learner=learner), first_step + jnp.arange(steps, dtype=jnp.int32)
+        )
+        return state.replace(learner=restore(state.learner)), metrics
+
+    def _agent_for_device(
+        self, learner: LearnerState
+    ) -> tuple[SACAgent, LearnerState, Callable[[LearnerState], LearnerState]]:
+        """The agent and the learner as an epoch computes with them: flat on a GPU, see `flat`.
+
+        Returns:
+            The third restores a learner to what a `TrainingState` holds.
+        """
+        return flat(self.agent, learner) if kernel.on_gpu() else (self.agent, learner, lambda same: same)
 
     def equivalent_step(self, step: int) -> int:
         """A step that an epoch cannot tell from this one, and that fits into int32.
@@ -206,7 +224,7 @@ class Trainer:
         return self.env.config.frame_stack
 
     def _collect(
-        self, state: TrainingState, params: Any, index: jax.Array, started: jax.Array
+        self, agent: SACAgent, state: TrainingState, params: Any, index: jax.Array, started: jax.Array
     ) -> tuple[TrainingState, Metrics]:
         """One step of all environments, into the replay; actions are uniform until learning starts.
 
@@ -220,7 +238,7 @@ class Trainer:
             learner = learner.replace(policy=learner.policy.replace(statistics=statistics))
         shape = num_envs, self.env.num_actions
         uniform = jax.random.uniform(key_uniform, shape, jnp.float32, minval=-1, maxval=1)
-        sampled, _ = sample_action(key_action, *self.agent.distribution(learner.policy, actor_obs))
+        sampled, _ = sample_action(key_action, *agent.distribution(learner.policy, actor_obs))
         action = jnp.where(started, sampled, uniform)
 
         next_params = jax.vmap(select)(ended, self._draw(key_params, params), state.env_params)
@@ -270,25 +288,38 @@ class Trainer:
         self, learner: LearnerState, replay: Row, step: jax.Array, key: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         """The updates of one step, each with a batch of its own; means of their metrics."""
-        delay = self.config.policy_delay
+        agent, learner, restore = self._agent_for_device(learner)
+        learner, metrics = self._learn(agent, learner, replay, step, key)
+        return restore(learner), metrics
 
-        def update(learner: LearnerState, key: jax.Array, update_actor: jax.Array | bool) -> Any:
+    def _learn(
+        self, agent: SACAgent, learner: LearnerState, replay: Row, step: jax.Array, key: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        """`learn` with the agent of `_agent_for_device`."""
+
+        def draw(key: jax.Array) -> Any:
             key_batch, *keys = jax.random.split(key, 3)
-            batch = self.draw_batch(key_batch, replay, step)
-            return self.agent.update(learner, batch, keys, update_actor)
+            return self.draw_transitions(key_batch, replay, step), keys
 
-        # On a GPU a condition copies the networks in and out. On a CPU it costs nothing, and only
-        # one update is compiled.
-        learner, metrics = jax.lax.platform_dependent(
-            learner,
-            jax.random.split(key, self.config.gradient_steps),
-            cpu=partial(updates_by_condition, update, delay),
-            default=partial(updates_unrolled, update, delay),
-        )
+        def update(learner: LearnerState, drawn: Any, update_actor: jax.Array | bool) -> Any:
+            transitions, keys = drawn
+            return agent.update(learner, self.make_batch(*transitions), keys, update_actor)
+
+        # On a GPU a condition copies the networks, and every draw costs kernels. On a CPU both cost
+        # next to nothing, and only one update is compiled.
+        updates = updates_unrolled if kernel.on_gpu() else updates_by_condition
+        keys = jax.random.split(key, self.config.gradient_steps)
+        learner, metrics = updates(update, draw, self.config.policy_delay, learner, keys)
         return learner, jax.tree.map(jnp.mean, metrics)
 
     def draw_batch(self, key: jax.Array, replay: Row, step: jax.Array) -> Batch:
         """A batch from the replay after `step` steps; images are shifted if so configured."""
+        return self.make_batch(*self.draw_transitions(key, replay, step))
+
+    def draw_transitions(
+        self, key: jax.Array, replay: Row, step: jax.Array
+    ) -> tuple[Transition, Sequence[jax.Array]]:
+        """What a batch is made from: transitions, and two random keys of the images' shifts."""
         config = self.config
         key_sample, *keys_shift = jax.random.split(key, 3)
         transitions = sample(
@@ -300,7 +331,9 @@ class Trainer:
             n_step=config.n_step,
             gamma=config.gamma,
         )
-        if self.layout:
-            transitions = self.layout.replicate(transitions)
-        batch = make_batch(keys_shift, transitions, self.observers, config.random_shift)
+        return (self.layout.replicate(transitions) if self.layout else transitions), keys_shift
+
+    def make_batch(self, transitions: Transition, keys_shift: Sequence[jax.Array]) -> Batch:
+        """The batch of what `draw_transitions` returns."""
+        batch = make_batch(keys_shift, transitions, self.observers, self.config.random_shift)
         return self.layout.shard_batch(batch) if self.layout else batch

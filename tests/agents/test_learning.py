@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from fast_compilation import compile_as_users, users_jit
 
+from jaxdodge.agents import trainer as trainer_module
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.program import make_trainer
+from jaxdodge.agents.sac_agent import update_if
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.agents.trainer import Trainer
-from jaxdodge.agents.updates import updates_by_condition, updates_unrolled
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
+from jaxdodge.sim import kernel
 
 SMALL = TrainConfig(
     num_envs=8,
@@ -159,9 +161,9 @@ def test_a_short_run_beats_a_random_policy_and_repeats_bit_for_bit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [2, 4])
-def test_an_actor_that_is_updated_seldom_gets_the_bits_of_a_condition(delay):
-    config = dataclasses.replace(SMALL, gradient_steps=8, policy_delay=delay, net_arch=(8,), ent_coef="auto")
+def test_the_updates_of_a_gpu_have_the_bits_of_those_of_a_cpu(monkeypatch):
+    """Without a condition and drawn at once; flat parameters are rounded alike op by op only."""
+    config = dataclasses.replace(SMALL, gradient_steps=8, policy_delay=4, net_arch=(8,), ent_coef="auto")
     trainer = make_trainer(GameConfig(level=2, action_space_type="basic_3d"), config)
     state = trainer.init(jax.random.key(0), trainer.env.default_params)
     replay = jax.tree.map(
@@ -173,15 +175,27 @@ def test_an_actor_that_is_updated_seldom_gets_the_bits_of_a_condition(delay):
         state.replay,
     )
 
-    def update(learner: Any, key: jax.Array, update_actor: Any) -> Any:
-        key_batch, *keys = jax.random.split(key, 3)
-        return trainer.agent.update(
-            learner, trainer.draw_batch(key_batch, replay, jnp.int32(150)), keys, update_actor
-        )
+    def learned() -> Any:
+        # With little optimization: else XLA on CPU merges operations of critics and actor.
+        learn = jax.jit(partial(trainer.learn))
+        return learn(state.learner, replay, jnp.int32(150), jax.random.key(2))
 
-    keys = jax.random.split(jax.random.key(2), config.gradient_steps)
-    # With little optimization: else XLA on CPU merges operations of the critics and of the actor.
-    ways = (updates_by_condition, updates_unrolled)
-    results = [jax.jit(partial(way, update, delay))(state.learner, keys) for way in ways]
-    assert int(results[0][0].updates) == config.gradient_steps
-    jax.tree.map(np.testing.assert_array_equal, *results)
+    on_cpu = learned()
+    monkeypatch.setattr(kernel, "on_gpu", lambda: True)
+    on_gpu = learned()
+    monkeypatch.setattr(trainer_module, "flat", lambda *same: (*same, lambda learner: learner))
+    assert int(on_cpu[0].updates) == config.gradient_steps
+    jax.tree.map(np.testing.assert_array_equal, on_cpu, learned())
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), on_cpu, on_gpu)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_an_update_happens_where_its_condition_holds(on_gpu, monkeypatch):
+    monkeypatch.setattr(kernel, "on_gpu", lambda: on_gpu)
+
+    def update(state: Any) -> Any:
+        return state + 1, {"loss": state * 2}
+
+    for condition, expected in ((True, (6, {"loss": 10})), (False, (5, {"loss": 0}))):
+        assert update_if(condition, update, jnp.int32(5)) == expected
+        assert jax.jit(partial(update_if, update=update))(jnp.asarray(condition), state=5) == expected
