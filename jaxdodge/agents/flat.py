@@ -50,6 +50,7 @@ def flat(
     def is_network(tree: Any) -> bool:
         return jax.tree.structure(tree) in structures
 
+    structure: Any
     parts, structure = jax.tree.flatten(learner, is_leaf=is_network)
     unravels = [ravel_pytree(part)[1] if is_network(part) else lambda leaf: leaf for part in parts]
 
