@@ -41,13 +41,14 @@ def updates_unrolled(
     `policy_delay` divides the number of keys.
     """
 
-    structure = jax.tree.structure(learner)
+    structure: Any = jax.tree.structure(learner)
     names = sorted(jax.eval_shape(update, learner, jax.eval_shape(draw, keys[0]), True)[1])
 
     def pack(learner: LearnerState) -> tuple[list[jax.Array], jax.Array]:
         """The arrays, and all counters in one: each would take a kernel of its own."""
         leaves = jax.tree.leaves(learner)
-        return [leaf for leaf in leaves if not _counts(leaf)], jnp.stack(list(filter(_counts, leaves)))
+        counters = [leaf for leaf in leaves if _counts(leaf)]
+        return [leaf for leaf in leaves if not _counts(leaf)], jnp.stack(counters)
 
     def unpack(packed: tuple[list[jax.Array], jax.Array]) -> LearnerState:
         arrays, counters = iter(packed[0]), iter(packed[1])
