@@ -4,6 +4,10 @@ All use the same network widths, batch size, inputs and actions, and the same nu
 call. Ours always has layer norm in the critics and an EMA of the policy; sbx has only the former as
 an option, Stable-Baselines3 neither. Ours computes the networks' inputs from stored frames; the
 others store the inputs.
+
+From images, each learns as it comes: ours as configs/pixels_84.yaml says, averaging the image and
+with critics that observe the state; Stable-Baselines3 with its CnnPolicy, the network of Mnih et
+al. 2015 (Nature 518), for actor and critics.
 """
 
 import dataclasses
@@ -19,7 +23,10 @@ BATCH = 256
 GRADIENT_STEPS = 16
 BUFFER = 102_400
 NUM_ENVS = 1024
+# Transitions of images in a replay buffer. Stable-Baselines3 stores two images in each.
+IMAGE_BUFFER = 10_240
 EPOCH, IMAGE_EPOCH = "jaxdodge training epoch", "jaxdodge training epoch, images"
+OURS_IMAGES, SB3_IMAGES = "jaxdodge 84x84x3, pixels_84", "sb3 84x84x3, CnnPolicy"
 # Like configs/pixels_84_stack4.yaml without squint. Small in everything
 # else than the compilation time.
 IMAGE_GAME = GAME | {"observation_mode": "topdown", "image_grayscale": True, "frame_stack": 4}
@@ -42,8 +49,11 @@ def bench_sac(settings: Settings) -> tuple[Rows, dict[str, Any]]:
     for label, net_arch in widths.items():
         of = partial(Case, size=BATCH, unit="updates")
         cases = [
-            of(f"jaxdodge {label}", prepare=partial(_ours, net_arch, 1, settings)),
-            of(f"jaxdodge {label}, policy_delay 2", prepare=partial(_ours, net_arch, 2, settings)),
+            of(f"jaxdodge {label}", prepare=partial(_ours, settings, net_arch=net_arch, policy_delay=1)),
+            of(
+                f"jaxdodge {label}, policy_delay 2",
+                prepare=partial(_ours, settings, net_arch=net_arch, policy_delay=2),
+            ),
         ]
         if "sbx" in settings.peers:
             cases += [
@@ -55,7 +65,8 @@ def bench_sac(settings: Settings) -> tuple[Rows, dict[str, Any]]:
                 ),
             ]
         if "stable_baselines3" in settings.peers:
-            cases.append(of(f"sb3 {label}", prepare=partial(_peer, "stable_baselines3", net_arch)))
+            prepare = partial(_peer, "stable_baselines3", net_arch)
+            cases.append(of(f"sb3 {label}", prepare=prepare))
         rows += measure("sac", cases, settings)
         ratios |= {
             f"sac: updates over {peer}": ratio(rows, f"jaxdodge {label}{delay}", peer)
@@ -66,6 +77,12 @@ def bench_sac(settings: Settings) -> tuple[Rows, dict[str, Any]]:
                 (f"sb3 {label}", ""),
             )
         }
+    of = partial(Case, size=BATCH, unit="updates")
+    cases = [of(OURS_IMAGES, prepare=partial(_ours, settings, images=True))]
+    if "stable_baselines3" in settings.peers:
+        cases.append(of(SB3_IMAGES, prepare=partial(_peer, "stable_baselines3", images=_side(settings))))
+    rows += measure("sac", cases, settings)
+    ratios["sac: updates from images over sb3"] = ratio(rows, OURS_IMAGES, SB3_IMAGES)
     training = Case(EPOCH, 16 if settings.tiny else NUM_ENVS, "steps", partial(epoch, settings))
     images = Case(IMAGE_EPOCH, IMAGE_TRAINING["num_envs"], "steps", partial(epoch, settings, images=True))
     rows += measure("sac", [training], settings)
@@ -74,30 +91,43 @@ def bench_sac(settings: Settings) -> tuple[Rows, dict[str, Any]]:
     return rows, ratios
 
 
-def _ours(net_arch: tuple[int, ...], policy_delay: int, settings: Settings) -> Prepared:
-    """Updates from a full replay buffer of random transitions."""
+def _side(settings: Settings) -> int:
+    """Of an image, in pixels; the smallest one that Stable-Baselines3's network takes."""
+    return 36 if settings.tiny else 84
+
+
+def _ours(settings: Settings, images: bool = False, **options: Any) -> Prepared:
+    """Updates from a full replay buffer of random transitions, of images as in pixels_84."""
     import jax
     import jax.numpy as jnp
 
     from jaxdodge.agents.program import make_trainer
-    from jaxdodge.agents.train_config import TrainConfig
-    from jaxdodge.config import GameConfig
+    from jaxdodge.fields import read_yaml
+    from jaxdodge.resources import preset
+    from jaxdodge.runs.folder import split
     from jaxdodge.sim.params import game_params
 
-    num_envs, buffer = (16, 1600) if settings.tiny else (NUM_ENVS, BUFFER)
-    config = TrainConfig(
-        net_arch=net_arch,
-        policy_delay=policy_delay,
-        batch_size=BATCH,
-        gradient_steps=GRADIENT_STEPS,
-        num_envs=num_envs,
-        buffer_size=buffer,
+    num_envs, buffer = (16, 1600) if settings.tiny else (NUM_ENVS, IMAGE_BUFFER if images else BUFFER)
+    options = (
+        GAME
+        | (read_yaml(preset("pixels_84")) if images else {})
+        | options
+        | {
+            "batch_size": BATCH,
+            "gradient_steps": GRADIENT_STEPS,
+            "num_envs": num_envs,
+            "buffer_size": buffer,
+        }
     )
-    game = GameConfig(**GAME)
+    if images:
+        options |= {"image_obs_width": _side(settings), "image_obs_height": _side(settings)}
+    game, config = split(options)
     trainer = make_trainer(game, config)
     state = trainer.init(jax.random.key(0), game_params(game))
 
     def random(leaf: jax.Array) -> jax.Array:
+        if leaf.dtype == jnp.uint8:
+            return jax.random.bits(jax.random.key(1), leaf.shape, jnp.uint8)
         if leaf.dtype != jnp.float32:
             return leaf
         return jax.random.uniform(jax.random.key(1), leaf.shape, minval=-1, maxval=1)
@@ -135,8 +165,22 @@ def observation_size() -> int:
     return jax.eval_shape(inputs, jax.random.key(0)).shape[-1]
 
 
-def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None, **policy: Any) -> Prepared:
-    """Updates of sbx or Stable-Baselines3 from a full replay buffer of random transitions."""
+def _peer(
+    name: str,
+    net_arch: tuple[int, ...] = (128, 128),
+    policy_delay: int | None = None,
+    images: int | None = None,
+    **policy: Any,
+) -> Prepared:
+    """Updates of sbx or Stable-Baselines3 from a full replay buffer of random transitions.
+
+    Args:
+        name: of the module.
+        net_arch: widths of the hidden layers.
+        policy_delay: updates of the critics per update of the actor; default: the peer's own.
+        images: learn from colour images of so many pixels along each side.
+        policy: further arguments of the peer's networks.
+    """
     import importlib
 
     import gymnasium
@@ -150,13 +194,17 @@ def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None,
     class Spaces(gymnasium.Env):
         """The spaces of our environment; it is never stepped."""
 
-        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observation_size(),), np.float32)
+        observation_space = (
+            gymnasium.spaces.Box(0, 255, (3, images, images), np.uint8)
+            if images
+            else gymnasium.spaces.Box(-np.inf, np.inf, (observation_size(),), np.float32)
+        )
         action_space = gymnasium.spaces.Box(-1, 1, env.action_space(params).shape, np.float32)
 
     model = importlib.import_module(name).SAC(
-        "MlpPolicy",
+        "CnnPolicy" if images else "MlpPolicy",
         Spaces(),
-        buffer_size=BUFFER,
+        buffer_size=IMAGE_BUFFER if images else BUFFER,
         batch_size=BATCH,
         policy_kwargs={"net_arch": list(net_arch), **policy},
         seed=0,
@@ -166,7 +214,11 @@ def _peer(name: str, net_arch: tuple[int, ...], policy_delay: int | None = None,
     replay = model.replay_buffer
     random = np.random.default_rng(0)
     for array in (replay.observations, replay.next_observations, replay.actions, replay.rewards):
-        array[:] = random.uniform(-1, 1, array.shape)
+        array[:] = (
+            random.integers(0, 256, array.shape, np.uint8)
+            if array.dtype == np.uint8
+            else random.uniform(-1, 1, array.shape)
+        )
     replay.full = True
     start = time.perf_counter()
     model.train(GRADIENT_STEPS, BATCH)
