@@ -18,11 +18,19 @@ from jaxdodge.ablation.local_executor import Event, run_locally
 from jaxdodge.ablation.ray_executor import run_on_ray
 from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.status_display import StatusDisplay
+from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.ablation.study_run import cell_results, load, run_missing
+from jaxdodge.ablation.study_run import (
+    UNFINISHED,
+    CellResult,
+    cell_results,
+    leave_out_unfinished,
+    load,
+    run_missing,
+)
 from jaxdodge.ablation.tasks import Task
 from jaxdodge.cli import Interrupt, guarded
-from jaxdodge.fields import Number
+from jaxdodge.fields import ConfigError, Number
 from jaxdodge.locks import locked
 from jaxdodge.runs.options import parse_options
 
@@ -41,7 +49,10 @@ class Ablate:
     out: Path | None = None
     """Folder for results and report; default: results/studies/NAME, or NAME_full with --full."""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run the GPU version of the study, which its section `full` describes."""
+    """Run the larger version of the study, which its section `full` describes."""
+    report_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write the report of the cells that are finished so far, and train nothing. It may be written
+    while the study runs."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the cells, their memory and the estimated time. Nothing is compiled or kept."""
     ray: str | None = None
@@ -74,6 +85,12 @@ def ablate(arguments: list[str]) -> int:
         dry_run(cells, store)
         return 0
 
+    if options.report_only:
+        load(cells, store)
+        if not leave_out_unfinished(cells, store):
+            raise ConfigError(f"{out}: no finished cell of {study.name}; expected at least one")
+        return _report(study, cells, out)
+
     def execute(tasks: list[Task]) -> Iterator[Event]:
         if not tasks:
             return iter(())
@@ -89,11 +106,22 @@ def ablate(arguments: list[str]) -> int:
             run_missing(cells, store, execute, display)
         if interrupt.signal:
             return 128 + interrupt.signal
-        from jaxdodge.ablation.report import write_report
+        return _report(study, cells, out)
 
-        write_report(study, cells, out)
-    failed = sum(cell.error is not None for cell in cells)
-    print(f"report: {out / 'report.html'}" + (f"; {failed} cells failed" if failed else ""))
+
+def _report(study: Study, cells: list[CellResult], out: Path) -> int:
+    """Write the report; returns the exit status."""
+    from jaxdodge.ablation.report import write_report
+
+    write_report(study, cells, out)
+    errors = [cell.error for cell in cells if cell.error is not None]
+    unfinished = errors.count(UNFINISHED)
+    failed = len(errors) - unfinished
+    print(
+        f"report: {out / 'report.html'}"
+        + (f"; {failed} cells failed" if failed else "")
+        + (f"; {unfinished} of {len(cells)} cells are not finished" if unfinished else "")
+    )
     return 1 if failed else 0
 
 

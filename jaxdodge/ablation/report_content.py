@@ -13,7 +13,7 @@ import yaml
 from jaxdodge.ablation import plots
 from jaxdodge.ablation.result_rows import COSTS, Row
 from jaxdodge.ablation.study import Study
-from jaxdodge.ablation.study_run import CellResult
+from jaxdodge.ablation.study_run import UNFINISHED, CellResult
 from jaxdodge.ablation.tasks import code_version, configuration
 from jaxdodge.evaluation.tables import seconds_text
 
@@ -64,7 +64,11 @@ def report_content(study: Study, cells: list[CellResult], rows: list[Row]) -> di
     content: dict[str, Any] = {
         "title": f"Study: {study.name}",
         "question": study.question,
-        "failed": [f"{cell.cell.name}: {cell.error}" for cell in cells if cell.error is not None],
+        "failed": [
+            f"{cell.cell.name}: {cell.error}" for cell in cells if cell.error not in (None, UNFINISHED)
+        ],
+        "cells": len(cells),
+        "unfinished": sum(cell.error == UNFINISHED for cell in cells),
         "factors": study.factors,
         "seeds": study.seeds,
         "few_seeds": study.seeds < FEW_SEEDS,

@@ -16,6 +16,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.folder import changed_game
 
+UNFINISHED = "not finished"
 Executor = Callable[[list[Task]], Iterator[Event]]
 
 
@@ -102,6 +103,19 @@ def load(cells: list[CellResult], store: ResultStore) -> None:
             # A diverged training would diverge again, so its error is kept as a result.
             errors = [result["error"] for result in cell.results if "error" in result]
             cell.error = errors[0] if errors else cell.error
+
+
+def leave_out_unfinished(cells: list[CellResult], store: ResultStore) -> bool:
+    """Mark the cells that lack results with the error UNFINISHED; returns whether any has all.
+
+    Args:
+        cells: after `load`; updated in place.
+        store: of the study.
+    """
+    for cell in cells:
+        if cell.error is None and cell.task and store.missing(cell.task):
+            cell.error = UNFINISHED
+    return any(cell.error is None for cell in cells)
 
 
 def run_missing(

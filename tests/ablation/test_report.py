@@ -16,6 +16,7 @@ import yaml
 from ablation_jobs import result
 from websockets.sync.client import connect
 
+from jaxdodge.ablate import ablate
 from jaxdodge.ablation import plots
 from jaxdodge.ablation.report import render, write_report
 from jaxdodge.ablation.report_content import comparison, report_content
@@ -24,6 +25,7 @@ from jaxdodge.ablation.result_store import ResultStore
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.ablation.study_run import CellResult, cell_results, load
+from jaxdodge.fields import ConfigError
 
 STUDY = {
     "question": "Which <b>is</b> it?",
@@ -335,3 +337,21 @@ def test_the_visit_notices_requests_errors_and_missing_texts(chromium, tmp_path)
     assert addresses == [page.as_uri(), "http://127.0.0.1:9/a.png"]
     assert len(errors) >= 2
     assert found == {"images": [[False, False]], "cut": ["wide"]}
+
+
+def test_the_finished_cells_of_an_unfinished_study_are_reported(folder, tmp_path, capsys):
+    study = folder / "study.yaml"
+    unfinished = cell_results(read_study(study), folder)[-1]
+    shutil.copytree(folder / "cells", tmp_path / "cells")
+    for file in (tmp_path / "cells").glob(f"{unfinished.task.key}.*"):
+        file.unlink()
+    arguments = [f"{study}", "--out", f"{tmp_path}", "--report-only"]
+    assert ablate(arguments) == 0
+    assert capsys.readouterr().out.endswith("report.html; 1 of 4 cells are not finished\n")
+    report = (tmp_path / "report.md").read_text()
+    assert "1 of 4 cells are not finished. The others are compared." in report
+    assert report.count(f"| {unfinished.cell.name} |") == 1  # in the table of the configurations
+    assert "Failed cells" not in report
+    shutil.rmtree(tmp_path / "cells")
+    with pytest.raises(ConfigError, match="no finished cell of study; expected at least one"):
+        ablate(arguments)
