@@ -193,6 +193,9 @@ def _slices(user: Instruction, array: str) -> bool:
     )
 
 
+CONTROL = {"CommandBuffer", "While", "Conditional", "Sequential"}
+"""Thunks that launch nothing themselves."""
+
 # A root or a quotient that is corrected is split into halves of 12 bits by this mask.
 CORRECTION = "-4096"
 APPROXIMATE = re.compile(r"\b((?:sqrt|rsqrt|rcp|div|sin|cos|ex2|lg2|tanh)\.(?:approx|full)[\w.]*)")
@@ -218,11 +221,39 @@ def inexact_operations(ptx: str) -> dict[str, dict[str, int]]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Graphs:
+    """CUDA graphs (XLA: command buffers) of a program; loops are not multiplied."""
+
+    graphs: int
+    in_graphs: int
+    """Operations that a graph launches."""
+    alone: int
+    """Operations that the host launches."""
+
+
+def graphs(thunks: str) -> Graphs:
+    """From XLA's list of what a program launches, nested by indentation."""
+    operations, inside, depth = [], 0, None
+    for line in thunks.splitlines():
+        found = re.match(r"( *)\d+: k(\w+)", line)
+        if found:
+            indent, kind = len(found[1]), found[2]
+            depth = None if depth is not None and indent <= depth else depth
+            if kind == "CommandBuffer":
+                depth = indent
+            inside += depth is not None and kind not in CONTROL
+            operations.append(kind)
+    launched = sum(kind not in CONTROL for kind in operations)
+    return Graphs(operations.count("CommandBuffer"), inside, launched - inside)
+
+
+@dataclasses.dataclass(frozen=True)
 class Compiled:
     """A program that was compiled for the GPU."""
 
     figures: Figures
     ptx: str
+    graphs: Graphs
 
 
 def compile_for_gpu(function: Any, arguments: Any, dump: Path, donate: tuple[int, ...] = ()) -> Compiled:
@@ -246,8 +277,13 @@ def compile_for_gpu(function: Any, arguments: Any, dump: Path, donate: tuple[int
         leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    before = set(dump.glob("*.ptx"))
+    before = set(dump.iterdir())
     arguments = jax.tree.map(placed, arguments)
     program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-    ptx = "\n".join(path.read_text(encoding="utf-8") for path in sorted(set(dump.glob("*.ptx")) - before))
-    return Compiled(HLO(program.as_text() or "").figures(), ptx)
+    written = sorted(set(dump.iterdir()) - before)
+
+    def text(end: str) -> str:
+        return "\n".join(path.read_text(encoding="utf-8") for path in written if path.name.endswith(end))
+
+    thunks = graphs(text("thunk_sequence_after_thunk_passes.txt"))
+    return Compiled(HLO(program.as_text() or "").figures(), text(".ptx"), thunks)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.flatten_util import ravel_pytree
 
+from jaxdodge.agents.network_kernel import kernel_module
 from jaxdodge.agents.networks import Params, SACNetworks
 from jaxdodge.agents.sac_agent import LearnerState, SACAgent
 
@@ -27,13 +28,14 @@ class FlatModule:
 
 
 def flat(
-    agent: SACAgent, learner: LearnerState
+    agent: SACAgent, learner: LearnerState, kernels: bool
 ) -> tuple[SACAgent, LearnerState, Callable[[LearnerState], LearnerState]]:
     """An agent and a learner with the parameters of each network in one vector.
 
     Args:
         agent: of `learner`.
         learner: its optimizers' states are flattened too.
+        kernels: whether actor and critics become kernels where they can, see `NetworkKernel`.
 
     Returns:
         The agent, the learner, and a function that makes a learner as before of one like it.
@@ -42,10 +44,13 @@ def flat(
     params = learner.policy.encoder, learner.policy.actor, learner.critic_params
     modules = networks.encoder, networks.actor, networks.critics
     structures = [jax.tree.structure(one) for one in params]
+    flat_modules: list[Any] = [
+        FlatModule(module, ravel_pytree(one)[1]) for module, one in zip(modules, params, strict=True)
+    ]
+    if kernels:
+        flat_modules[1:] = map(kernel_module, modules[1:], params[1:], flat_modules[1:])
     flat_agent = copy.copy(agent)
-    flat_agent.networks = SACNetworks(
-        *(FlatModule(module, ravel_pytree(one)[1]) for module, one in zip(modules, params, strict=True))
-    )
+    flat_agent.networks = SACNetworks(*flat_modules)
 
     def is_network(tree: Any) -> bool:
         return jax.tree.structure(tree) in structures

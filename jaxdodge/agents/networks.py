@@ -82,10 +82,14 @@ class Actor(nn.Module):
         hidden = _flat(features, self.dtype)
         for width in self.net_arch:
             hidden = nn.relu(nn.Dense(width, dtype=self.dtype)(hidden))
-        output = nn.Dense(2 * self.action_size, dtype=self.dtype)(hidden).astype(jnp.float32)
-        mean, log_std = jnp.split(output, 2, axis=-1)
-        low, high = LOG_STD_RANGE
-        return mean, low + (high - low) * nn.sigmoid(log_std)
+        return gaussian(nn.Dense(2 * self.action_size, dtype=self.dtype)(hidden).astype(jnp.float32))
+
+
+def gaussian(output: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and log std from the last layer of an actor, float32 (..., 2 * action_size)."""
+    mean, log_std = jnp.split(output, 2, axis=-1)
+    low, high = LOG_STD_RANGE
+    return mean, low + (high - low) * nn.sigmoid(log_std)
 
 
 class Critic(nn.Module):

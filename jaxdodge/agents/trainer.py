@@ -208,7 +208,10 @@ class Trainer:
         Returns:
             The third restores a learner to what a `TrainingState` holds.
         """
-        return flat(self.agent, learner) if kernel.on_gpu() else (self.agent, learner, lambda same: same)
+        if not kernel.on_gpu():
+            return self.agent, learner, lambda same: same
+        # XLA cannot divide a kernel between devices.
+        return flat(self.agent, learner, kernels=self.layout is None)
 
     def equivalent_step(self, step: int) -> int:
         """A step that an epoch cannot tell from this one, and that fits into int32.

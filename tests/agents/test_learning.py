@@ -183,7 +183,7 @@ def test_the_updates_of_a_gpu_have_the_bits_of_those_of_a_cpu(monkeypatch):
     on_cpu = learned()
     monkeypatch.setattr(kernel, "on_gpu", lambda: True)
     on_gpu = learned()
-    monkeypatch.setattr(trainer_module, "flat", lambda *same: (*same, lambda learner: learner))
+    monkeypatch.setattr(trainer_module, "flat", lambda *same, kernels: (*same, lambda one: one))
     assert int(on_cpu[0].updates) == config.gradient_steps
     jax.tree.map(np.testing.assert_array_equal, on_cpu, learned())
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), on_cpu, on_gpu)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu_program import HLO, Figures, inexact_operations, shape_bytes
+from benchmarks.gpu_program import HLO, Figures, Graphs, graphs, inexact_operations, shape_bytes
 from jaxdodge.cli import guarded
 
 PROGRAM = """
@@ -59,6 +59,21 @@ def test_the_estimate_adds_the_waits_to_the_longer_of_launches_and_memory():
 
 def test_a_shape_may_be_a_tuple():
     assert shape_bytes("(f32[2,3]{1,0}, pred[], bf16[4]{0}, u8[0]{0})") == 24 + 1 + 8
+
+
+def test_what_cuda_graphs_launch_is_told_from_what_the_host_launches():
+    thunks = """
+001: kCopy          [source       | next=004 (3)] kCopy
+004: kWhile         [prev=003 (1) | next=000 (1)]
+condition:
+    005: kCustomKernel [source | sink] compare grid: [1, 1, 1]
+  body:
+    000: kCommandBuffer [source | sink]
+        006: kCustomKernel [source | sink] one grid: [1, 1, 1]
+        007: kCustomKernel [source | sink] other grid: [1, 1, 1]
+    008: kCustomKernel [source | sink] after grid: [1, 1, 1]
+"""
+    assert graphs(thunks) == Graphs(graphs=1, in_graphs=2, alone=3)
 
 
 def test_operations_that_round_differently_are_found_by_kernel():
