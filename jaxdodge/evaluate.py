@@ -1,4 +1,4 @@
-"""`jaxdodge evaluate RUN`: play a run's policy, also in other games, with intervals.
+"""`jaxdodge evaluate RUN|POLICY`: play a run's policy, also in other games, with intervals.
 
 Exit status: 0 played, 1 the server failed, 2 bad input, 130 stopped by Ctrl-C or, with --server,
 143 by SIGTERM (the CSV file or the session has what was played until then).
@@ -22,8 +22,9 @@ from jaxdodge.evaluation.statistics import histogram
 from jaxdodge.evaluation.tables import FIGURES, column_widths, figures, line, matrix, over_seeds
 from jaxdodge.fields import ConfigError, Name, Number
 from jaxdodge.hardware import keep_compiled
+from jaxdodge.recordings.timing_file import read_steps
 from jaxdodge.runs.conditions import Condition, conditions_of, read_grid
-from jaxdodge.runs.folder import POLICIES, Run, common_config
+from jaxdodge.runs.folder import POLICIES, SCRIPTED, Run, common_config
 from jaxdodge.runs.options import parse_options
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Evaluate:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run, results/NAME/TIME. If it holds seed_0, seed_1, ..., all are played."""
+    """Folder of the run, results/NAME/TIME. If it holds seed_0, seed_1, ..., all are played.
+    Or a scripted policy: random, still, strafe (from side to side) or circle."""
     episodes: int | None = None
     """Episodes to play: 128, all at once; on a server 10, one after the other, in real time."""
     policy: str = "best"
@@ -57,6 +59,9 @@ class Evaluate:
     """Also play with domain randomization: frame time, frames per step, response frame, throws."""
     csv: Path | None = None
     """CSV file to write or replace, with a row for each episode in each setting."""
+    timing: Path | None = None
+    """File written by `jaxdodge parity timing --out`: predict the score on that server, with the
+    measured steps, and episodes one after another."""
     server: str | None = None
     """Play on a server, and compare with the simulator at the timing measured there:
     http://HOST:PORT, grpc://HOST:PORT or unix:///PATH. --fps is then that of the server."""
@@ -84,6 +89,8 @@ def evaluate(arguments: list[str]) -> int:
     options, given = parse_options(Evaluate, (GameConfig,), "jaxdodge evaluate", arguments)
     if options.server is not None:
         return _evaluate_on_server(options, options.server, given)
+    if options.timing is not None or str(options.run) in SCRIPTED:
+        return _predict(options, given)
     runs = Run.open_seeds(options.run)
     trained, config = common_config(runs)
     axes = read_grid(options.grid)
@@ -174,9 +181,38 @@ def _play(
         ]
 
 
+def _predict(options: Evaluate, given: dict[str, Any]) -> int:
+    """Play one episode after another, as on a server, at a measured timing or that of the game."""
+    from jaxdodge.runs.prediction import predict, scripted_game, scripted_player, trained_player
+
+    for name in ("grid", "robustness"):
+        if getattr(options, name):
+            raise ConfigError(f"{name}: invalid for a scripted policy, and together with --timing")
+    steps = None if options.timing is None else read_steps(options.timing)
+    if str(options.run) in SCRIPTED:
+        players, names = [scripted_player(str(options.run), scripted_game(given), options.seed)], [""]
+    else:
+        options, runs = _what_is_there(options, Run.open_seeds(options.run))
+        players = [trained_player(run, options.policy, options.sampled) for run in runs]
+        names = [run.folder.name for run in runs]
+    episodes = options.episodes or DEFAULT_EPISODES
+    with episode_csv(options.csv, ["folder", *given]) as write:
+        who = "scripted" if str(options.run) in SCRIPTED else options.policy
+        at = "" if options.timing is None else f", at the timing of {options.timing}"
+        print(f"{options.run}: {who} policy, {episodes} episodes, one after another{at}")
+        print(line({"folder": ""}, {"folder": len(names[0])}, FIGURES), flush=True)
+        for name, player in zip(names, players, strict=True):
+            played = predict(player, given, steps, episodes, options.seed)
+            write({"folder": name, **given}, played)
+            print(line({"folder": name}, {"folder": len(name)}, figures(played.summary())), flush=True)
+    return 0
+
+
 def _evaluate_on_server(options: Evaluate, url: str, given: dict[str, Any]) -> int:
     from jaxdodge.parity.server_evaluation import evaluate_on_server
 
+    if options.timing is not None:
+        raise ConfigError("timing: invalid together with --server, where it is measured")
     for name in ("grid", "robustness", "sampled", "csv"):
         if getattr(options, name):
             raise ConfigError(

@@ -41,8 +41,8 @@ class Train:
     a flat mapping of the options below, or a training file of the original project. The command
     line wins over it."""
     timing: Path | None = None
-    """YAML file written by `jaxdodge parity timing --out`: the measured timing of a real
-    server. It replaces the timing of --config; the command line wins over it."""
+    """File written by `jaxdodge parity timing --out`: the measured timing of a real server. Its
+    options replace the timing of --config; the command line wins over it."""
     results: Path = Path("results")
     """Folder for the folders of runs."""
     resume: str | None = None

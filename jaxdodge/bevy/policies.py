@@ -1,7 +1,10 @@
 """Policies that play on a server: the interface, and scripted ones."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.sim.actions import ABSENT, COMPONENTS, DISCRETE_DIRECTIONS
@@ -62,3 +65,32 @@ class ScriptedPolicy:
             return np.array([np.cos(angle), np.sin(angle)], np.float32)
         right = 1 if self._steps % PERIOD < PERIOD // 2 else -1
         return np.array([right if self._name == "strafe" else 0, 0], np.float32)
+
+
+def simulated(name: str, space: str, servers: int, seed: int) -> tuple[Callable[..., jax.Array], Any]:
+    """`ScriptedPolicy` on many simulated servers: a policy for `evaluate_in_turn`, and its weights.
+
+    Args:
+        name, space: as for `ScriptedPolicy`.
+        servers: in parallel.
+        seed: of the phases in which strafe and circle begin.
+    """
+    one = ScriptedPolicy(name, space, 0)
+    one._steps = -1
+    cycle = np.stack([one.act(np.zeros(0)) for _ in range(PERIOD)])
+    phases = np.random.default_rng(seed).integers(PERIOD, size=servers)
+    return _uniform if name == "random" else _cycled, (jnp.asarray(cycle), jnp.asarray(phases))
+
+
+def _cycled(weights: Any, observation: Any, number: jax.Array, key: jax.Array) -> jax.Array:
+    cycle, phases = weights
+    actions: jax.Array = cycle[(phases + number) % PERIOD]
+    return actions
+
+
+def _uniform(weights: Any, observation: Any, number: jax.Array, key: jax.Array) -> jax.Array:
+    cycle, phases = weights
+    shape = len(phases), *cycle.shape[1:]
+    if cycle.dtype == jnp.int32:
+        return jax.random.randint(key, shape, 0, len(DISCRETE_DIRECTIONS))
+    return jax.random.uniform(key, shape, minval=-1, maxval=1)

@@ -170,8 +170,8 @@ def _run(env: DodgeEnv, calls: Any, timer: Any) -> dict[str, jax.Array]:
     def one(state: Any, call: Any) -> Any:
         own: GameParams = params.replace(frames_per_step=call["frames"], response_frame=call["response"])
         reset = env.restart_where(True, jax.tree.map(lambda axis: axis[0], call["throws"]), state, own)
-        waiting = state.replace(time=jnp.where(call["waits"], jnp.maximum(state.time, 1), state.time))
-        stepped, _ = env.advance(call["throws"], waiting, call["action"], own)
+        fresh = (state.time == 0) & ~call["waits"]
+        stepped, _ = env.advance(call["throws"], state, call["action"], own, fresh)
         state = jax.tree.map(lambda a, b: jnp.where(call["reset"], a, b), reset, stepped)
         observation = env.observe(None, state, None, own)
         return state, {"observation": observation, **vars(publish_state(state.game, own))}

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from jaxdodge.bevy.client import LONGEST_TIMEOUT
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, Number
-from jaxdodge.runs.folder import Run, changed_game
+from jaxdodge.runs.folder import SCRIPTED, Run, changed_game
 
 if TYPE_CHECKING:
     from jaxdodge.bevy.play import Log
     from jaxdodge.bevy.policies import Policy
 
-SCRIPTED = ("random", "still", "strafe", "circle")
 DEFAULT_STEPS = 1000
 
 

@@ -9,11 +9,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import yaml
 
 from jaxdodge.parity.check_session import Followed, first_difference, follow_session
+from jaxdodge.parity.measured_steps import measured_steps, pairs_of_steps
 from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.session import STEP, Session
+from jaxdodge.recordings.timing_file import StepTimings
 
 LEAST = 20
 """Steps that must tell something before it is called measured."""
@@ -41,6 +42,8 @@ class MeasuredTiming:
     """For how many frames the player had moved by that action, with how often."""
     handle_commands: str | None
     """Whether this start of the server handles commands before or after `publish_state`."""
+    step_timings: StepTimings
+    """Every step that was measured."""
     unknown: tuple[str, ...]
     """What could not be told, and why."""
     difference: str = ""
@@ -70,11 +73,6 @@ class MeasuredTiming:
             options["response_frame_jitter"] = _reach(self.response_frame, options["response_frame"])
         return options
 
-    def to_yaml(self) -> str:
-        """The options as a file that `jaxdodge train --timing` reads."""
-        lines = [f"# {line}" for line in self.lines()]
-        return "\n".join([*lines, yaml.safe_dump(self.options(), sort_keys=False)])
-
     def lines(self) -> list[str]:
         """What was measured, for people."""
         by_clock = self.nominal_fps / self.steps_per_second
@@ -86,6 +84,7 @@ class MeasuredTiming:
             lines += [
                 f"frames per step      {counted}; {by_clock:.2f} by the clock at {self.nominal_fps:g} fps",
                 f"frame                {frame}, deviation {self.frame_deviation:.1%}",
+                f"mean of a step       {self._quantiles()} ms (0, 5, 50, 95, 100 %)",
             ]
         else:
             lines.append(f"frames per step      {by_clock:.2f} by the clock at {self.nominal_fps:g} fps")
@@ -98,6 +97,11 @@ class MeasuredTiming:
             lines.append(f"handle_commands      {self.handle_commands} publish_state")
         return lines + [f"unknown              {reason}" for reason in self.unknown]
 
+    def _quantiles(self) -> str:
+        """Of the frames' mean length in a step, ms."""
+        lengths = self.step_timings.frame_ns[self.step_timings.frames > 0] / 1e6
+        return ", ".join(f"{value:.1f}" for value in np.percentile(lengths, (0, 5, 50, 95, 100)))
+
 
 def measure(session: Session, followed: Followed | None = None) -> MeasuredTiming:
     """Measure the timing of a session; `followed`, if it has been checked already.
@@ -107,7 +111,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     """
     arrays = session.arrays
     is_step = arrays["kind"] == STEP
-    between = np.flatnonzero(is_step[1:] & is_step[:-1]) + 1
+    between = pairs_of_steps(session)
     if not len(between):
         raise RecordingError(
             f"{session.path}: too short to measure; expected {LEAST} steps and more, at least two in a row"
@@ -154,6 +158,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         shows_action=shows_action,
         response_frame=response_frame,
         handle_commands=order,
+        step_timings=measured_steps(session, followed, moved, LEAST),
         unknown=tuple(unknown),
         difference=first_difference(session, followed),
     )

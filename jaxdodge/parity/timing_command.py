@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import tyro
 
 from jaxdodge.fields import ConfigError
-from jaxdodge.files import atomic_write
 from jaxdodge.parity.record import Record, record_command
 
 
@@ -27,7 +26,8 @@ class Timing:
     path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
     """API session, as written by `record`."""
     out: Path | None = None
-    """Write the options to this YAML file, for `jaxdodge train --timing`."""
+    """Write options and measured steps to this JSON file, for `jaxdodge train --timing` and
+    `jaxdodge evaluate --timing`."""
     server: str | None = None
     """http://HOST:PORT, grpc://HOST:PORT or unix:///PATH: play on this server, read no file."""
     steps: int = 500
@@ -48,6 +48,7 @@ def timing_command(options: Timing, _: object) -> int:
     from jaxdodge.parity.timing import measure
     from jaxdodge.recordings.npz import RecordingError
     from jaxdodge.recordings.session import read_session
+    from jaxdodge.recordings.timing_file import write_timing
 
     if options.out is not None:
         options.out.touch()
@@ -69,7 +70,7 @@ def timing_command(options: Timing, _: object) -> int:
     print("\n".join(timing.lines()))
     print("options              " + " ".join(_option(*each) for each in timing.options().items()))
     if options.out is not None:
-        atomic_write(options.out, timing.to_yaml())
+        write_timing(options.out, timing.options(), timing.step_timings, timing.lines())
     return status
 
 

@@ -31,6 +31,8 @@ from jaxdodge.locks import locked
 # Parameters, logs and plot of a run take a few megabytes.
 NEEDED_BYTES = 50_000_000
 POLICIES = ("best", "final")
+# Policies without a run, see `jaxdodge.bevy.policies`.
+SCRIPTED = ("random", "still", "strafe", "circle")
 # Part of what the summary of a diverged run says.
 NOT_FINITE = "is not finite"
 LOCKED = "another process trains in it; expected a run that has stopped"

@@ -12,6 +12,7 @@ from jaxdodge import resources
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, check_names, read_yaml
+from jaxdodge.recordings.timing_file import read_options
 from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import ignored_line, is_original, translate
@@ -301,7 +302,7 @@ def _read_values(config: str | None, timing: Path | None) -> tuple[str, dict[str
 
 def _read_timing(path: Path) -> dict[str, Any]:
     """The fields of a measured timing; raises ConfigError."""
-    values = read_yaml(path)
+    values = read_options(path)
     check_names(values, dict.fromkeys(TIMING_FIELDS, ""), f"a timing ({path})")
     if "frames_per_step" not in values:
         raise ConfigError(f"{path}: frames_per_step is missing; expected what parity timing --out wrote")

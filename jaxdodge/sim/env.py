@@ -67,7 +67,8 @@ class DodgeEnv:
         Args:
             config: of the game.
             most_frames_per_step: if given, `frames_per_step` and `response_frame` too come from
-                `params`: 1 <= frames_per_step <= this, 0 <= response_frame <= frames_per_step.
+                `params`: 0 <= frames_per_step <= this, 0 <= response_frame <= frames_per_step. Both
+                may differ from step to step.
             thrower_slots: indicators that can be pending in the mode with_thrower, default as many
                 as the configuration needs; for `params` with a shorter interval.
             order: of the systems of every frame (`jaxdodge.sim.order`).
@@ -288,13 +289,20 @@ class DodgeEnv:
         )
 
     def advance(
-        self, throws: Any, state: EnvState, action: jax.Array, params: GameParams
+        self,
+        throws: Any,
+        state: EnvState,
+        action: jax.Array,
+        params: GameParams,
+        fresh: jax.Array | None = None,
     ) -> tuple[EnvState, Published]:
         """`step_env` with given throws.
 
         Args:
             throws: x and y, each float32 (frames_per_step,): origin of each frame's throw.
             state, action, params: as for `step`.
+            fresh: bool, no frame has passed since the reset's; None where the first step follows it
+                at once.
 
         Returns:
             the state after the step and what it published.
@@ -304,17 +312,21 @@ class DodgeEnv:
             chex.assert_type(action, int)
 
         def run(
-            state: EnvState, throws: Any, action: jax.Array, params: GameParams
+            state: EnvState, throws: Any, action: jax.Array, params: GameParams, *fresh: jax.Array
         ) -> tuple[EnvState, Published]:
             action, invalid = self._valid(action)
             static = self._static(params)
-            fresh = state.time == 0
-            game = self._timing.advance(state.game, static, throws, state.action, action, fresh)
+            first = fresh[0] if fresh else state.time == 0
+            static_timing = self._timing.most_frames_per_step is None
+            waiting = None if static_timing else state.time - state.game.episode_steps
+            game = self._timing.advance(state.game, static, throws, state.action, action, first, waiting)
             game = game.replace(game_over=game.game_over | invalid)
             return EnvState(game, state.time + 1, action, None), publish_state(game, static)
 
         run = one_kernel_on_gpu(run, self.config.projectile_slots)
-        after, published = run(state.replace(history=None), throws, action, params)
+        after, published = run(
+            state.replace(history=None), throws, action, params, *([] if fresh is None else [fresh])
+        )
         history = jax.tree.map(lambda frames: frames[1:], self._stack_with(state, params))
         return after.replace(history=history), published
 

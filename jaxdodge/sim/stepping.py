@@ -46,8 +46,9 @@ class Timing:
     """The frames of one environment between two responses.
 
     Without `most_frames_per_step`, `frames_per_step` and `response_frame` are static, those of the
-    configuration. With it they are those of the parameters: every step then scans over that many
-    frames, and the excess frames change nothing. Both give the same bits for the same numbers.
+    configuration. With it they are those of the parameters, which may differ from step to step:
+    every step then scans over that many frames, and the excess frames change nothing. Both give the
+    same bits for the same numbers.
     """
 
     config: GameConfig
@@ -81,6 +82,7 @@ class Timing:
         last_action: jax.Array,
         action: jax.Array,
         fresh: jax.Array,
+        waiting: jax.Array | None = None,
     ) -> State:
         """From one response to the next.
 
@@ -91,15 +93,17 @@ class Timing:
             last_action: of the step before, which is applied only now if `response_frame` is 0.
             action: of this step.
             fresh: bool, no step since the reset: no frame and no action is left over.
+            waiting: int32, actions before this one that no frame has handled; given with
+                `most_frames_per_step` only.
         """
-        if self.most_frames_per_step is not None:
-            return self._advance_masked(game, params, throws, last_action, action, fresh)
+        if waiting is not None:
+            return self._advance_masked(game, params, throws, (last_action, action), fresh, waiting)
         frames, response = self.config.frames_per_step, self.config.response_frame
         if response == 0:
             return self._run(game, params, throws, last_action, ~fresh)
         if response < frames:
-            waiting = jax.tree.map(lambda array: array[: frames - response], throws)
-            game = select(fresh, game, self._run(game, params, waiting, action, False))
+            earlier = jax.tree.map(lambda array: array[: frames - response], throws)
+            game = select(fresh, game, self._run(game, params, earlier, action, False))
         throws = jax.tree.map(lambda array: array[frames - response :], throws)
         return self._run(game, params, throws, action, True)
 
@@ -108,22 +112,29 @@ class Timing:
         game: State,
         params: GameParams,
         throws: Any,
-        last_action: jax.Array,
-        action: jax.Array,
+        actions: tuple[jax.Array, jax.Array],
         fresh: jax.Array,
+        waiting: jax.Array,
     ) -> State:
-        frames, queued = params.frames_per_step, params.response_frame == 0
-        first = jnp.where(queued, 0, frames - params.response_frame)
+        frames, response = params.frames_per_step, params.response_frame
+        first = jnp.where(response == 0, 0, frames - response)
         number = jnp.arange(self.most_frames_per_step, dtype=jnp.int32)
         runs = (number < frames) & ((number >= first) | ~fresh)
-        applies = (number == first) & ~(queued & fresh)
-        move = movement(jnp.where(queued, last_action, action), self.config.action_space_type)
+        applies_new = (number == first) & (response > 0)
+        applies_last = (number == 0) & (waiting > 0) & ~applies_new
+        # A frame handles all actions that have arrived. Only the latest moves the player.
+        overtaken = jnp.where(frames > 0, waiting - applies_last.any(), 0)
+        game = game.replace(episode_steps=game.episode_steps + overtaken)
+        last, new = (movement(action, self.config.action_space_type) for action in actions)
 
         def one(game: State, now: Any) -> tuple[State, None]:
-            throw, runs, applies = now
-            return select(runs, self._frame(game, throw, params, move, applies), game), None
+            throw, runs, applies_last, applies_new = now
+            move = select(applies_new, new, last)
+            return select(
+                runs, self._frame(game, throw, params, move, applies_last | applies_new), game
+            ), None
 
-        return jax.lax.scan(one, game, (throws, runs, applies))[0]
+        return jax.lax.scan(one, game, (throws, runs, applies_last, applies_new))[0]
 
     def _run(
         self, game: State, params: GameParams, throws: Any, action: jax.Array, apply: jax.Array | bool

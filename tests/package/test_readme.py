@@ -104,7 +104,7 @@ def test_the_commands_run_as_printed(checkout, clean, tmp_path):
                     assert interrupt(process) == 130, output.read_text()
             expected = of(PRINTED, line)
             assert expected is None or expected in output.read_text(), line
-    assert (checkout / "timing.yaml").is_file()
+    assert (checkout / "timing.json").is_file()
 
 
 def test_the_program_runs(checkout, clean, tmp_path):

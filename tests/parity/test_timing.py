@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import yaml
 from served import running
 from simulated_server import order_with, simulated_session
 
@@ -12,6 +11,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.parity.timing import measure
 from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.session import STEP, read_session
+from jaxdodge.recordings.timing_file import read_options, read_steps
 
 DENSE = {
     "level": 2,
@@ -62,6 +62,11 @@ def test_a_known_timing_is_recovered(transport, fps, think, jitter, order):
     if timing.handle_commands is not None:
         assert timing.handle_commands == ("before" if early else "after")
     assert (timing.handle_commands is None) <= (transport == "http")
+    steps = timing.step_timings
+    assert steps.frames.mean() == pytest.approx(frames.mean(), abs=0.1)
+    lasted = (steps.frames.astype(float) * steps.frame_ns).sum() / steps.frames.sum() / 1e9
+    assert lasted == pytest.approx(played.mean(), rel=0.01)
+    assert steps.response_frame.mean() == pytest.approx(mean, abs=0.1)
     options = timing.options()
     assert options["frames_per_step"] == round(timing.mean_frames_per_step)
     assert options["response_frame"] == round(mean)
@@ -106,7 +111,7 @@ def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
     """A process that keeps the wall clock, in the simulator's order,
     played over gRPC with a pause.
     """
-    file, options = tmp_path / "session.npz", tmp_path / "timing.yaml"
+    file, options = tmp_path / "session.npz", tmp_path / "timing.json"
     game_options = ("--level", 2, "--spawn-angle-degrees", 20, "--projectile-spawn-interval", 0.1)
     with running(tmp_path, "--grpc-port", 0, "--order", "simulator", "--fps", 60, "--seed", 3) as server:
         url = server.addresses("grpc")[0]
@@ -127,8 +132,12 @@ def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
     )
     assert timing.handle_commands == "after"
     assert timing.shows_action < 0.1
-    written = yaml.safe_load(options.read_text())
+    written = read_options(options)
     assert written == timing.options()
+    steps = read_steps(options)
+    assert steps.median()["frames_per_step"] == written["frames_per_step"]
+    # A reset takes 20 ms over gRPC, and the next response is another frame's.
+    assert steps.frames_after_reset[0] >= 1
     assert written["response_frame"] == 0
     assert written["frames_per_step"] == round(timing.mean_frames_per_step)
     assert "--response-frame 0" in out[-1]

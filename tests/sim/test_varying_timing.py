@@ -118,3 +118,38 @@ def test_a_restart_with_another_interval_keeps_the_spawn_timer_within_it(before,
     counts, _ = np.histogram(phase, 10, (0, min(before, after)))
     # Chi-squared with 9 degrees of freedom: above 27.9 in one of a thousand samples.
     assert ((counts - num_envs / 10) ** 2 / (num_envs / 10)).sum() < 27.9
+
+
+def test_timing_that_differs_from_step_to_step():
+    """Against a queue of commands: a frame handles all that have arrived, the latest moves."""
+    env = DodgeEnv(GameConfig(level=1, action_space_type="basic_3d", projectile_spawn_interval=60.0), 4)
+    generator = np.random.default_rng(0)
+    frames = generator.integers(0, 5, 40)
+    responses = np.minimum(generator.integers(0, 3, 40), frames)
+    frames[0], responses[0], frames[-1], responses[-1] = 2, 0, 3, 1
+    actions = np.float32(generator.uniform(-0.2, 0.2, (40, 3)))
+    actions[:, 2] = -1  # no sprint
+    params = env.default_params
+
+    def step(state, now):
+        key, action, frames, response = now
+        own = params.replace(frames_per_step=frames, response_frame=response)
+        state, _ = env.step_env(key, state, action, own)[1:3]
+        return state, (state.game.player.position.x, state.game.player.velocity.x, state.game.episode_steps)
+
+    _, state = env.reset(key_of(0), params)
+    given = jax.random.split(key_of(1), 40), actions, jnp.int32(frames), jnp.int32(responses)
+    state, (x, velocity, counted) = jax.jit(lambda state: jax.lax.scan(step, state, given))(state)
+    expected, at, speed, waiting, handled = [], 0.0, 0.0, [], 0
+    for action, count, response in zip(actions, frames, responses, strict=True):
+        for frame in range(count):
+            if response and frame == count - response:
+                waiting.append(action)
+            if waiting:
+                handled, speed, waiting = handled + len(waiting), 5 * float(waiting[-1][0]), []
+            at += speed / 60
+        waiting += [] if response else [action]
+        expected.append((at, speed, handled))
+    np.testing.assert_allclose(np.stack([x, velocity], axis=1), np.array(expected)[:, :2], atol=1e-4)
+    np.testing.assert_array_equal(counted, np.array(expected)[:, 2])
+    assert state.game.episode_steps == state.time == 40

@@ -1,0 +1,179 @@
+"""Episodes one after another at measured steps: against the plain evaluation, and by hand."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdodge import evaluate
+from jaxdodge.bevy.policies import PERIOD, ScriptedPolicy, simulated
+from jaxdodge.cli import guarded
+from jaxdodge.config import GameConfig
+from jaxdodge.evaluation.episodes import evaluate as play
+from jaxdodge.evaluation.in_turn import Clock, evaluate_in_turn
+from jaxdodge.fields import ConfigError
+from jaxdodge.recordings.timing_file import StepTimings, read_options, read_steps, write_timing
+from jaxdodge.sim.env import DodgeEnv
+
+GAME = GameConfig(
+    level=2,
+    action_space_type="basic_3d",
+    spawn_angle_degrees=20.0,
+    projectile_spawn_interval=0.1,
+    frames_per_step=2,
+    response_frame=0,
+    max_episode_steps=60,
+)
+# The first throw hits who stands still, so the time between two hits is that between two throws.
+STILL = GameConfig(level=1, action_space_type="basic_3d", projectile_spawn_interval=3.0, fps=20)
+WHOLE = np.int32
+
+
+def act(weights, observation, number=None, key=None):
+    """Timid moves that depend on the observation."""
+    return weights * jnp.tanh(observation[:, 3:6] + observation[:, 10:13])
+
+
+def in_turn(game: GameConfig, steps: StepTimings, servers: int, episodes: int, policy=act, weights=0.2):
+    env = DodgeEnv(game, int(steps.frames.max()))
+    key = jax.random.key(3)
+    played = evaluate_in_turn(
+        env, policy, weights, env.default_params, Clock.of(steps), key, servers, episodes
+    )
+    return jax.device_get(played)
+
+
+def test_one_timing_and_one_episode_each_are_the_plain_evaluation():
+    env = DodgeEnv(GAME)
+    plain = jax.device_get(play(env, act, 0.2, env.default_params, jax.random.key(3), 16))
+    played = in_turn(GAME, StepTimings.constant(GAME), 16, 1)
+    for one, other in zip(jax.tree.leaves(played), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+    assert len(np.unique(plain.lengths)) > 4
+
+
+def test_the_spawn_timer_goes_on_from_one_episode_to_the_next():
+    """The first episode begins at any time before a throw, every later one when one has hit."""
+    policy, weights = simulated("still", "basic_3d", 8, 0)
+    lengths = in_turn(STILL, StepTimings.constant(STILL), 8, 3, policy, weights).lengths.reshape(8, 3)
+    assert np.ptp(lengths[:, 0]) > 10
+    assert np.ptp(lengths[:, 1:]) <= 1
+
+
+def test_steps_are_played_in_their_order():
+    policy, weights = simulated("still", "basic_3d", 4, 0)
+    frames, ms = np.array([1, 3, 0, 2], WHOLE), np.array([40, 50, 1, 60], WHOLE)
+    steps = StepTimings(frames, ms * 1_000_000, np.zeros(4, WHOLE), np.zeros(0, WHOLE))
+    lengths = in_turn(STILL, steps, 4, 9, policy, weights).lengths.reshape(4, 9)[:, 1:]
+    # A step lasts 77.5 ms on average.
+    assert lengths.mean() == pytest.approx(3 / 0.0775, rel=0.05)
+    assert np.ptp(lengths) <= 4
+
+
+def test_after_a_reset_as_many_frames_pass_as_were_measured():
+    policy, weights = simulated("still", "basic_3d", 4, 0)
+    lengths = [
+        in_turn(
+            STILL,
+            dataclasses.replace(
+                StepTimings.constant(STILL), frames=np.array([1, 9], WHOLE), frame_ns=np.full(2, 50_000_000),
+                response_frame=np.zeros(2, WHOLE), frames_after_reset=np.array(after, WHOLE)
+            ),
+            4, 3, policy, weights,
+        ).lengths.reshape(4, 3)[:, 1:].mean()
+        for after in ([1], [9])
+    ]  # fmt: skip
+    assert lengths[0] - lengths[1] == pytest.approx(8 / 5, abs=1)
+
+
+@pytest.mark.parametrize("space", ["basic_3d", "discrete"])
+def test_the_simulated_policies_are_the_scripted_ones(space):
+    for name in ("still", "strafe", "circle"):
+        policy, weights = simulated(name, space, 3, 1)
+        key = jax.random.key(0)
+        actions = np.stack([policy(weights, None, jnp.int32(at), key) for at in range(PERIOD)])
+        scripted = ScriptedPolicy(name, space, 0)
+        one = np.stack([scripted.act(np.zeros(0)) for _ in range(PERIOD)])
+        for server in range(3):
+            assert any(
+                np.allclose(np.roll(actions[:, server], by, 0), one, atol=1e-6) for by in range(PERIOD)
+            )
+    policy, weights = simulated("random", space, 500, 1)
+    drawn = policy(weights, None, jnp.int32(0), jax.random.key(0))
+    assert drawn.shape == ((500,) if space == "discrete" else (500, 3))
+    if space == "discrete":
+        assert np.unique(drawn).tolist() == [0, 1, 2, 3, 4]
+    else:
+        assert np.ptp(drawn, axis=0) == pytest.approx(2, abs=0.1)
+
+
+@pytest.fixture
+def timing(tmp_path):
+    steps = StepTimings(
+        *(np.array(values, WHOLE) for values in ([2, 1, 3], [16_000_000, 17_000_000, 18_000_000])),
+        np.array([0, 1, 0], WHOLE),
+        np.array([2], WHOLE),
+    )
+    path = tmp_path / "timing.json"
+    write_timing(path, {"frames_per_step": 2, "response_frame": 0}, steps, ["a line"])
+    return path, steps
+
+
+def test_what_is_written_is_read(timing):
+    path, steps = timing
+    for name, values in dataclasses.asdict(read_steps(path)).items():
+        np.testing.assert_array_equal(values, getattr(steps, name), strict=True)
+    assert read_options(path) == {"frames_per_step": 2, "response_frame": 0}
+    assert steps.median() == {"frames_per_step": 2, "response_frame": 0, "fps": pytest.approx(6000 / 103)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("frames", [2, 1], "invalid steps; expected columns of one length"),
+        ("frames", [2, 1, -1], "invalid frames; expected whole numbers from 0 to 1000"),
+        ("frames", [2, 1, 1.5], "invalid frames; expected whole numbers"),
+        ("frame_ns", [0, 1, 2], "invalid frame_ns; expected whole numbers from 100000 to 250000000"),
+        ("response_frame", [0, 2, 0], "invalid steps; expected columns of one length"),
+        ("frames", None, "invalid frames; expected whole numbers"),
+    ],
+)
+def test_a_damaged_timing_is_refused(timing, name, value, reason):
+    path, _ = timing
+    content = json.loads(path.read_text())
+    content["steps"][name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"{path}: {reason}"):
+        read_steps(path)
+
+
+def test_the_command_plays_a_scripted_policy(timing, tmp_path, capsys):
+    path, csv = timing[0], tmp_path / "episodes.csv"
+    game = ("--spawn-angle-degrees", "20", "--projectile-spawn-interval", "0.1", "--max-episode-steps", "30")
+    status = guarded(
+        evaluate.evaluate, ["strafe", "--timing", str(path), "--episodes", "5", "--csv", str(csv), *game]
+    )
+    out = capsys.readouterr().out.splitlines()
+    assert (status, out[0]) == (
+        0,
+        f"strafe: scripted policy, 5 episodes, one after another, at the timing of {path}",
+    )
+    assert len(out) == 3
+    assert len(csv.read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--frames-per-step", "2"), "frames_per_step: invalid together with --timing"),
+        (("--grid", "fps=1,2"), "grid: invalid for a scripted policy, and together with --timing"),
+        (("--server", "grpc://127.0.0.1:1"), "timing: invalid together with --server"),
+    ],
+)
+def test_refusals_are_one_line(timing, capsys, options, reason):
+    assert guarded(evaluate.evaluate, ["still", "--timing", str(timing[0]), *options]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(reason)
