@@ -285,5 +285,6 @@ def compile_for_gpu(function: Any, arguments: Any, dump: Path, donate: tuple[int
     def text(end: str) -> str:
         return "\n".join(path.read_text(encoding="utf-8") for path in written if path.name.endswith(end))
 
-    thunks = graphs(text("thunk_sequence_after_thunk_passes.txt"))
+    # The second is not written where no graph is made.
+    thunks = graphs(text("after_thunk_passes.txt") or text("thunk_sequence.txt"))
     return Compiled(HLO(program.as_text() or "").figures(), text(".ptx"), thunks)
