@@ -24,7 +24,8 @@ def main() -> int:
     if sys.argv[1:2] == ["--version"]:
         print(jaxdodge.__version__)
         return 0
-    command = chosen("jaxdodge", COMMANDS, sys.argv[1:], "; python -m jaxdodge.COMMAND is the same command")
+    arguments = sys.argv[1:] or ["--help"]
+    command = chosen("jaxdodge", COMMANDS, arguments, "; python -m jaxdodge.COMMAND is the same command")
     if isinstance(command, int):
         return command
     sys.argv[:2] = [f"{sys.argv[0]} {command}"]

@@ -13,7 +13,7 @@ def chosen(program: str, purposes: Mapping[str, str], arguments: list[str], note
         arguments: the command line after the program.
         notes: a paragraph below the list.
     """
-    name = arguments[0] if arguments else "--help"
+    name = arguments[0] if arguments else ""
     if name in purposes:
         return name
     if name in ("-h", "--help"):
@@ -21,5 +21,6 @@ def chosen(program: str, purposes: Mapping[str, str], arguments: list[str], note
         after = f"{program} COMMAND --help shows a command's options{notes}."
         print(f"usage: {program} COMMAND [options]\n\n{rows}\n\n{after}")
         return 0
-    print(f"{name}: invalid command; expected {', '.join(purposes)}", file=sys.stderr)
+    what = f"{name}: invalid command" if arguments else "command: missing"
+    print(f"{what}; expected {', '.join(purposes)}", file=sys.stderr)
     return 2

@@ -4,6 +4,7 @@ Velocity and count of steps say so exactly: they are those of the last command h
 """
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,12 +14,14 @@ import numpy as np
 from jaxdodge.parity.findings import Findings
 from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, STEP, Session
-from jaxdodge.sim.actions import movement
+from jaxdodge.sim.actions import Movement, movement
 from jaxdodge.sim.params import game_params
 from jaxdodge.sim.state import server_start
 from jaxdodge.sim.systems import Command, Inputs, handle_commands
 
 CHUNK = 256
+ROUND = 1024
+"""Arrays of all responses are padded to multiples of it: few lengths mean few compilations."""
 MOST_PER_FRAME = 3
 """Commands that a frame handles, as far as two parts of a torn response may lie apart."""
 
@@ -121,10 +124,7 @@ def _latest(
 
 def _after_commands(session: Session) -> tuple[np.ndarray, np.ndarray]:
     """Velocity (N + 1, 2) and steps (N + 1,) after 0, 1, ... N commands, from the simulator."""
-    kind, action = session.arrays["kind"], session.arrays["action"]
-    space = session.config.action_space_type
-    safe = np.where(kind == RESET, 0, action) if action.ndim == 1 else np.nan_to_num(action)
-    moves = jax.vmap(lambda action: movement(action, space))(jnp.asarray(safe))
+    kind, moves = session.arrays["kind"], moves_of(session)
     state, params = server_start(1, 1), game_params(session.config)
     rows = []
     for first in range(0, len(kind), CHUNK):
@@ -134,6 +134,20 @@ def _after_commands(session: Session) -> tuple[np.ndarray, np.ndarray]:
         rows.append(np.stack([np.asarray(each) for each in after], axis=1)[: len(kind) - first])
     table = np.concatenate([np.zeros((1, 3), np.float32), *rows])
     return table[:, :2], table[:, 2].astype(np.int32)
+
+
+def moves_of(session: Session) -> Movement:
+    """What the commands' actions ask for; arrays (N,) of NumPy, of no meaning for resets."""
+    kind, action = session.arrays["kind"], session.arrays["action"]
+    safe = np.where(kind == RESET, 0, action) if action.ndim == 1 else np.nan_to_num(action)
+    padded = np.pad(safe, [(0, -len(safe) % ROUND)] + [(0, 0)] * (safe.ndim - 1))
+    moves = _moves(padded, session.config.action_space_type)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(safe)], moves)
+
+
+@partial(jax.jit, static_argnames=("space",))
+def _moves(actions: jax.Array, space: str) -> Movement:
+    return jax.vmap(lambda action: movement(action, space))(actions)
 
 
 @jax.jit

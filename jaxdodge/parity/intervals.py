@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.clock import Clock
-from jaxdodge.parity.commands import Handled
+from jaxdodge.parity.commands import ROUND, Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import VELOCITY, Flights
 from jaxdodge.parity.publications import Rows, observed_state
@@ -159,8 +159,8 @@ def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:
     # Heights do not matter: nothing falls below the ground.
     position[..., 2] = rows.table[..., 2]
     moved = np.concatenate([position, rows.table[..., 3:]], axis=-1).reshape(len(rows.table), -1)
-    observation = np.pad(moved, ((0, -len(moved) % 256), (STANDARD_SIZE - moved.shape[1], 0)))
-    count = np.pad(rows.visible, (0, -len(moved) % 256)).astype(np.int32)
+    observation = np.pad(moved, ((0, -len(moved) % ROUND), (STANDARD_SIZE - moved.shape[1], 0)))
+    count = np.pad(rows.visible, (0, -len(moved) % ROUND)).astype(np.int32)
     result = _outside_all(observation.astype(np.float32), count, game_params(session.config))
     return np.asarray(result)[: len(moved)]
 

@@ -1,5 +1,6 @@
 """The player's height: it stands, or it flies the one arc that a jump gives."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 from jaxdodge.config import GameConfig
 from jaxdodge.parity.clock import Clock
-from jaxdodge.parity.commands import Handled
+from jaxdodge.parity.commands import Handled, moves_of
 from jaxdodge.parity.findings import Findings
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.actions import movement, wants_jump
@@ -95,11 +96,7 @@ def _check_jump_happens(
 
 def _jumps(session: Session) -> np.ndarray:
     """bool (N,): commands that ask for a jump."""
-    kind, action = session.arrays["kind"], session.arrays["action"]
-    safe = np.where(kind == RESET, 0, action) if action.ndim == 1 else np.nan_to_num(action)
-    space = session.config.action_space_type
-    wants = jax.vmap(lambda each: wants_jump(movement(each, space)))(jnp.asarray(safe))
-    return np.asarray(wants) & (kind != RESET)
+    return np.asarray(wants_jump(moves_of(session))) & (session.arrays["kind"] != RESET)
 
 
 def _arc(frame_seconds: float) -> np.ndarray:
@@ -107,6 +104,7 @@ def _arc(frame_seconds: float) -> np.ndarray:
     return np.asarray(_fly_arc(jnp.float32(frame_seconds), round(1.5 / frame_seconds)), float)
 
 
+@partial(jax.jit, static_argnames=("frames",))
 def _fly_arc(frame_seconds: jax.Array, frames: int) -> jax.Array:
     state, params = server_start(1, 1), game_params(GameConfig())
     inputs = Inputs(jnp.int32(0), frame_seconds, (jnp.float32(0), jnp.float32(0)))

@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import GameConfig
@@ -38,8 +37,8 @@ def _frames(carry: Any, frames: Any, schedule: jax.Array) -> Any:
 def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
     """What the simulator computes for a recording: its COMPARED arrays by name, and scenes."""
     arrays = recording.arrays
-    projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2)
-    thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, least=8)
+    projectile_slots = _roomy(arrays["projectile_position"].shape[1] + 2, 16, 16)
+    thrower_slots = _roomy(arrays["thrower_position"].shape[1] + 1, 8, 4)
     state, params = server_start(projectile_slots, thrower_slots), game_params(GameConfig())
     carry = (state, params, jax.jit(publish)(state, params))
     inputs = _inputs(recording)
@@ -53,9 +52,9 @@ def replay(recording: FrameRecording) -> tuple[dict[str, np.ndarray], Scene]:
     return _named(state, params, published, inputs, arrays), published["scene"]
 
 
-def _roomy(needed: int, least: int = 16) -> int:
-    """A power of four times `least`: few different shapes mean few compilations."""
-    return least * 4 ** max(0, math.ceil(math.log(needed / least, 4)))
+def _roomy(needed: int, least: int, factor: int) -> int:
+    """A power of `factor` times `least`: few different shapes mean few compilations."""
+    return least * factor ** max(0, math.ceil(math.log(needed / least, factor)))
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
@@ -65,31 +64,32 @@ def _padded(array: np.ndarray) -> np.ndarray:
 
 def _inputs(recording: FrameRecording) -> systems.Inputs:
     """The inputs of all frames, arrays of NumPy with a leading axis of frames."""
-    most = _roomy(max(len(commands) for commands in recording.commands), least=1)
-    cache: dict[GameConfig, Any] = {}
-    config = GameConfig()
-    rows = []
+    most = _roomy(max(len(commands) for commands in recording.commands), 4, 4)
+    config, known = GameConfig(), dict[GameConfig, int]()
+    configs, flags, moves = [], [], []
     for commands in recording.commands:
-        row = []
         for position in range(most):
             command = commands[position] if position < len(commands) else RecordedCommand("none", config)
             config = command.config
-            if config not in cache:
-                cache[config] = jax.tree.map(np.asarray, game_params(config))
-            flags: dict[str, Any] = {
-                "step": np.bool_(command.kind == "action"),
-                "reset": np.bool_(command.kind in ("reset", "configure")),
-                "restart_timer": np.bool_(command.restart_timer),
-            }
-            move = Movement(*np.array(command.movement, np.float32))
-            row.append(systems.Command(move=move, params=cache[config], **flags))
-        rows.append(tuple(row))
+            configs.append(known.setdefault(config, len(known)))
+            resets = command.kind in ("reset", "configure")
+            flags.append((command.kind == "action", resets, command.restart_timer))
+            moves.append(command.movement)
+    table = jax.tree.map(lambda *leaves: np.stack(leaves), *map(game_params, known))
+
+    def column(position: int) -> systems.Command:
+        own = slice(position, None, most)
+        step, reset, restart_timer = np.array(flags[own]).T
+        move = Movement(*np.array(moves[own], np.float32).T)
+        params = jax.tree.map(lambda leaf: leaf[configs[own]], table)
+        return systems.Command(move=move, step=step, reset=reset, restart_timer=restart_timer, params=params)
+
     nanoseconds = recording.arrays["dt_ns"]
     return systems.Inputs(
-        frame_nanoseconds=jnp.asarray(nanoseconds, jnp.int32),
-        frame_seconds=jnp.asarray(frame_seconds(nanoseconds)),
+        frame_nanoseconds=nanoseconds.astype(np.int32),  # type: ignore[arg-type]
+        frame_seconds=frame_seconds(nanoseconds),  # type: ignore[arg-type]
         spawn_position=tuple(recording.arrays["spawn_position"].T),
-        commands=jax.tree.map(lambda *a: np.stack(a), *rows),
+        commands=tuple(map(column, range(most))),
     )
 
 

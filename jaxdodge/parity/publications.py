@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdodge.parity.commands import ROUND
 from jaxdodge.parity.findings import Findings
 from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, Session
@@ -102,7 +103,7 @@ def _check_rewards(
 def _published(observation: Any, visible: Any, arrays: dict[str, np.ndarray], session: Session) -> Any:
     """What the simulator publishes for the observed states: `Published` and observation, NumPy."""
     size = len(observation)
-    padded = -size % 256
+    padded = -size % ROUND
     inputs = [observation, visible, arrays["done"], arrays["episode_steps"]]
     inputs = [np.pad(array, [(0, padded)] + [(0, 0)] * (array.ndim - 1)) for array in inputs]
     return jax.tree.map(lambda a: np.asarray(a)[:size], _publish_all(*inputs, game_params(session.config)))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.clock import Clock
-from jaxdodge.parity.commands import Handled
+from jaxdodge.parity.commands import ROUND, Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import FALL, MORE_FRAMES, Flights, Time, Z, flown, rounding
 from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes, check_flights
@@ -72,7 +72,7 @@ class Law:
         else:
             draws = (places[:, 0] + 1.5) / 3
         draws = np.clip(draws, 0, 1)
-        padded = np.resize(draws, len(draws) + -len(draws) % 256).astype(np.float32)
+        padded = np.resize(draws, len(draws) + -len(draws) % ROUND).astype(np.float32)
         line = np.stack([np.asarray(each, float) for each in _line(padded, self._params)], axis=1)
         return draws, np.hypot(*(line[: len(draws)] - places).T)
 

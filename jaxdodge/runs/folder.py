@@ -175,7 +175,12 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """The run in an existing folder; raises ConfigError."""
         if not (folder / "config.yaml").is_file():
-            raise ConfigError(f"{folder}: not a run folder (no config.yaml in it)")
+            below = (
+                path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/config.yaml")
+            )
+            newest = max(below, key=lambda path: path.name, default=None)
+            hint = f"; expected one such as {newest}" if newest else ""
+            raise ConfigError(f"{folder}: not a run folder (no config.yaml in it){hint}")
         return cls(folder)
 
     @classmethod

@@ -117,7 +117,10 @@ def parse_options(
     )
     options, unknown = result
     if unknown:
-        raise ConfigError(_unknown(unknown[0], known))
+        positional = (
+            name for name in own if tyro.conf.Positional in getattr(hints[name], "__metadata__", ())
+        )
+        raise ConfigError(_unknown(unknown[0], known) + "".join(f", and one {name}" for name in positional))
     texts = {name: getattr(getattr(options, f"{group}_group"), name) for name, group in names.items()}
     given = {name: read_text(value) for name, value in texts.items() if value is not None}
     return command(**{name: getattr(options, name) for name in own}), given

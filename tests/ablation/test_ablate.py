@@ -302,7 +302,7 @@ def test_a_dry_run_estimates_and_leaves_nothing(command):
         (STUDY, ["--full"], r"study.yaml:1: full: no such section"),
         (STUDY, ["--ray", "nowhere:1"], r"ray: 'nowhere:1': "),
         (STUDY, ["--cpus-per-cell", "0"], r"cpus_per_cell: invalid value 0.0; expected a number, 0 < value"),
-        (STUDY, ["--out"], r".*--out"),
+        (STUDY, ["--out"], r"out: missing; expected a value"),
     ],
 )
 def test_an_error_is_one_line(command, study, arguments, message, capsys):

@@ -1,6 +1,7 @@
 """Averaging images down inside the agent."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -34,24 +35,30 @@ CONFIG = TrainConfig(
 )
 
 
+DRAWN = DodgeEnv(dataclasses.replace(GAME, projectile_spawn_interval=0.1))
+
+
+@partial(jax.jit, static_argnums=0)
+def play(env):
+    """Observations and ends of random play."""
+
+    def step(state, keys):
+        action = jax.random.uniform(keys[0], (3,), minval=-1, maxval=1)
+        observation, state, _, terminated, _, _ = env.step(keys[1], state, action)
+        return state, (observation, terminated)
+
+    keys = jax.random.split(jax.random.key(2), (120, 2))
+    return jax.lax.scan(step, env.reset(jax.random.key(1))[1], keys)[1]
+
+
 @pytest.mark.parametrize("random_shift", [False, True])
 def test_observations_are_those_of_the_drawn_images(random_shift):
     """Over the ends of episodes, where stacks begin anew; in patch order and in image order."""
-    game = dataclasses.replace(GAME, projectile_spawn_interval=0.1)
-    config = dataclasses.replace(CONFIG, random_shift=random_shift)
-    envs = DodgeEnv(game), env_class(config)(game)
+    game, config = DRAWN.config, dataclasses.replace(CONFIG, random_shift=random_shift)
+    envs = DRAWN, env_class(config)(game)
     assert isinstance(envs[1], SquintEnv)
 
-    def play(env):
-        def step(state, keys):
-            action = jax.random.uniform(keys[0], (3,), minval=-1, maxval=1)
-            observation, state, _, terminated, _, _ = env.step(keys[1], state, action)
-            return state, (observation, terminated)
-
-        keys = jax.random.split(jax.random.key(2), (120, 2))
-        return jax.lax.scan(step, env.reset(jax.random.key(1))[1], keys)[1]
-
-    (drawn, ended), (averaged, ended_too) = (jax.jit(play, static_argnums=0)(env) for env in envs)
+    (drawn, ended), (averaged, ended_too) = map(play, envs)
     assert ended.sum() > 2
     np.testing.assert_array_equal(ended, ended_too)
     features, of_averages = (image_features(seen, config, game) for seen in (drawn, averaged))

@@ -4,8 +4,6 @@ what is said, every refusal.
 
 import dataclasses
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -68,11 +66,8 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     with running(tmp_path, "--grpc-port", 0, "--seed", 1) as server:
         url = server.addresses("grpc")[0]
         arguments = [run, "--server", url, "--episodes", "3", "--record", out]
-        done = subprocess.run(
-            [sys.executable, "-m", "jaxdodge.evaluate", *arguments], capture_output=True, text=True
-        )
-        assert (done.stderr, done.returncode) == ("", 0)
-        lines = done.stdout.splitlines()
+        status, lines, errors = command(*arguments)
+        assert (status, errors) == (0, [])
         server.process.kill()
         server.process.wait()
         assert command(run, "--server", url)[0] == 1

@@ -258,6 +258,7 @@ finally:
 
 REFUSED = [
     ([], "run: missing; expected Folder of the run, results/NAME/TIME"),
+    (["RUN", "RUN"], "unexpected argument; expected options as --name value, and one run"),
     (["RUN", "--timeout", "x"], "timeout: invalid value 'x'; expected a number"),
     (["absent"], "absent: not a run folder"),
     (["RUN", "--episodes", "0"], "episodes: invalid value 0; expected a whole number, 1 <= value"),

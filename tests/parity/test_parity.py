@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxdodge.parity import playback as replay
+from jaxdodge.parity.__main__ import parity
 from jaxdodge.parity.check import check
 from jaxdodge.parity.environment_replay import replay_by_environment
 from jaxdodge.recordings.npz import load
@@ -55,11 +56,13 @@ def recorded(path: Path):
     return frame_recording(path, *load(path))
 
 
-def test_the_training_environment_replays_recordings():
+def test_the_training_environment_replays_recordings(capsys):
+    """In this process, which compiles fast; a test below runs them all as users do."""
     paths = [ROOT / "parity" / "recordings" / f"{name}.npz" for name in (*BY_ENVIRONMENT, *INEXPRESSIBLE)]
-    done = command("--simulator", *paths)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == (
+    assert parity("check", ["--simulator", *map(str, paths)]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    assert output.splitlines()[-1] == (
         "3 of 3 equal through the training environment: 133680 values; 4 not expressible: "
         + ", ".join(f"1 {reason}" for reason in INEXPRESSIBLE.values())
     )
@@ -180,12 +183,13 @@ def test_the_first_of_several_differences_is_named(copy_of):
     assert check(copy_of(*BUSY, change)).difference.startswith("frame 80, published_reward: ")
 
 
-def test_the_command_exits_1_on_a_difference(copy_of):
+def test_the_command_exits_1_on_a_difference(copy_of, capsys):
     good = copy_of(*BUSY, file="good.npz")
     bad = copy_of(*BUSY, lambda arrays, meta: flip_lowest_bit(arrays["episode_steps"], (7,)), file="bad.npz")
-    done = command(bad, good)
-    assert (done.returncode, done.stderr) == (1, "")
-    _, of_bad, of_good, summary = done.stdout.splitlines()
+    assert parity("check", [f"{bad}", f"{good}"]) == 1
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    _, of_bad, of_good, summary = output.splitlines()
     assert of_bad.startswith("bad.npz ")
     assert of_bad.endswith("  frame 7, episode_steps: recorded 2, simulated 3")
     assert of_good.endswith("  equal")

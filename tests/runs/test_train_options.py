@@ -65,7 +65,7 @@ REFUSED = [
     (["--results", "list.yaml"], "list.yaml/default: cannot be written"),
     (["--results", "/proc/no/such"], "/proc/no/such/default"),
     (["--resume", "absent"], "absent: not a run folder (no config.yaml in it)"),
-    (["--resume", "."], ".: not a run folder (no config.yaml in it)"),
+    (["--resume", "."], ".: not a run folder (no config.yaml in it); expected one such as seeds"),
     (["--resume", "absent", "--gamma", "0.9"], "absent: not a run folder (no config.yaml in it)"),
     (["--resume", "seeds", "--gamma", "0.9"], "resume: a run goes on with its own configuration"),
     (["--resume", "seeds", "--config", "fine.yaml"], "resume: a run goes on with its own configuration"),

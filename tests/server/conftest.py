@@ -1,11 +1,13 @@
 """Servers that several test files ask."""
 
 import contextlib
-import subprocess
-import sys
+import signal
 
 import pytest
-from served import SECONDS, SEED, running
+from served import SEED, running
+
+from jaxdodge import serve as serve_module
+from jaxdodge.cli import guarded
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +44,19 @@ def arenas(folder):
 
 
 @pytest.fixture
-def refused():
-    """The one line with which the command refuses these flags, with status 2."""
+def refused(capsys, monkeypatch):
+    """The one line with which the command refuses these flags, with status 2.
+
+    It does so before it starts JAX, so that this process can run it.
+    """
+    monkeypatch.setattr(serve_module, "_run_calls_in_one_thread", lambda: pytest.fail("it listens"))
+    handler = signal.getsignal(signal.SIGTERM)
 
     def refuse(*flags) -> str:
-        command = [sys.executable, "-m", "jaxdodge.serve", *map(str, flags)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        assert done.returncode == 2, done
-        assert done.stdout == ""
-        assert done.stderr.count("\n") == 1, done.stderr
-        return done.stderr
+        status = guarded(serve_module.serve, [str(flag) for flag in flags])
+        captured = capsys.readouterr()
+        assert (status, captured.out, captured.err.count("\n")) == (2, "", 1), captured.err
+        return captured.err
 
-    return refuse
+    yield refuse
+    signal.signal(signal.SIGTERM, handler)

@@ -2,6 +2,7 @@
 which recordings are checked with."""
 
 import random
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -156,7 +157,6 @@ def random_inputs(seed: int, params: GameParams, space: str, kinds: tuple[str, .
     return Inputs(*times, throw, tuple(commands))
 
 
-@partial(users_jit, static_argnames=("with_thrower", "kinds", "order"))
 def by_frame(state: State, params: GameParams, inputs: Inputs, with_thrower: bool, kinds, order=SIMULATOR):
     """State and publication after every frame, by the fold of the environments."""
 
@@ -175,7 +175,23 @@ def by_frame(state: State, params: GameParams, inputs: Inputs, with_thrower: boo
     return jax.lax.scan(one, state, inputs)[1]
 
 
+STATIC = ("with_thrower", "kinds", "order")
+BY_FRAME = {jit: jit(by_frame, static_argnames=STATIC) for jit in (jax.jit, users_jit)}
 many_by_frame = partial(jax.vmap, in_axes=(0, 0, 1), out_axes=1)
+
+
+def both_compilers(*cases: tuple, as_users: tuple[int, ...] = ()) -> list:
+    """The cases, with the compiler of the environments' fold: as for users in the slow tier.
+
+    The numbers in `as_users` are compiled as for users in the normal tier too, and not fast.
+    """
+    params = []
+    for number, case in enumerate(cases):
+        fast = number not in as_users
+        marks = [pytest.mark.slow] if fast else []
+        params += [pytest.param(jax.jit, *case)] if fast else []
+        params.append(pytest.param(users_jit, *case, marks=marks))
+    return params
 
 
 @users_jit
@@ -197,10 +213,10 @@ def by_data(state: State, params: GameParams, inputs: Inputs, halves, schedule):
     return jax.tree.map(lambda array: array[1::2], results)
 
 
-def both(state: State, params: GameParams, inputs: Inputs, mode: str, kinds, order=SIMULATOR):
+def both(jit: Callable, state: State, params: GameParams, inputs: Inputs, mode: str, kinds, order=SIMULATOR):
     """What both folds give, each (FRAMES, states, ...)."""
-    with_thrower = mode == "with_thrower"
-    static = many_by_frame(lambda *args: by_frame(*args, with_thrower, kinds, order))(state, params, inputs)
+    compiled, with_thrower = BY_FRAME[jit], mode == "with_thrower"
+    static = many_by_frame(lambda *args: compiled(*args, with_thrower, kinds, order))(state, params, inputs)
     data = jax.vmap(by_data, in_axes=(0, 0, 1, None, None), out_axes=1)(
         state, params, inputs, half_frames(order), np.array(as_indices(order))
     )
@@ -217,14 +233,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("mode", "space", "kinds"), CASES)
-def test_the_simulators_frame_is_the_fold_of_the_recordings(mode, space, kinds):
+@pytest.mark.parametrize(("jit", "mode", "space", "kinds"), both_compilers(*CASES, as_users=(1,)))
+def test_the_simulators_frame_is_the_fold_of_the_recordings(jit, mode, space, kinds):
     """Over 5 times 2048 random states, three frames each: every leaf of the
     state, and the publication.
     """
     states = random_states(1, STATES, mode == "with_thrower", cleared=False)
     params = random_params(2, STATES, mode)
-    static, data = both(states, params, random_inputs(3, params, space, kinds), mode, kinds)
+    static, data = both(jit, states, params, random_inputs(3, params, space, kinds), mode, kinds)
     assert_same(static, data)
     state = jax.tree.map(lambda array: array[-1], static[0])
     # What the states are to show did happen.
@@ -238,22 +254,22 @@ def test_the_simulators_frame_is_the_fold_of_the_recordings(mode, space, kinds):
 
 
 # A reset is pending at the publication, a collision is, neither.
-@pytest.mark.parametrize("seed", [0, 5, 11])
-def test_a_frame_of_any_order_is_the_fold_of_the_recordings(seed):
+@pytest.mark.parametrize(("jit", "seed"), both_compilers((0,), (5,), (11,)))
+def test_a_frame_of_any_order_is_the_fold_of_the_recordings(jit, seed):
     order, kinds = draw_order(random.Random(seed)), ("step", "reset")
     clears = order.index("handle_commands") < order.index("publish_state")
     params = random_params(seed + 10, STATES, "with_thrower")
     states = random_states(seed, STATES, True, clears)
     inputs = random_inputs(seed + 20, params, "full_6d", kinds)
-    (static, published), data = both(states, params, inputs, "with_thrower", kinds, order)
+    (static, published), data = both(jit, states, params, inputs, "with_thrower", kinds, order)
     assert_same((static, published), data)
     assert static.cleared.any() == clears
     late = order.index("detect_collisions") < order.index("publish_state") < order.index("handle_collisions")
     assert static.collision.any() >= late
 
 
-@pytest.mark.parametrize("mode", ["standard", "with_thrower"])
-def test_reset_where_is_the_frame_that_begins_with_a_reset(mode):
+@pytest.mark.parametrize(("jit", "mode"), both_compilers(("standard",), ("with_thrower",), as_users=(1,)))
+def test_reset_where_is_the_frame_that_begins_with_a_reset(jit, mode):
     """Bit for bit in the slots in use, but for throws into a full
     table, which the game would keep.
     """
@@ -267,7 +283,7 @@ def test_reset_where_is_the_frame_that_begins_with_a_reset(mode):
         whole = frame(state, params, inputs, with_thrower)
         return whole, reset_where(condition, state, params, inputs, with_thrower)
 
-    whole, selected = users_jit(jax.vmap(both))(condition, states, params, Draw(8, STATES).real(0, 1))
+    whole, selected = jit(jax.vmap(both))(condition, states, params, Draw(8, STATES).real(0, 1))
     full = (states.projectiles.count == SLOTS) & states.spawned_projectile.due & ~jnp.bool_(with_thrower)
     assert_same(in_use(selected, condition & ~full), in_use(whole, condition & ~full))
     assert_same(in_use(selected, ~condition), in_use(states, ~condition))

@@ -215,7 +215,8 @@ def test_static_timing_is_that_of_single_frames(mode, frames, response):
 
 
 @pytest.mark.parametrize(
-    ("frames", "response", "responses"), [(1, 1, 20), (3, 3, 20), (3, 1, 20), (3, 0, 21)]
+    ("frames", "response", "responses"),
+    [(1, 1, 20), (3, 1, 20), (3, 0, 21), pytest.param(3, 3, 20, marks=pytest.mark.slow)],
 )
 def test_responses_of_a_full_episode(frames, response, responses):
     env, params = jaxdodge.make(
