@@ -168,7 +168,7 @@ class Training:
                         self._time_left.epoch(steps, took)
                     left = self._time_left.seconds(self.timesteps)
                     progress.advance(steps, speed, left)
-                    if left and not projected:
+                    if left is not None and not projected:
                         projected = True
                         self._say(projection(self.game, speed["updates_per_second"], left))
                     learning = learning or bool(metrics.learning.any())
