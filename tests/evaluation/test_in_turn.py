@@ -63,6 +63,7 @@ def test_the_spawn_timer_goes_on_from_one_episode_to_the_next():
     assert np.ptp(lengths[:, 1:]) <= 1
 
 
+@pytest.mark.slow
 def test_steps_are_played_in_their_order():
     policy, weights = simulated("still", "basic_3d", 4, 0)
     frames, ms = np.array([1, 3, 0, 2], WHOLE), np.array([40, 50, 1, 60], WHOLE)
@@ -73,6 +74,7 @@ def test_steps_are_played_in_their_order():
     assert np.ptp(lengths) <= 4
 
 
+@pytest.mark.slow
 def test_after_a_reset_as_many_frames_pass_as_were_measured():
     policy, weights = simulated("still", "basic_3d", 4, 0)
     lengths = [
