@@ -114,7 +114,7 @@ def play(trainer: Trainer) -> tuple[Played, dict[int, Any]]:
                 state=state.env_state, params=state.env_params
             )
 
-        after, _ = trainer._collect(state, params, index, jnp.asarray(False))
+        after, _ = trainer._collect(trainer.agent, state, params, index, jnp.asarray(False))
         played = Played(
             observation=state.env_state.observation,
             observed=observed(trainer.env),
