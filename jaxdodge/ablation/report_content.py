@@ -97,7 +97,8 @@ def report_content(study: Study, cells: list[CellResult], rows: list[Row]) -> di
             )
             content["figures"]["main_effects"] = plots.intervals(effects, "score, IQM")
             content["interactions"] = []
-            for number, pair in enumerate(itertools.combinations(study.factors, 2)):
+            varied = dict.fromkeys(row["other"] for row in effects)
+            for number, pair in enumerate(itertools.combinations(varied, 2)):
                 table, svg = _interaction(study, rows, *pair, f"pairs_{number}")
                 content["interactions"].append(table)
                 content["figures"][table.figure] = svg

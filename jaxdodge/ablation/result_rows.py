@@ -48,7 +48,8 @@ def result_rows(study: Study, cells: list[CellResult]) -> list[Row]:
     interaction       of two levels: `pair_mean` beyond the sum of the effects of both
     cost              of a cell: the amount of `other`
 
-    Main effects, pair means and interactions exist only if the cells are a full grid.
+    Main effects, pair means and interactions exist only if the cells are a full grid, and only of
+    factors of which they have several levels.
 
     Args:
         study: with the factors and conditions.
@@ -170,6 +171,7 @@ def _effects(study: Study, done: list[CellResult], scores: np.ndarray) -> Iterat
     }
     if len(done) < math.prod(map(len, present.values())):
         return
+    present = {factor: levels for factor, levels in present.items() if len(levels) > 1}
     for factor, levels in present.items():
         for level in levels:
             cells = scores[:, cells_with(**{factor: level})]
