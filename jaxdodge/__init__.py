@@ -5,12 +5,15 @@ Importing this package registers `jaxdodge/Dodge-v0` with Gymnasium and gymnax, 
 imported.
 """
 
+import re
 import signal
 import sys
 
-# Nothing is to be saved while a command is imported: Ctrl-C ends it, without traceback.
-if sys.argv[0].endswith(("-m", "/jaxdodge")) and (
-    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+# Nothing is to be saved while a command is imported: Ctrl-C ends it, without traceback. While
+# `python -m MODULE` imports the packages of the module, sys.argv does not name it yet.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler and re.search(
+    r"(/|-\w*m ?)jaxdodge(\.\w+)?( |$)",
+    " ".join(sys.orig_argv if sys.argv[:1] == ["-m"] else sys.argv[:1]),
 ):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -124,9 +124,9 @@ def _train(arguments: list[str], interrupt: Interrupt) -> int:
         raise ConfigError("wandb: not installed; expected pip install 'jaxdodge[wandb]'")
     start.check()
     cluster = Cluster(options.devices, options.processes, options.process, options.coordinator)
-    cluster.check(start.config)
     if start.servers:
         start.servers.check(start.game, start.config, options.devices * options.processes)
+    cluster.check(start.config)
     if not options.process:
         print(headline(start), flush=True)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,16 +62,28 @@ guarded(command)
     process.stdout.close()
 
 
-def test_ctrl_c_while_a_command_is_imported_ends_it_without_traceback():
-    code = """
-import runpy, signal, sys
-import jaxdodge.__main__ as program
-runpy.run_module = lambda *_, **__: signal.raise_signal(signal.SIGINT)
-sys.argv = ["jaxdodge", "train"]
-program.main()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+@pytest.mark.parametrize("arguments", ["-m jaxdodge train", "-m jaxdodge.train", "-mjaxdodge.train"])
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_traceback(arguments, tmp_path):
+    (tmp_path / "tyro.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    command = [sys.executable, *arguments.split()]
+    done = subprocess.run(command, env=with_modules(tmp_path), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_users_program_keeps_its_own_ctrl_c(tmp_path):
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "__init__.py").write_text("import jaxdodge")
+    (tmp_path / "tool" / "__main__.py").write_text(
+        "import signal; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    command = [sys.executable, "-m", "tool", "jaxdodge"]
+    done = subprocess.run(command, env=with_modules(tmp_path), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def with_modules(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds the modules in a folder, and this package."""
+    return os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parents[1]}"}
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
