@@ -73,7 +73,7 @@ def test_timing_from_the_parameters_is_the_static_timing(mode, most, timings):
         alone = play(DodgeEnv(config), *jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, keys)))
         assert_same(jax.tree.map(lambda leaf, rows=rows: leaf[rows], varying), jax.device_get(alone))
     terminated, truncated = varying[1][3:5]
-    assert terminated.any(axis=1).mean() > 0.5
+    assert terminated.any(axis=1).mean() >= 0.5
     assert (truncated & ~terminated).any()
 
 
