@@ -19,14 +19,18 @@ class Findings:
     values: int = 0
     """Values that were compared."""
 
-    def difference(self, response: Number, what: str, recorded: Any, simulated: Any) -> None:
-        """Note a difference; `response` counts requests from 0, `what` names the field."""
-        self.differences.append((int(response), _text(response, what, recorded, simulated)))
+    def add(self, response: Number, what: str, recorded: Any, simulated: Any, torn: Any = False) -> None:
+        """Note what does not fit: a difference, or no more than a torn response.
 
-    def torn_response(self, response: Number, what: str, recorded: Any, simulated: Any) -> None:
-        """Note a response that would be a difference if it were one publication."""
-        self.torn.setdefault(int(response), _text(response, what, recorded, simulated))
-
-
-def _text(response: Number, what: str, recorded: Any, simulated: Any) -> str:
-    return f"response {response}, {what}: recorded {recorded}, simulated {simulated}"
+        Args:
+            response: number of the request, from 0.
+            what: the field.
+            recorded: its value.
+            simulated: what it should be.
+            torn: bool: two publications in a row explain it.
+        """
+        text = f"response {response}, {what}: recorded {recorded}, simulated {simulated}"
+        if torn:
+            self.torn.setdefault(int(response), text)
+        else:
+            self.differences.append((int(response), text))

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import GameConfig
+from jaxdodge.parity.simulated import a_frame, flying
 from jaxdodge.sim import systems
 from jaxdodge.sim.params import game_params
-from jaxdodge.sim.state import Projectiles, Vector, server_start
-from jaxdodge.sim.systems import Inputs, move_projectiles
+from jaxdodge.sim.state import Projectiles
+from jaxdodge.sim.systems import move_projectiles
 
 MORE_FRAMES = 1.25
 """By which factor there can be more frames than the time suggests, where rounding is bounded."""
@@ -264,21 +265,17 @@ def fly(start: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> np.ndarra
 
 @jax.jit
 def _fly(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
-    state, params = server_start(CHUNK, 1), game_params(GameConfig())
-    x, y, z, vx, vy, vz = start.T
-    projectiles = state.projectiles.replace(position=Vector(x, y, z), velocity=Vector(vx, vy, vz))
+    state, params = flying(start), game_params(GameConfig())
     first, total = counts[:, 0], counts.sum(axis=1)
 
     def one(frame: jax.Array, projectiles: Projectiles) -> Projectiles:
-        of_first = frame < first
-        last = jnp.where(of_first, frame == first - 1, frame == total - 1)
-        equal = jnp.where(of_first, lengths[:, 0, 0], lengths[:, 1, 0])
-        length = jnp.where(last, jnp.where(of_first, lengths[:, 0, 1], lengths[:, 1, 1]), equal)
-        length = jnp.where(frame < total, length, 0)
-        inputs = Inputs(jnp.int32(0), length, (jnp.float32(0), jnp.float32(0)))
-        return move_projectiles(state.replace(projectiles=projectiles), params, inputs).projectiles
+        part = (frame >= first).astype(int)
+        own = lengths[jnp.arange(len(start)), part]
+        last = (frame == first - 1) | (frame == total - 1)
+        length = jnp.where(frame < total, jnp.where(last, own[:, 1], own[:, 0]), 0)
+        return move_projectiles(state.replace(projectiles=projectiles), params, a_frame(length)).projectiles
 
-    last = jax.lax.fori_loop(0, total.max(), one, projectiles)
+    last = jax.lax.fori_loop(0, total.max(), one, state.projectiles)
     return jnp.stack([*jax.tree.leaves(last.position), *jax.tree.leaves(last.velocity)], axis=-1)
 
 

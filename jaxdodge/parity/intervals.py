@@ -7,21 +7,22 @@ with the last row, so the order of the rows says what may have happened.
 """
 
 import itertools
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.clock import Clock
-from jaxdodge.parity.commands import ROUND, Handled
+from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import VELOCITY, Flights
-from jaxdodge.parity.publications import Rows, observed_state
+from jaxdodge.parity.publications import Rows
+from jaxdodge.parity.simulated import a_frame, flying, map_rows
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
 from jaxdodge.sim.params import GameParams, game_params
-from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
-from jaxdodge.sim.systems import Inputs, cleanup_projectiles
+from jaxdodge.sim.publish import OBSERVED_PROJECTILES
+from jaxdodge.sim.systems import cleanup_projectiles
 
 COMPONENTS = ("position x", "position y", "position z", "velocity x", "velocity y", "velocity z")
 MOST_BOUNCES = 12
@@ -72,7 +73,7 @@ def check_flights(
     findings.values += flights.finish.size
     for at in np.flatnonzero(np.any(ratio > 1, axis=1)):
         component = int(np.argmax(ratio[at]))
-        findings.difference(
+        findings.add(
             flights.end[at],
             f"projectile {flights.after[at]}{what}, {COMPONENTS[component]}",
             flights.finish[at, component],
@@ -105,7 +106,7 @@ def check_order(
             goal[column] = row
         table = list(range(len(before) + len(gone)))
         if not _leads_to(table, goal, [*gone, *(-1 for _ in new)]):
-            findings.difference(end, "order of projectiles", goal, f"none that comes of {table}")
+            findings.add(end, "order of projectiles", goal, f"none that comes of {table}")
 
 
 def _leads_to(table: list[int], goal: list[int], changes: list[int]) -> bool:
@@ -138,7 +139,7 @@ def check_gone(
     for end, row in np.argwhere(changes.gone):
         if not ahead[end - 1, row] and not handled.reset_around(end - 1, end):
             position = rows.table[end - 1, row, :3]
-            findings.difference(end, f"projectile last at {position}", "gone", "still there")
+            findings.add(end, f"projectile last at {position}", "gone", "still there")
     # What has been outside, or been there before a reset, for some frames should be gone.
     outside, late = _outside(session, rows, np.zeros(len(session))), np.zeros(rows.table.shape[:2], int)
     reset = handled.resets[handled.count]
@@ -150,25 +151,16 @@ def check_gone(
             late[end, column] = late[end - 1, row] + clock.frames[end]
         if late[end, column] > LATE_FRAMES:
             position = rows.table[end, column, :3]
-            findings.difference(end, f"projectile {column}", f"still at {position}", "removed")
+            findings.add(end, f"projectile {column}", f"still at {position}", "removed")
 
 
 def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:
-    """bool (N, 10): what `cleanup_projectiles` removes a time (N,) later or earlier."""
-    position = rows.table[..., :3] + rows.table[..., 3:] * seconds[:, None, None]
+    """bool (N, 10): what the simulator removes a time (N,) later."""
+    moved = rows.table.copy()
     # Heights do not matter: nothing falls below the ground.
-    position[..., 2] = rows.table[..., 2]
-    moved = np.concatenate([position, rows.table[..., 3:]], axis=-1).reshape(len(rows.table), -1)
-    observation = np.pad(moved, ((0, -len(moved) % ROUND), (STANDARD_SIZE - moved.shape[1], 0)))
-    count = np.pad(rows.visible, (0, -len(moved) % ROUND)).astype(np.int32)
-    result = _outside_all(observation.astype(np.float32), count, game_params(session.config))
-    return np.asarray(result)[: len(moved)]
+    moved[..., :2] += rows.table[..., VELOCITY] * seconds[:, None, None]
+    return map_rows(_removed, (moved, rows.visible), game_params(session.config))
 
 
-@jax.jit
-def _outside_all(observation: jax.Array, count: jax.Array, params: GameParams) -> jax.Array:
-    def one(observation: jax.Array, count: jax.Array) -> jax.Array:
-        inputs = Inputs(jnp.int32(0), jnp.float32(0), (jnp.float32(0), jnp.float32(0)))
-        return cleanup_projectiles(observed_state(observation, count), params, inputs).projectiles.outside
-
-    return jax.vmap(one)(observation, count)
+def _removed(row: Any, params: GameParams) -> jax.Array:
+    return cleanup_projectiles(flying(*row), params, a_frame()).projectiles.outside

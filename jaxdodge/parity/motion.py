@@ -54,7 +54,7 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         nearest = np.clip(before + np.where(least < 0, least * longest, least * shortest), -ZONE, ZONE)
         furthest = np.clip(before + np.where(largest > 0, largest * longest, largest * shortest), -ZONE, ZONE)
         if np.any(after < nearest - bound) or np.any(after > furthest + bound):
-            findings.difference(response, "player position", after, f"between {nearest} and {furthest}")
+            findings.add(response, "player position", after, f"between {nearest} and {furthest}")
         split = _split(before, after, velocities, longest, bound)
         if split is None:
             drift, since = 0.0, None
@@ -63,7 +63,7 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         total = float(sum(seconds))
         if aside > bound or min(seconds) < -slack or not low - frame - slack <= total <= high + frame + slack:
             way = f"{np.round(seconds, 5)} s with {velocities.tolist()}, {aside:.3g} m aside"
-            findings.difference(response, "player position", way, f"{low:.5f} to {high:.5f} s")
+            findings.add(response, "player position", way, f"{low:.5f} to {high:.5f} s")
             continue
         moved.append(Moved(response, total, float(seconds[-1]), len(velocities)))
         # One publication is a frame late, and so is the next: over many responses nothing adds up.
@@ -72,7 +72,7 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         since = response if steady else None
         if abs(drift) > 2 * clock.longest_frame:
             text = f"{drift:.4f} s more"
-            findings.difference(response, "time that the player moved", text, "as much as all")
+            findings.add(response, "time that the player moved", text, "as much as all")
             drift = 0.0
     return moved
 

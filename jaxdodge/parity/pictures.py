@@ -66,12 +66,11 @@ def check_pictures(session: Session, findings: Findings) -> tuple[list[Picture |
     for response, picture in enumerate(pictures):
         if picture is None:
             # The first may have been read before anything was drawn.
-            note = findings.difference if response else findings.torn_response
-            note(response, "image, player", "none", "always there")
+            findings.add(response, "image, player", "none", "always there", torn=response == 0)
         elif picture.fewest > count[response]:
             near = count[max(response - 1, 0) : response + 2]
-            note = findings.torn_response if picture.fewest <= near.max() else findings.difference
-            note(response, "projectile_count", count[response], f"{picture.fewest} in the image")
+            text, torn = f"{picture.fewest} in the image", picture.fewest <= near.max()
+            findings.add(response, "projectile_count", count[response], text, torn)
     return pictures, palette
 
 
@@ -101,7 +100,7 @@ def _read(response: int, codes: np.ndarray, palette: Palette, findings: Findings
         centres.append((found, own))
     for row, column in np.argwhere(expected != codes)[:1]:
         text = f"image, pixel [{row}][{column}]"
-        findings.difference(response, text, f"colour {codes[row, column]:x}", f"{expected[row, column]:x}")
+        findings.add(response, text, f"colour {codes[row, column]:x}", f"{expected[row, column]:x}")
     (player, _), (projectiles, red), _ = centres
     fewest, left = 0, np.argwhere(red)[:, ::-1]
     reach = 2 * int(np.abs(palette.projectile[1]).max())

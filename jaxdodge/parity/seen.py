@@ -41,7 +41,7 @@ def check_seen(
         clear = (inside >= reach) & (_length((centres - before.player) * palette.metres) >= reach + 1.5)
         for centre in centres[clear]:
             if not np.any(_length((after.projectiles - centre) * palette.metres) <= reach):
-                findings.difference(response, "projectile in the image", "gone", f"within {reach:.2f} m")
+                findings.add(response, "projectile in the image", "gone", f"within {reach:.2f} m")
                 break
 
 
@@ -56,10 +56,10 @@ def _check_rewards(
         truncated = step_limit_reached(arrays["episode_steps"][response], config.max_episode_steps)
         findings.values += 2
         if arrays["truncated"][response] != truncated:
-            findings.difference(response, "truncated", arrays["truncated"][response], truncated)
+            findings.add(response, "truncated", arrays["truncated"][response], truncated)
         if arrays["done"][response]:
             if reward != np.float32(config.collision_penalty):
-                findings.difference(response, "reward", reward, config.collision_penalty)
+                findings.add(response, "reward", reward, config.collision_penalty)
             continue
         if reward == np.float32(config.survival_reward):
             continue
@@ -67,7 +67,7 @@ def _check_rewards(
         nearest = config.dodge_bonus_threshold - bonus / max(config.dodge_bonus_multiplier, 1e-30)
         count = int(arrays["projectile_count"][response])
         if picture is None or not -1e-5 <= nearest < config.dodge_bonus_threshold or count == 0:
-            findings.difference(response, "reward", reward, f"{config.survival_reward} and a bonus, if any")
+            findings.add(response, "reward", reward, f"{config.survival_reward} and a bonus, if any")
             continue
         away = _length((picture.projectiles - picture.player) * palette.metres)
         # One that no pixel shows may be below the player, or outside the image.
@@ -75,8 +75,7 @@ def _check_rewards(
             text = f"no projectile within {nearest:.3f} m in the image"
             # The image may be of the frame before.
             torn = np.any(away <= nearest + pixel + FASTEST * frame)
-            note = findings.torn_response if torn else findings.difference
-            note(response, "reward", reward, text)
+            findings.add(response, "reward", reward, text, torn)
 
 
 def _check_player(
@@ -106,7 +105,7 @@ def _check_player(
             low, high = cell_low, cell_high
         if np.any(low > cell_high + 1e-3) or np.any(high < cell_low - 1e-3):
             text = f"between {np.round(low, 3)} and {np.round(high, 3)}"
-            findings.difference(response, "player in the image", np.round(middle, 3), text)
+            findings.add(response, "player in the image", np.round(middle, 3), text)
             low, high = cell_low, cell_high
         low, high = np.maximum(low, cell_low), np.minimum(high, cell_high)
 

@@ -14,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.clock import Clock
-from jaxdodge.parity.commands import ROUND, Handled
+from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import FALL, MORE_FRAMES, Flights, Time, Z, flown, rounding
 from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes, check_flights
 from jaxdodge.parity.publications import Rows
+from jaxdodge.parity.simulated import a_frame, map_rows
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
 from jaxdodge.sim.params import SPAWN_DISTANCE, GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
 from jaxdodge.sim.state import server_start
-from jaxdodge.sim.systems import Inputs, spawn_position, spawn_projectiles
+from jaxdodge.sim.systems import spawn_position, spawn_projectiles
 
 AT_START = 1.0
 """Seconds after the first request, in which throws are not checked."""
@@ -72,9 +73,8 @@ class Law:
         else:
             draws = (places[:, 0] + 1.5) / 3
         draws = np.clip(draws, 0, 1)
-        padded = np.resize(draws, len(draws) + -len(draws) % ROUND).astype(np.float32)
-        line = np.stack([np.asarray(each, float) for each in _line(padded, self._params)], axis=1)
-        return draws, np.hypot(*(line[: len(draws)] - places).T)
+        x, y = map_rows(spawn_position, draws.astype(np.float32), self._params)
+        return draws, np.hypot(x - places[:, 0], y - places[:, 1])
 
 
 @jax.jit
@@ -84,14 +84,8 @@ def _thrown(params: GameParams, player_x: jax.Array) -> jax.Array:
     state = server_start(1, 1)
     at = state.player.position.replace(x=player_x)
     state = state.replace(player=state.player.replace(position=at), spawn_timer=params.spawn_interval)
-    zero = jnp.float32(0)
-    spawn = spawn_projectiles(state, params, Inputs(jnp.int32(0), zero, (zero, zero))).spawned_projectile
+    spawn = spawn_projectiles(state, params, a_frame()).spawned_projectile
     return jnp.stack([*jax.tree.leaves(spawn.position), *jax.tree.leaves(spawn.velocity)])
-
-
-@jax.jit
-def _line(draws: jax.Array, params: GameParams) -> Any:
-    return spawn_position(draws, params)
 
 
 def check_throws(
@@ -112,7 +106,7 @@ def check_throws(
         target = throw.position + row[3:5] * law.flight_seconds
         if np.any(target < low - bound) or np.any(target > high + bound):
             text = f"a player between {low} and {high}"
-            findings.difference(throw.response, f"throw from {throw.position}, aim", target, text)
+            findings.add(throw.response, f"throw from {throw.position}, aim", target, text)
     # Of two in one response, the table's order is not always that of their births.
     born = sorted((throw for throw, _ in throws), key=lambda throw: (throw.response, -throw.age))
     _check_rhythm(session, born, untold, handled, clock, law, findings)
@@ -162,7 +156,7 @@ def _births(
     check_flights(dataclasses.replace(flights, end=end), arrival, unlike, ", just thrown", findings)
     for at in np.flatnonzero(told & (away > bound)):
         text = f"{away[at]:.3g} m from every place of a throw"
-        findings.difference(end[at], f"projectile {column[at]}, thrown from {start[at, :2]}", "seen", text)
+        findings.add(end[at], f"projectile {column[at]}, thrown from {start[at, :2]}", "seen", text)
     throws = [
         (Throw(int(end[at]), float(age[at]), float(error[at]), start[at, :2], float(draws[at])), row[at])
         for at in np.flatnonzero(told)
@@ -208,7 +202,7 @@ def _check_rhythm(
         if fewest > most or most <= number:
             expected = f"{max(number + 1, most)} x {interval:.6g} s, or {waits:.4f} s later"
             gap = f"{(low + high + waits) / 2:.4f} s after that of response {anchor.response}"
-            findings.difference(throw.response, "throw", gap, expected)
+            findings.add(throw.response, "throw", gap, expected)
             anchor = None
             continue
         excused = (
@@ -219,7 +213,7 @@ def _check_rhythm(
             or clock.longest_between(earlier.response, throw.response) > SHORTEST_LIFE
         )
         if not excused:
-            findings.difference(throw.response, "throws since the one before", 1, most - number)
+            findings.add(throw.response, "throws since the one before", 1, most - number)
         number = most
         least, largest = max(least, low - most * interval), min(largest, high - most * interval)
 
@@ -238,7 +232,7 @@ def _check_draws(throws: list[Throw], findings: Findings) -> None:
         widest = max(abs(2 * throw.draw - 1) for throw in throws)
         if widest ** len(throws) < CHANCE:
             text = f"none beyond {widest:.2%} of the angle in {len(throws)} throws"
-            findings.difference(throws[-1].response, "places of throws", text, "up to the whole angle")
+            findings.add(throws[-1].response, "places of throws", text, "up to the whole angle")
 
 
 def _check_indicators(
@@ -252,9 +246,9 @@ def _check_indicators(
     for response in shown:
         if away[response] > bound or np.float32(indicator[response, 2]) != np.float32(law.height):
             text = f"none that stands {away[response]:.3g} m from every place of a throw"
-            findings.difference(response, "observation[65:68]", indicator[response, :3], text)
+            findings.add(response, "observation[65:68]", indicator[response, :3], text)
         if not 0 <= indicator[response, 3] <= 1:
-            findings.difference(response, "observation[68]", indicator[response, 3], "0 to 1")
+            findings.add(response, "observation[68]", indicator[response, 3], "0 to 1")
     for earlier, later in itertools.pairwise(shown.tolist()):
         same = np.all(indicator[earlier, :2] == indicator[later, :2])
         if later != earlier + 1 or not same or indicator[later, 3] == 0:
@@ -264,7 +258,7 @@ def _check_indicators(
         slack = clock.longest_near(earlier - 1, later) + 2 * law.delay * float(np.spacing(np.float32(1)))
         if not low - slack <= passed <= high + slack:
             text = f"less by {low:.4f} to {high:.4f} s of the delay"
-            findings.difference(later, "observation[68]", f"less by {passed:.4f} s", text)
+            findings.add(later, "observation[68]", f"less by {passed:.4f} s", text)
     # Only one is pending at a time, so it is the one that throws.
     single = law.delay < float(session.config.projectile_spawn_interval) - 2 * clock.longest_frame
     for throw in throws if single else ():
@@ -275,4 +269,4 @@ def _check_indicators(
         off = float(np.hypot(*(indicator[before, :2] - throw.position)))
         if off > 1e-3:
             text = f"{indicator[before, :2]}, the indicator's"
-            findings.difference(throw.response, "place of a throw", throw.position, text)
+            findings.add(throw.response, "place of a throw", throw.position, text)
