@@ -41,6 +41,7 @@ class Followed:
     time: Time | None = None
     throws: list[Throw] = dataclasses.field(default_factory=list)
     moved: list[Moved] = dataclasses.field(default_factory=list)
+    clock: Clock | None = None
     error: float = 0.0
     """Largest deviation of a flight, as a share of its bound."""
 
@@ -57,14 +58,14 @@ def follow_session(session: Session) -> Followed:
     flights = matched(rows)
     time = fit_time(flights, len(session), session.config.fps)
     arrival, ratio = flown(flights, time)
-    check_flights(flights, arrival, ratio, "", findings)
-    clock, changes = Clock(session, time), Changes(rows, flights)
+    check_flights(flights, arrival, ratio, findings)
+    clock, changes = Clock(session, time, handled), Changes(rows, flights)
     check_order(session, flights, changes, handled, findings)
     check_gone(session, rows, flights, changes, handled, clock, findings)
     throws = check_throws(session, rows, changes, handled, clock, findings)
     moved = check_motion(session, handled, clock, findings)
     check_heights(session, handled, clock, findings)
-    return Followed(findings, handled, flights, time, throws, moved, float(ratio.max(initial=0)))
+    return Followed(findings, handled, flights, time, throws, moved, clock, float(ratio.max(initial=0)))
 
 
 def first_difference(session: Session, followed: Followed) -> str:
@@ -79,9 +80,9 @@ def first_difference(session: Session, followed: Followed) -> str:
     if not differences:
         return ""
     text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())
-    if followed.flights is None or followed.time is None:
+    if followed.flights is None or followed.clock is None:
         return text
-    wrong = wrong_rules(session, followed.handled, followed.flights, followed.time, followed.throws)
+    wrong = wrong_rules(session, followed.handled, followed.flights, followed.clock, followed.throws)
     return "; ".join([text, *(f"looks wrong: {rule}" for rule in wrong)])
 
 

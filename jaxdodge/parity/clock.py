@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from jaxdodge.parity.commands import Handled
-from jaxdodge.parity.findings import Number
 from jaxdodge.parity.flight import Time
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim.state import player_start
@@ -19,11 +18,10 @@ class Clock:
     else by the client's clock.
     """
 
-    def __init__(self, session: Session, time: Time) -> None:
+    def __init__(self, session: Session, time: Time, handled: Handled) -> None:
         self.frame_seconds, self.frames = time.frame_seconds, time.frames
         known = ~np.isnan(time.seconds)
         self._sent, self._received = session.arrays["sent_s"], session.arrays["received_s"]
-        self._position = session.arrays["observation"][:, :2].astype(float)
         wall = np.diff(self._received, prepend=self._sent[0])
         longest = time.longest()
         # A publication may be older than a frame where a machine stalls.
@@ -40,70 +38,63 @@ class Clock:
         self._known = np.cumsum(known)
         self._seconds = np.cumsum(np.where(known, time.seconds, 0))
         self._error = np.cumsum(np.where(known, time.error, 0))
+        self._low, self._high = self._player_since_before(session, handled)
 
-    def steady(self, first: Number, last: Number) -> bool:
-        """Whether projectiles tell all the time between two responses."""
-        return bool(self._known[last] - self._known[first] == last - first)
+    def steady(self, first: Any, last: Any) -> Any:
+        """Whether projectiles tell all the time between two responses, or arrays of responses."""
+        return self._known[last] - self._known[first] == last - first
 
-    def between(self, first: Number, last: Number) -> tuple[float, float]:
-        """Least and largest time between the publications of two responses, seconds."""
-        if self.steady(first, last):
-            exact = float(self._seconds[last] - self._seconds[first])
-            error = float(self._error[last] - self._error[first])
-            return exact - error, exact + error
+    def between(self, first: Any, last: Any) -> tuple[Any, Any]:
+        """Least and largest time between the publications of two responses, seconds; or arrays."""
+        exact, error = self._seconds[last] - self._seconds[first], self._error[last] - self._error[first]
         # What is answered was published a frame before the request at the earliest.
-        low = self._sent[last] - self.longest_frame - self._received[first]
+        low = np.maximum(self._sent[last] - self.longest_frame - self._received[first], 0)
         high = self._received[last] - self._sent[first] + self.longest_frame
-        return max(float(low), 0.0), float(high)
+        steady = self.steady(first, last)
+        return np.where(steady, exact - error, low), np.where(steady, exact + error, high)
 
     def longest_near(self, first: int, last: int) -> float:
         """What no frame exceeds from before the first response to the last."""
         return float(np.max(self.longest[max(first, 0) : last + 1]))
-
-    def longest_between(self, first: int, last: int) -> float:
-        """The longest time between neighbouring requests, from before the
-        first response on, seconds.
-        """
-        return float(np.max(np.diff(self._sent[max(first - 1, 0) : last + 1]), initial=0))
 
     def stalled(self, first: int, last: int) -> bool:
         """Whether the game's clock may have fallen behind: frames count 250 ms at most."""
         waits = np.diff(self._received[first : last + 1])
         return not self.steady(first, last) and bool(np.any(waits > LONGEST_COUNTED))
 
-    def player_between(
-        self, response: int, ago: float, slack: float, handled: Handled
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Least and largest x and y, each (2,), of the player some time
-        before a response was published.
+    def response_before(self, response: int, ago: float) -> int:
+        """The last response that was surely published so many seconds before one; 0 if none was."""
+        earlier = response
+        while earlier > 0 and self.between(earlier, response)[0] <= ago:
+            earlier -= 1
+        return earlier
 
-        Args:
-            response: the response.
-            ago: seconds.
-            slack: by how much the time may be longer or shorter.
-            handled: the commands that moved the player.
-        """
-        first, boxes = response, []
-        while first > 0 and self.between(first, response)[0] <= ago + slack:
-            first -= 1
-            since = self.between(first, response)[1] - ago + slack
-            until = ago + slack - self.between(first + 1, response)[0]
-            if since >= 0:
-                boxes.append(self._path(first, since, until, handled))
-        if not boxes or (first == 0 and self.between(0, response)[0] <= ago + slack):
+    def player_between(self, response: int, shortest: float, longest: float) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest x and y, each (2,), of the player some seconds before a response."""
+        first = self.response_before(response, longest)
+        if first == 0 and self.between(0, response)[0] <= longest:
             return np.full(2, -np.inf), np.full(2, np.inf)  # Before anything was recorded.
-        return np.min([low for low, _ in boxes], axis=0), np.max([high for _, high in boxes], axis=0)
-
-    def _path(self, first: int, since: float, until: float, handled: Handled) -> Any:
-        """Where the player can have been at times after a response and before the next one."""
         last = first + 1
-        commands = handled.velocity[handled.least[first] : handled.count[last] + 1].astype(float)
-        least, largest = np.minimum(commands.min(axis=0), 0), np.maximum(commands.max(axis=0), 0)
-        before, after = self._position[first], self._position[last]
-        if handled.reset_between(first, last):
-            # Who throws in the frame of a reset may still see where the player was before it.
-            places = [before, after, np.array([player_start().x, player_start().y], float)]
-            return np.min(places, axis=0) + least * since, np.max(places, axis=0) + largest * since
-        low = np.maximum(before + least * since, after - largest * until)
-        high = np.minimum(before + largest * since, after - least * until)
-        return np.minimum(low, np.minimum(before, after)), np.maximum(high, np.maximum(before, after))
+        while last < response and self.between(last, response)[1] >= shortest:
+            last += 1
+        return self._low[first + 1 : last + 1].min(axis=0), self._high[first + 1 : last + 1].max(axis=0)
+
+    def _player_since_before(self, session: Session, handled: Handled) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest x and y, each (N, 2), between a response and the one before."""
+        position = session.arrays["observation"][:, :2].astype(float)
+        start = np.array([player_start().x, player_start().y], float)
+        low, high = position.copy(), position.copy()
+        for last in range(1, len(session)):
+            before, after = position[last - 1], position[last]
+            commands = handled.velocity[handled.least[last - 1] : handled.count[last] + 1].astype(float)
+            seconds = self.between(last - 1, last)[1]
+            back = np.minimum(commands.min(axis=0), 0) * seconds
+            ahead = np.maximum(commands.max(axis=0), 0) * seconds
+            if handled.reset_between(last - 1, last):
+                # Who throws in the frame of a reset may still see where the player was before it.
+                low[last] = np.min([before, after, start], axis=0) + back
+                high[last] = np.max([before, after, start], axis=0) + ahead
+            else:
+                low[last] = np.min([before, after, np.maximum(before + back, after - ahead)], axis=0)
+                high[last] = np.max([before, after, np.minimum(before + ahead, after - back)], axis=0)
+        return low, high

@@ -39,9 +39,12 @@ class Handled:
     resets: np.ndarray
     """int (N + 1,): resets among that many commands."""
 
-    def reset_between(self, first: int, last: int) -> bool:
-        """Whether a reset was handled after one response was published and before another was."""
-        return bool(self.resets[self.count[last]] > self.resets[self.count[first]])
+    def reset_between(self, first: Any, last: Any) -> Any:
+        """Whether a reset was handled after one response was published and before another was.
+
+        Both may be arrays of responses.
+        """
+        return self.resets[self.count[last]] > self.resets[self.count[first]]
 
     def reset_around(self, first: int, last: int) -> bool:
         """Whether a reset may have been handled in the time or shortly before.

@@ -66,16 +66,14 @@ class Changes:
         self.gone[flights.end, flights.before] = False
 
 
-def check_flights(
-    flights: Flights, arrival: np.ndarray, ratio: np.ndarray, what: str, findings: Findings
-) -> None:
-    """Every projectile is where the simulator flies it; arguments as of `flown`."""
+def check_flights(flights: Flights, arrival: np.ndarray, ratio: np.ndarray, findings: Findings) -> None:
+    """Every projectile is where the simulator flies it, which `flown` says."""
     findings.values += flights.finish.size
     for at in np.flatnonzero(np.any(ratio > 1, axis=1)):
         component = int(np.argmax(ratio[at]))
         findings.add(
             flights.end[at],
-            f"projectile {flights.after[at]}{what}, {COMPONENTS[component]}",
+            f"projectile {flights.after[at]}, {COMPONENTS[component]}",
             flights.finish[at, component],
             f"{arrival[at, component]} ({ratio[at, component]:.3g} times the bound)",
         )
@@ -134,7 +132,8 @@ def check_gone(
     findings: Findings,
 ) -> None:
     """Projectiles go when they leave the world or when a reset is handled, and then they do."""
-    lasting = np.array([clock.between(end - 1, end)[1] + 1e-4 for end in range(1, len(session))] + [0.0])
+    number = np.arange(1, len(session))
+    lasting = np.append(clock.between(number - 1, number)[1] + 1e-4, 0.0)
     ahead = _outside(session, rows, lasting)
     for end, row in np.argwhere(changes.gone):
         if not ahead[end - 1, row] and not handled.reset_around(end - 1, end):

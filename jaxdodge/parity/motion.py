@@ -23,12 +23,11 @@ SLOWEST = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Moved:
-    """Seconds that the player moved since the response before, where that is known."""
+    """For how long the player moved since the response before, where that is known."""
 
     response: int
-    total: float
     with_last: float
-    """With the velocity that the later response shows."""
+    """Seconds with the velocity that the response shows."""
     commands: int
     """Different velocities since the response before."""
 
@@ -46,16 +45,16 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         velocities = _velocities(handled, response)
         low, high = clock.between(response - 1, response)
         frame = max(clock.longest_near(response - 2, response), high - low)
-        # A product and a sum are rounded in every frame.
-        frames = 2 + MORE_FRAMES * (high + frame) / clock.frame_seconds
-        bound = frames * float(np.spacing(PLAY_ZONE_X))
-        least, largest = velocities.min(axis=0), velocities.max(axis=0)
         shortest, longest = max(low - frame, 0.0), high + frame
-        nearest = np.clip(before + np.where(least < 0, least * longest, least * shortest), -ZONE, ZONE)
-        furthest = np.clip(before + np.where(largest > 0, largest * longest, largest * shortest), -ZONE, ZONE)
+        # A product and a sum are rounded in every frame.
+        bound = (2 + MORE_FRAMES * longest / clock.frame_seconds) * float(np.spacing(PLAY_ZONE_X))
+        ways = np.concatenate([velocities * shortest, velocities * longest])
+        nearest = np.clip(before + ways.min(axis=0), -ZONE, ZONE)
+        furthest = np.clip(before + ways.max(axis=0), -ZONE, ZONE)
         if np.any(after < nearest - bound) or np.any(after > furthest + bound):
             findings.add(response, "player position", after, f"between {nearest} and {furthest}")
-        split = _split(before, after, velocities, longest, bound)
+        walls = np.abs([before, after, before + velocities[0] * longest])
+        split = None if np.any(walls >= ZONE - bound) else _split(after - before, velocities, bound)
         if split is None:
             drift, since = 0.0, None
             continue
@@ -65,7 +64,7 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
             way = f"{np.round(seconds, 5)} s with {velocities.tolist()}, {aside:.3g} m aside"
             findings.add(response, "player position", way, f"{low:.5f} to {high:.5f} s")
             continue
-        moved.append(Moved(response, total, float(seconds[-1]), len(velocities)))
+        moved.append(Moved(response, float(seconds[-1]), len(velocities)))
         # One publication is a frame late, and so is the next: over many responses nothing adds up.
         steady = clock.steady(response - 1, response)
         drift = drift + total - low if steady and since == response - 1 else 0.0
@@ -81,26 +80,25 @@ def _velocities(handled: Handled, response: int) -> np.ndarray:
     """The velocities commanded since the response before, and the one it shows; float64 (n, 2)."""
     commands = handled.velocity[handled.count[response - 1] : handled.count[response] + 1].astype(float)
     changes = np.any(commands[1:] != commands[:-1], axis=1)
-    return commands[np.concatenate([[True], changes])]
+    return commands[np.insert(changes, 0, True)]
 
 
-def _split(
-    before: np.ndarray, after: np.ndarray, velocities: np.ndarray, longest: float, bound: float
-) -> tuple[list[np.ndarray], float, float] | None:
+def _split(way: np.ndarray, velocities: np.ndarray, bound: float) -> tuple[list[float], float, float] | None:
     """Seconds with each velocity, their error, and metres off the way; None if unknown."""
-    walls = np.abs([before, after, before + velocities[0] * longest])
-    if len(velocities) > 2 or np.any(walls >= ZONE - bound):
-        return None
-    way, speeds = after - before, np.sqrt(velocities[:, 0] ** 2 + velocities[:, 1] ** 2)
-    if speeds.min() <= SLOWEST:
+    speeds = np.sqrt(velocities[:, 0] ** 2 + velocities[:, 1] ** 2)
+    if len(velocities) > 2 or speeds.min() <= SLOWEST:
         return None
     (x, y), last = velocities[0], velocities[-1]
-    if len(velocities) == 1:
-        along = (way[0] * x + way[1] * y) / speeds[0] ** 2
-        return [along], 2 * bound / speeds[0], abs(way[0] * y - way[1] * x) / speeds[0] / 2
-    determinant = x * last[1] - y * last[0]
-    if abs(determinant) <= 0.05 * speeds[0] * speeds[1]:
+    # Of one velocity, the other direction is across the way.
+    other_x, other_y = last if len(velocities) == 2 else (y, -x)
+    determinant = x * other_y - y * other_x
+    if abs(determinant) <= 0.05 * speeds[0] * speeds[-1]:
         return None
-    first = (way[0] * last[1] - way[1] * last[0]) / determinant
+    first = (way[0] * other_y - way[1] * other_x) / determinant
     second = (way[1] * x - way[0] * y) / determinant
-    return [first, second], 2 * bound * speeds.max() / abs(determinant), 0.0
+    slack = 2 * bound * speeds.max() / abs(determinant)
+    return (
+        ([first, second], slack, 0.0)
+        if len(velocities) == 2
+        else ([first], slack, abs(second) * speeds[0] / 2)
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
-from jaxdodge.parity.flight import FALL, MORE_FRAMES, POSITION, VELOCITY, Flights, Time, rounding
+from jaxdodge.parity.flight import FALL, MORE_FRAMES, POSITION, VELOCITY, Flights, rounding
 from jaxdodge.parity.throws import CHANCE, Throw
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
@@ -37,12 +37,12 @@ class Rule:
 
 
 def wrong_rules(
-    session: Session, handled: Handled, flights: Flights, time: Time, throws: list[Throw]
+    session: Session, handled: Handled, flights: Flights, clock: Clock, throws: list[Throw]
 ) -> list[Rule]:
     """The constants whose fitted range does not hold the simulator's value."""
     config = session.config
     gravity, restitution = _of_flight(session, flights)
-    interval = _interval(throws, Clock(session, time), float(config.projectile_spawn_interval))
+    interval = _interval(throws, clock, float(config.projectile_spawn_interval))
     rules = [
         ("gravity", gravity, float(systems.PROJECTILE_GRAVITY)),
         ("restitution", restitution, float(systems.RESTITUTION)),

@@ -7,7 +7,6 @@ velocity must aim at where the player was, and births must keep the rhythm of th
 
 import dataclasses
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,8 @@ import numpy as np
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.flight import FALL, MORE_FRAMES, Flights, Time, Z, flown, rounding
-from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes, check_flights
+from jaxdodge.parity.flight import FALL, MORE_FRAMES, VELOCITY, Z, rounding
+from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes
 from jaxdodge.parity.publications import Rows
 from jaxdodge.parity.simulated import a_frame, map_rows
 from jaxdodge.recordings.session import Session
@@ -101,7 +100,8 @@ def check_throws(
     throws, untold = _births(session, rows, changes, clock, law, findings)
     for throw, row in throws:
         slack = throw.error + clock.longest_near(throw.response - 1, throw.response) * (2 if law.delay else 1)
-        low, high = clock.player_between(throw.response, throw.age + law.delay, slack, handled)
+        ago = throw.age + law.delay
+        low, high = clock.player_between(throw.response, ago - slack, ago + slack)
         bound = 1e-3
         target = throw.position + row[3:5] * law.flight_seconds
         if np.any(target < low - bound) or np.any(target > high + bound):
@@ -118,7 +118,7 @@ def check_throws(
 
 def _births(
     session: Session, rows: Rows, changes: Changes, clock: Clock, law: Law, findings: Findings
-) -> Any:
+) -> tuple[list[tuple[Throw, np.ndarray]], list[int]]:
     """Throws with the rows that show them first; responses with new rows of unknown birth."""
     count, times = session.arrays["projectile_count"], session.arrays["received_s"]
     since = times - session.arrays["sent_s"][0]
@@ -126,39 +126,34 @@ def _births(
     seen = np.maximum(count, np.roll(count, 1)) <= OBSERVED_PROJECTILES
     # It may come of an indicator from before the configuration, which survives it.
     end, column = np.nonzero(changes.new & (seen & (since >= AT_START + law.delay))[:, None])
-    finish = rows.table[end, column]
-    row, gravity = finish.astype(float), float(systems.PROJECTILE_GRAVITY)
+    findings.values += 6 * len(end)
+    row, gravity = rows.table[end, column].astype(float), float(systems.PROJECTILE_GRAVITY)
     age = (law.climb - row[:, FALL]) / gravity
     start = row.copy()
     start[:, Z], start[:, FALL] = law.height, law.climb
     exact = rounding(start, row, 2 + MORE_FRAMES * np.abs(age) / clock.frame_seconds, np.abs(age))
     error = exact[:, FALL] / gravity
     age = np.where(np.abs(age) <= error, 0.0, age)
+    # The fall tells the time, the height the sum of the squares: that of one frame at most.
     squares = 2 * (law.height + law.climb * age - row[:, Z]) / gravity - age**2
-    slack = 2 * (exact[:, Z] + (law.climb + gravity * np.abs(age)) * error) / gravity
-    start[:, :2] = row[:, :2] - row[:, 3:5] * age[:, None]
-    draws, away = law.draws(start[:, :2])
-    bound = exact[:, :2].max(axis=1) + np.hypot(row[:, 3], row[:, 4]) * error + np.spacing(SPAWN_DISTANCE) * 4
-    # Flown since the throw by the simulator, as if the frames of that time
-    # were an interval of their own.
-    number = np.arange(len(end))
-    flights = Flights(number, number * 0, column, number * 0, start.astype(np.float32), finish)
-    squares = np.where(age > 0, squares, 0)
-    own = Time(np.maximum(age, 0), error, squares, slack, number * 0, clock.frame_seconds)
-    arrival, ratio = flown(flights, own)
-    ratio[:, :2] = 0
-    passed = np.array([clock.between(each - 1, each)[1] for each in end])
-    short = passed + 2 * clock.longest_frame < SHORTEST_LIFE
+    slack = 4 * (exact[:, Z] + (law.climb + gravity * np.abs(age)) * error) / gravity
+    least = age**2 / (2 + 2 * np.round(np.abs(age) / clock.frame_seconds))
+    passed = clock.between(end - 1, end)[1]
     possible = (age >= 0) & (age <= passed + error + clock.longest_frame)
-    possible &= ratio.max(axis=1, initial=0) <= 1
+    possible &= (squares >= least - slack) & (squares <= age**2 + slack)
+    short = passed + 2 * clock.longest_frame < SHORTEST_LIFE
+    for at in np.flatnonzero(short & ~possible):
+        text = f"from a height of {law.height:.6g}, {law.climb:.6g} m/s up, {passed[at]:.4f} s before at most"
+        findings.add(end[at], f"projectile {column[at]}, just thrown", rows.table[end[at], column[at]], text)
+    places = row[:, :2] - row[:, VELOCITY] * age[:, None]
+    draws, away = law.draws(places)
+    bound = exact[:, :2].max(axis=1) + np.hypot(row[:, 3], row[:, 4]) * error + np.spacing(SPAWN_DISTANCE) * 4
     told = possible & (short | ((away <= bound) & (age < SHORTEST_LIFE)))
-    unlike = np.where(short[:, None] & ~possible[:, None], np.maximum(ratio, 2.0 * (np.arange(6) == Z)), 0)
-    check_flights(dataclasses.replace(flights, end=end), arrival, unlike, ", just thrown", findings)
     for at in np.flatnonzero(told & (away > bound)):
         text = f"{away[at]:.3g} m from every place of a throw"
-        findings.add(end[at], f"projectile {column[at]}, thrown from {start[at, :2]}", "seen", text)
+        findings.add(end[at], f"projectile {column[at]}, thrown from {places[at]}", "seen", text)
     throws = [
-        (Throw(int(end[at]), float(age[at]), float(error[at]), start[at, :2], float(draws[at])), row[at])
+        (Throw(int(end[at]), float(age[at]), float(error[at]), places[at], float(draws[at])), row[at])
         for at in np.flatnonzero(told)
     ]
     return throws, end[~told].tolist()
@@ -180,12 +175,13 @@ def _check_rhythm(
     delay, one frame later at most.
     """
     interval = float(session.config.projectile_spawn_interval)
-    count = session.arrays["projectile_count"]
+    count, sent = session.arrays["projectile_count"], session.arrays["sent_s"]
     anchor = None
     for earlier, throw in itertools.pairwise([*throws[:1], *throws]):
         waits = clock.longest_near(throw.response - 1, throw.response) + throw.error
         if law.delay:
-            waits += clock.longest_near(_before(throw, law.delay, clock), throw.response)
+            announced = clock.response_before(throw.response, throw.age + law.delay + clock.longest_frame)
+            waits += clock.longest_near(announced, throw.response)
         if anchor is None:
             # The timer fired so many seconds after the anchor's birth, and then once an interval.
             anchor, number, least, largest = throw, 0, -waits, throw.error
@@ -210,20 +206,12 @@ def _check_rhythm(
             or handled.reset_around(earlier.response, throw.response)
             or np.any(count[earlier.response - 1 : throw.response + 1] > OBSERVED_PROJECTILES)
             or any(earlier.response <= response <= throw.response for response in untold)
-            or clock.longest_between(earlier.response, throw.response) > SHORTEST_LIFE
+            or np.diff(sent[earlier.response - 1 : throw.response + 1]).max() > SHORTEST_LIFE
         )
         if not excused:
             findings.add(throw.response, "throws since the one before", 1, most - number)
         number = most
         least, largest = max(least, low - most * interval), min(largest, high - most * interval)
-
-
-def _before(throw: Throw, ago: float, clock: Clock) -> int:
-    """The last response that was surely published so long before a throw."""
-    response = throw.response
-    while response > 0 and clock.between(response, throw.response)[0] < throw.age + ago + clock.longest_frame:
-        response -= 1
-    return response
 
 
 def _check_draws(throws: list[Throw], findings: Findings) -> None:

@@ -101,4 +101,4 @@ def test_the_result_says_what_was_checked(name):
 @pytest.mark.parametrize("name", VECTORS)
 def test_no_rule_of_a_real_session_looks_wrong(name):
     found = followed(name)
-    assert wrong_rules(real_session(name), found.handled, found.flights, found.time, found.throws) == []
+    assert wrong_rules(real_session(name), found.handled, found.flights, found.clock, found.throws) == []
