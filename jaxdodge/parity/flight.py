@@ -181,40 +181,22 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
         more than one bounce and where T is not known.
     """
     gravity, share = float(systems.PROJECTILE_GRAVITY), float(systems.RESTITUTION)
-    ground = float(systems.PROJECTILE_RADIUS)
     start, end = flights.start.astype(float), flights.finish.astype(float)
     once = flights.bounces == 1
     total, error = time.seconds[flights.end], time.error[flights.end]
     square, slack = time.squares[flights.end], time.squares_error[flights.end]
     told = ~np.isnan(total) & (flights.bounces <= 1)
+    # A bounce ends on the ground, in whatever frames it came there: one is enough.
     first = (end[:, FALL] + share * start[:, FALL] + gravity * total) / (gravity * (1 + share))
     first = np.where(once, np.clip(first, 0, total), 0.0)
     last = total - first
     up = share * (gravity * first - start[:, FALL])
-    of_last = 2 * (ground + up * last - end[:, Z]) / gravity - last**2
-    of_last = np.where(once, of_last, square)
-    parts = np.stack([first, last], axis=1)
-    height, climb = start[:, Z] - ground, start[:, FALL]
-    # It reaches the ground in the last frame of the first part, and not
-    # before; rounding decides neither.
-    frames = 2 + MORE_FRAMES * np.nan_to_num(total) / time.frame_seconds
-    margin = rounding(start, end, frames, np.nan_to_num(total))[:, Z]
-    reach = 2 * (height + margin + climb * first) / gravity - first**2
-    of_first = np.where(np.isnan(square), first * time.frame_seconds, square - of_last)
-    of_first = np.where(once, np.maximum(of_first, reach), 0.0)
-    lengths, counts = _frames(parts, np.stack([of_first, of_last], axis=1), slack, time.frame_seconds)
-    for _ in range(6):
-        length = lengths[:, 0, 1]
-        ahead, rest = first - length, of_first - length**2
-        fallen = height + climb * ahead - gravity * (ahead**2 + rest) / 2 <= margin
-        early = once & fallen & (counts[:, 0] > 1)
-        if not early.any():
-            break
-        of_first = np.where(early, of_first * 1.1, of_first)
-        lengths, counts = _frames(parts, np.stack([of_first, of_last], axis=1), slack, time.frame_seconds)
+    of_last = 2 * (float(systems.PROJECTILE_RADIUS) + up * last - end[:, Z]) / gravity - last**2
+    frames = _frames(last, np.where(once, of_last, square), slack, time.frame_seconds)
     arrival = np.full(start.shape, np.nan, np.float32)
-    arrival[told] = fly(flights.start[told], lengths[told], counts[told])
-    bound = 2 * rounding(start, end, counts.sum(axis=1) + 2.0, np.nan_to_num(total))
+    arrival[told] = _fly(flights.start, first, *frames)[told]
+    number = np.maximum(frames[2], time.frames[flights.end]) + 2.0
+    bound = 2 * rounding(start, end, number, np.nan_to_num(total))
     error = error + total * 2.0**-24
     split = np.where(once, error + bound[:, FALL] / gravity, 0)
     fastest = np.maximum(np.maximum(np.abs(start[:, FALL]), np.abs(end[:, FALL])), up * once)
@@ -230,53 +212,47 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frames(
-    parts: np.ndarray, squares: np.ndarray, slack: np.ndarray, usual: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames with sums (rows, 2) of each part: all equal but the last, the longest.
-
-    Returns:
-        (rows, 2, 2): the length of the equal ones and of the last one;
-        and int (rows, 2), their number.
+    seconds: np.ndarray, squares: np.ndarray, slack: np.ndarray, usual: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames with these sums, of which the last is the longest: its length comes after that of
+    the others, and then their number.
     """
-    parts, squares = np.nan_to_num(parts), np.nan_to_num(squares)
-    most = 2 + 2 * np.round(parts / usual)
-    squares = np.clip(squares, parts**2 / most, parts**2)
-    least = np.ceil(parts**2 / np.maximum(squares + np.nan_to_num(slack)[:, None], 1e-30) - 1e-9)
-    count = np.where(parts > 0, np.clip(least, 1, most), 0)
-    count = np.where((count > 1) & (count < np.round(parts / usual)), np.round(parts / usual), count)
-    safe = np.maximum(count, 1)
-    spread = np.maximum(squares / safe - (parts / safe) ** 2, 0)
-    equal = np.maximum(parts / safe - np.sqrt(spread / np.maximum(safe - 1, 1)), 0)
-    equal = np.where(safe > 1, equal, 0)
-    return np.stack([equal, parts - (safe - 1) * equal], axis=-1), count.astype(int)
+    seconds, squares = np.nan_to_num(seconds), np.nan_to_num(squares)
+    likely = np.round(seconds / usual)
+    most = 2 + 2 * likely
+    squares = np.clip(squares, seconds**2 / most, seconds**2)
+    least = np.ceil(seconds**2 / np.maximum(squares + np.nan_to_num(slack), 1e-30) - 1e-9)
+    count = np.clip(np.where(least > 1, np.maximum(least, likely), 1), 1, most)
+    spread = np.maximum(squares / count - (seconds / count) ** 2, 0)
+    equal = np.maximum(seconds / count - np.sqrt(spread / np.maximum(count - 1, 1)), 0)
+    return equal, seconds - (count - 1) * equal, count.astype(int)
 
 
-def fly(start: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Where `move_projectiles` leads rows (rows, 6) through `_frames`; float32 (rows, 6)."""
+def _fly(start: np.ndarray, *frames: np.ndarray) -> np.ndarray:
+    """Where the simulator leads rows (rows, 6) through a frame and `_frames`; float32 (rows, 6)."""
     result = np.zeros(start.shape, np.float32)
-    order = np.argsort(counts.sum(axis=1), kind="stable")
+    order = np.argsort(frames[-1], kind="stable")
     for first in range(0, len(order), CHUNK):
         part = order[first : first + CHUNK]
         padded = np.resize(part, CHUNK)
-        rows = _fly(start[padded], lengths[padded].astype(np.float32), counts[padded].astype(np.int32))
+        lengths = np.stack(frames[:-1], axis=1)[padded].astype(np.float32)
+        rows = _flown_rows(start[padded], lengths, frames[-1][padded].astype(np.int32))
         result[part] = np.asarray(rows)[: len(part)]
     return result
 
 
 @jax.jit
-def _fly(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
+def _flown_rows(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
     state, params = flying(start), game_params(GameConfig())
-    first, total = counts[:, 0], counts.sum(axis=1)
+    first, equal, last = lengths.T
 
     def one(frame: jax.Array, projectiles: Projectiles) -> Projectiles:
-        part = (frame >= first).astype(int)
-        own = lengths[jnp.arange(len(start)), part]
-        last = (frame == first - 1) | (frame == total - 1)
-        length = jnp.where(frame < total, jnp.where(last, own[:, 1], own[:, 0]), 0)
-        return move_projectiles(state.replace(projectiles=projectiles), params, a_frame(length)).projectiles
+        length = jnp.where(frame < counts, equal, jnp.where(frame == counts, last, 0))
+        inputs = a_frame(jnp.where(frame == 0, first, length))
+        return move_projectiles(state.replace(projectiles=projectiles), params, inputs).projectiles
 
-    last = jax.lax.fori_loop(0, total.max(), one, state.projectiles)
-    return jnp.stack([*jax.tree.leaves(last.position), *jax.tree.leaves(last.velocity)], axis=-1)
+    flown = jax.lax.fori_loop(0, counts.max() + 1, one, state.projectiles)
+    return jnp.stack([*jax.tree.leaves(flown.position), *jax.tree.leaves(flown.velocity)], axis=-1)
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -8,12 +8,11 @@ other pixel is the background's.
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.parity.findings import Findings
 from jaxdodge.recordings.session import Session
-from jaxdodge.render.topdown import ARENA_SIDE, Discs, paint
+from jaxdodge.render import topdown
 
 NOWHERE = 1024
 """Pixels; a disc there is not in any image."""
@@ -35,26 +34,22 @@ class Palette:
     """Colours and shapes of the discs in images of one size, as the simulator paints them."""
 
     def __init__(self, session: Session) -> None:
-        config = session.config
-        self.size = np.array([config.image_obs_width, config.image_obs_height])
-        self.metres = ARENA_SIDE / self.size.astype(float)
+        width, height = session.config.image_obs_width, session.config.image_obs_height
+        gray = session.config.image_grayscale
+        self.size = np.array([width, height])
+        self.metres = topdown.ARENA_SIDE / self.size.astype(float)
         """Metres per pixel, across and down."""
-        images = []
-        for shown in range(4):
-            centres = np.full((3, 2, 1), NOWHERE, np.int16)
-            centres[shown:][:1] = (self.size // 2)[:, None]
-            discs = Discs(*(jnp.asarray(centre) for centre in centres))
-            width, height = self.size.tolist()
-            image = paint(discs, width=width, height=height, grayscale=config.image_grayscale)
-            images.append(_codes(np.asarray(image)))
-        self.blank = images[3]
-        self.player, self.projectile, self.thrower = map(self._disc, images[:3])
-
-    def _disc(self, codes: np.ndarray) -> tuple[int, np.ndarray]:
-        """The colour's code, and the disc's pixels (n, 2) around its centre, columns and rows."""
-        # Indicators are the smallest discs, so the centre always has the colour.
-        code = int(codes[tuple(self.size[::-1] // 2)])
-        return code, np.argwhere(codes == code)[:, ::-1] - self.size // 2
+        self.blank = _codes(topdown.background(width, height, gray))
+        self.discs = [
+            (int(_codes(topdown.pixel_value(colour, gray))), topdown.disc_offsets(radius, width)[::-1].T)
+            for colour, radius in (
+                (topdown.PLAYER, topdown.PLAYER_RADIUS),
+                (topdown.PROJECTILE, topdown.PROJECTILE_RADIUS),
+                (topdown.THROWER, topdown.THROWER_RADIUS),
+            )
+        ]
+        """From the uppermost, the colour's code and the pixels (n, 2) around the centre, as columns
+        and rows."""
 
 
 def check_pictures(session: Session, findings: Findings) -> tuple[list[Picture | None], Palette]:
@@ -76,38 +71,25 @@ def check_pictures(session: Session, findings: Findings) -> tuple[list[Picture |
 
 def _read(response: int, codes: np.ndarray, palette: Palette, findings: Findings) -> Picture | None:
     expected, over = palette.blank.copy(), np.zeros(codes.shape, bool)
-    centres = []
-    for code, disc in (palette.player, palette.projectile, palette.thrower):
+    centres, fewest = [], []
+    for code, disc in palette.discs:
         own = codes == code
         found = _centres(own, over, disc)
-        if code == palette.player[0]:
-            if not own.any():
-                return None
-            pixels = np.argwhere(own)[:, ::-1]
-            found = ((pixels.min(axis=0) + pixels.max(axis=0)) // 2)[None]
-        elif code == palette.thrower[0] and len(found):
-            # There is one, the one that shows the most.
-            pixels = found[:, None] + disc
-            inside = np.all((pixels >= 0) & (pixels < palette.size), axis=-1)
-            seen = own[np.where(inside, pixels[..., 1], 0), np.where(inside, pixels[..., 0], 0)] & inside
-            found = found[[int(np.argmax(seen.sum(axis=1)))]]
-        painted = np.zeros(codes.shape, bool)
         pixels = (found[:, None] + disc).reshape(-1, 2)
         pixels = pixels[np.all((pixels >= 0) & (pixels < palette.size), axis=1)]
+        painted = np.zeros(codes.shape, bool)
         painted[pixels[:, 1], pixels[:, 0]] = True
         expected[painted & ~over] = code
         over |= painted
-        centres.append((found, own))
+        centres.append(found)
+        fewest.append(_fewest(own, disc))
     for row, column in np.argwhere(expected != codes)[:1]:
         text = f"image, pixel [{row}][{column}]"
         findings.add(response, text, f"colour {codes[row, column]:x}", f"{expected[row, column]:x}")
-    (player, _), (projectiles, red), _ = centres
-    fewest, left = 0, np.argwhere(red)[:, ::-1]
-    reach = 2 * int(np.abs(palette.projectile[1]).max())
-    while len(left):
-        # Pixels further apart than a disc is wide are of different discs.
-        fewest, left = fewest + 1, left[np.sum((left - left[0]) ** 2, axis=1) > reach**2]
-    return Picture(player[0], projectiles, fewest)
+    if fewest[2] > 1:
+        findings.add(response, "image, indicators", fewest[2], "one at most")
+    players, projectiles, _ = centres
+    return Picture(players[0], projectiles, fewest[1]) if len(players) == 1 else None
 
 
 def _centres(own: np.ndarray, over: np.ndarray, disc: np.ndarray) -> np.ndarray:
@@ -118,6 +100,14 @@ def _centres(own: np.ndarray, over: np.ndarray, disc: np.ndarray) -> np.ndarray:
     centres = np.unique((pixels[:, None] - disc).reshape(-1, 2), axis=0)
     at = centres[:, None] + disc + 2 * reach
     return centres[np.all(fits[at[..., 1], at[..., 0]], axis=1)]
+
+
+def _fewest(own: np.ndarray, disc: np.ndarray) -> int:
+    """So many discs at least: pixels further apart than one is wide are of different ones."""
+    count, left, width = 0, np.argwhere(own), 2 * int(np.abs(disc).max())
+    while len(left):
+        count, left = count + 1, left[np.sum((left - left[0]) ** 2, axis=1) > width**2]
+    return count
 
 
 def _codes(image: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdodge.config import step_limit_reached
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.simulated import flying, map_rows
 from jaxdodge.recordings.npz import bits
@@ -44,18 +45,26 @@ def check_publications(session: Session, findings: Findings) -> Rows:
     states = (observation, visible, arrays["done"], arrays["episode_steps"])
     published, observed = map_rows(_published, states, game_params(session.config))
     steps = np.flatnonzero(arrays["kind"] != RESET)
-    findings.values += observed.size + 3 * len(steps)
+    findings.values += observed.size + 2 * len(steps)
     for response, slot in np.argwhere(bits(observed) != bits(observation)):
         recorded, simulated = observation[response, slot], observed[response, slot]
         findings.add(response, f"observation[{slot}]", recorded, simulated)
-    for response in steps[arrays["truncated"][steps] != published.truncated[steps]]:
-        # The flag follows from the count of steps, which a torn response has of the next frame.
-        recorded, simulated = arrays["truncated"][response], published.truncated[response]
-        near = np.abs(arrays["episode_steps"][response] - session.config.max_episode_steps) <= 1
-        findings.add(response, "truncated", recorded, simulated, torn=near)
+    check_truncated(session, findings)
     rows = Rows(table, visible)
     _check_rewards(session, steps, rows, published.reward, findings)
     return rows
+
+
+def check_truncated(session: Session, findings: Findings) -> None:
+    """Compare the flag of the step limit with the count of steps."""
+    arrays, limit = session.arrays, session.config.max_episode_steps
+    is_step, recorded, steps = arrays["kind"] != RESET, arrays["truncated"], arrays["episode_steps"]
+    simulated = step_limit_reached(steps, limit)
+    findings.values += int(is_step.sum())
+    for response in np.flatnonzero(is_step & (recorded != simulated)):
+        # A torn response has the count of the next frame.
+        near = abs(steps[response] - limit) <= 1
+        findings.add(response, "truncated", recorded[response], simulated[response], torn=near)
 
 
 def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) -> np.ndarray:

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdodge.config import step_limit_reached
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.pictures import Palette, Picture
+from jaxdodge.parity.publications import check_truncated
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.render.topdown import ARENA_SIDE
 from jaxdodge.sim.params import SPAWN_DISTANCE
@@ -27,6 +27,7 @@ def check_seen(
     frame = LONGEST_FRAME / session.config.fps
     sent, received = session.arrays["sent_s"], session.arrays["received_s"]
     passed = received - np.concatenate([sent[:1], sent[:-1]]) + 2 * frame
+    check_truncated(session, findings)
     _check_rewards(session, pictures, palette, frame, findings)
     _check_player(pictures, palette, passed, handled, findings)
     for response in range(1, len(pictures)):
@@ -53,15 +54,12 @@ def _check_rewards(
     pixel = 1.5 * float(palette.metres[0])
     for response in np.flatnonzero(arrays["kind"] != RESET):
         reward, picture = arrays["reward"][response], pictures[response]
-        truncated = step_limit_reached(arrays["episode_steps"][response], config.max_episode_steps)
-        findings.values += 2
-        if arrays["truncated"][response] != truncated:
-            findings.add(response, "truncated", arrays["truncated"][response], truncated)
-        if arrays["done"][response]:
-            if reward != np.float32(config.collision_penalty):
-                findings.add(response, "reward", reward, config.collision_penalty)
+        findings.values += 1
+        usual = config.collision_penalty if arrays["done"][response] else config.survival_reward
+        if reward == np.float32(usual):
             continue
-        if reward == np.float32(config.survival_reward):
+        if arrays["done"][response]:
+            findings.add(response, "reward", reward, usual)
             continue
         bonus = float(reward) - config.survival_reward
         nearest = config.dodge_bonus_threshold - bonus / max(config.dodge_bonus_multiplier, 1e-30)
