@@ -16,7 +16,7 @@ from jaxdodge.parity.commands import Handled, handled_commands
 from jaxdodge.parity.comparison import Result
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import Flights, Time, fit_time, flown
-from jaxdodge.parity.intervals import Changes, check_flights, check_gone, check_order, matched
+from jaxdodge.parity.intervals import check_flights, check_gone, check_order, matched
 from jaxdodge.parity.jumps import check_heights
 from jaxdodge.parity.motion import Moved, check_motion
 from jaxdodge.parity.pictures import check_pictures
@@ -54,15 +54,15 @@ def follow_session(session: Session) -> Followed:
         pictures, palette = check_pictures(session, findings)
         check_seen(session, pictures, palette, handled, findings)
         return Followed(findings, handled)
-    rows = check_publications(session, findings)
-    flights = matched(rows)
+    changes = matched(check_publications(session, findings))
+    flights = changes.flights
     time = fit_time(flights, len(session), session.config.fps)
     arrival, ratio = flown(flights, time)
     check_flights(flights, arrival, ratio, findings)
-    clock, changes = Clock(session, time, handled), Changes(rows, flights)
-    check_order(session, flights, changes, handled, findings)
-    check_gone(session, rows, flights, changes, handled, clock, findings)
-    throws = check_throws(session, rows, changes, handled, clock, findings)
+    clock = Clock(session, time, handled)
+    check_order(session, changes, handled, findings)
+    check_gone(session, changes, handled, clock, findings)
+    throws = check_throws(session, changes, handled, clock, findings)
     moved = check_motion(session, handled, clock, findings)
     check_heights(session, handled, clock, findings)
     return Followed(findings, handled, flights, time, throws, moved, clock, float(ratio.max(initial=0)))
@@ -70,13 +70,12 @@ def follow_session(session: Session) -> Followed:
 
 def first_difference(session: Session, followed: Followed) -> str:
     """The first difference from the simulator, and the rules that look wrong; empty if none."""
-    findings = followed.findings
-    differences, torn = sorted(findings.differences, key=lambda difference: difference[0]), len(findings.torn)
+    differences, torn = list(followed.findings.differences), followed.findings.torn
     expected = MOST_TORN * len(session)
-    if torn > 1 + expected + 3 * expected**0.5:
-        first = min(findings.torn)
-        share = f"{torn} responses do not fit together, far more than {MOST_TORN:.0%}; the first is "
-        differences.append((first, share + findings.torn[first]))
+    if len(torn) > 1 + expected + 3 * expected**0.5:
+        first = min(torn)
+        text = f"{len(torn)} responses do not fit together, far more than {MOST_TORN:.0%}; the first is "
+        differences.append((first, text + torn[first]))
     if not differences:
         return ""
     text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())

@@ -10,15 +10,16 @@ Frames with these sums are then flown by the simulator's own `move_projectiles`.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import GameConfig
-from jaxdodge.parity.simulated import a_frame, flying
+from jaxdodge.parity.simulated import a_frame, flying, map_rows
 from jaxdodge.sim import systems
-from jaxdodge.sim.params import game_params
+from jaxdodge.sim.params import GameParams, game_params
 from jaxdodge.sim.state import Projectiles
 from jaxdodge.sim.systems import move_projectiles
 
@@ -26,7 +27,6 @@ MORE_FRAMES = 1.25
 """By which factor there can be more frames than the time suggests, where rounding is bounded."""
 STALLED = 2.0
 """Usual frames; S / T above says that one frame lasted much longer than the others."""
-CHUNK = 4096
 POSITION, VELOCITY = slice(0, 2), slice(3, 5)
 Z, FALL = 2, 5
 
@@ -194,7 +194,7 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
     of_last = 2 * (float(systems.PROJECTILE_RADIUS) + up * last - end[:, Z]) / gravity - last**2
     frames = _frames(last, np.where(once, of_last, square), slack, time.frame_seconds)
     arrival = np.full(start.shape, np.nan, np.float32)
-    arrival[told] = _fly(flights.start, first, *frames)[told]
+    arrival[told] = map_rows(_flown, (flights.start, first, frames), game_params(GameConfig()))[told]
     number = np.maximum(frames[2], time.frames[flights.end]) + 2.0
     bound = 2 * rounding(start, end, number, np.nan_to_num(total))
     error = error + total * 2.0**-24
@@ -225,34 +225,20 @@ def _frames(
     count = np.clip(np.where(least > 1, np.maximum(least, likely), 1), 1, most)
     spread = np.maximum(squares / count - (seconds / count) ** 2, 0)
     equal = np.maximum(seconds / count - np.sqrt(spread / np.maximum(count - 1, 1)), 0)
-    return equal, seconds - (count - 1) * equal, count.astype(int)
+    return equal, seconds - (count - 1) * equal, count.astype(np.int32)
 
 
-def _fly(start: np.ndarray, *frames: np.ndarray) -> np.ndarray:
-    """Where the simulator leads rows (rows, 6) through a frame and `_frames`; float32 (rows, 6)."""
-    result = np.zeros(start.shape, np.float32)
-    order = np.argsort(frames[-1], kind="stable")
-    for first in range(0, len(order), CHUNK):
-        part = order[first : first + CHUNK]
-        padded = np.resize(part, CHUNK)
-        lengths = np.stack(frames[:-1], axis=1)[padded].astype(np.float32)
-        rows = _flown_rows(start[padded], lengths, frames[-1][padded].astype(np.int32))
-        result[part] = np.asarray(rows)[: len(part)]
-    return result
-
-
-@jax.jit
-def _flown_rows(start: jax.Array, lengths: jax.Array, counts: jax.Array) -> jax.Array:
-    state, params = flying(start), game_params(GameConfig())
-    first, equal, last = lengths.T
+def _flown(row: Any, params: GameParams) -> jax.Array:
+    """Where the simulator leads a row (6,) through a first frame and then `_frames`."""
+    start, first, (equal, last, count) = row
+    state = flying(start[None])
 
     def one(frame: jax.Array, projectiles: Projectiles) -> Projectiles:
-        length = jnp.where(frame < counts, equal, jnp.where(frame == counts, last, 0))
-        inputs = a_frame(jnp.where(frame == 0, first, length))
-        return move_projectiles(state.replace(projectiles=projectiles), params, inputs).projectiles
+        length = jnp.where(frame == 0, first, jnp.where(frame < count, equal, last))
+        return move_projectiles(state.replace(projectiles=projectiles), params, a_frame(length)).projectiles
 
-    flown = jax.lax.fori_loop(0, counts.max() + 1, one, state.projectiles)
-    return jnp.stack([*jax.tree.leaves(flown.position), *jax.tree.leaves(flown.velocity)], axis=-1)
+    flown = jax.lax.fori_loop(0, count + 1, one, state.projectiles)
+    return jnp.concatenate([*jax.tree.leaves(flown.position), *jax.tree.leaves(flown.velocity)])
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ friction. So the same projectile is known by these bits. The game appends new ro
 with the last row, so the order of the rows says what may have happened.
 """
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -34,11 +35,24 @@ SHORTEST_LIFE = 0.8
 """Seconds within which no projectile bounces, and none is thrown and leaves the world."""
 
 
-def matched(rows: Rows) -> Flights:
-    """The projectiles that two responses in a row show, by response and row."""
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What becomes of the observed projectiles from one response to the next."""
+
+    rows: Rows
+    flights: Flights
+    """Those that two responses in a row show, by response and row."""
+    new: np.ndarray
+    """bool (N, 10): rows that the response before does not show; of the first response none."""
+    gone: np.ndarray
+    """bool (N, 10): by the later response, rows of the earlier one that it does not show."""
+
+
+def matched(rows: Rows) -> Changes:
+    """Find the same projectiles in responses in a row."""
     before, after = rows.table[:-1], rows.table[1:]
-    slots = np.arange(OBSERVED_PROJECTILES)
-    free = (slots < rows.visible[:-1, None])[:, :, None] & (slots < rows.visible[1:, None])[:, None, :]
+    here = np.arange(OBSERVED_PROJECTILES) < rows.visible[:, None]
+    free = here[:-1, :, None] & here[1:, None, :]
     velocity, found = before[..., VELOCITY], []
     for bounces in range(MOST_BOUNCES + 1):
         same = np.all(velocity[:, :, None] == after[:, None, :, VELOCITY], axis=-1) & free
@@ -49,21 +63,10 @@ def matched(rows: Rows) -> Flights:
         velocity = velocity * systems.FRICTION
     each = np.concatenate(found)
     end, row, column, bounces = each[np.lexsort((each[:, 1], each[:, 0]))].T
-    return Flights(end + 1, row, column, bounces, before[end, row], after[end, column])
-
-
-class Changes:
-    """Rows that are not in both of two responses; bool (N, 10) each."""
-
-    def __init__(self, rows: Rows, flights: Flights) -> None:
-        slots = np.arange(OBSERVED_PROJECTILES)
-        self.new = slots < rows.visible[:, None]
-        self.new[flights.end, flights.after] = False
-        self.new[0] = False
-        self.gone = np.zeros_like(self.new)
-        """By the later response, rows of the earlier one."""
-        self.gone[1:] = slots < rows.visible[:-1, None]
-        self.gone[flights.end, flights.before] = False
+    new, gone = here.copy(), np.roll(here, 1, axis=0)
+    new[end + 1, column] = gone[end + 1, row] = new[0] = gone[0] = False
+    flights = Flights(end + 1, row, column, bounces, before[end, row], after[end, column])
+    return Changes(rows, flights, new, gone)
 
 
 def check_flights(flights: Flights, arrival: np.ndarray, ratio: np.ndarray, findings: Findings) -> None:
@@ -79,32 +82,27 @@ def check_flights(flights: Flights, arrival: np.ndarray, ratio: np.ndarray, find
         )
 
 
-def check_order(
-    session: Session, flights: Flights, changes: Changes, handled: Handled, findings: Findings
-) -> None:
+def check_order(session: Session, changes: Changes, handled: Handled, findings: Findings) -> None:
     """Some sequence of appending and of filling gaps must lead from one table to the next."""
+    flights, end = changes.flights, np.arange(1, len(session))
     count, sent, received = (session.arrays[name] for name in ("projectile_count", "sent_s", "received_s"))
+    several = changes.gone.sum(axis=1) + changes.new.sum(axis=1)
+    checked = (several[1:] <= MOST_CHANGES) & (received[1:] - sent[:-1] < SHORTEST_LIFE)
+    checked &= np.maximum(count[1:], count[:-1]) <= OBSERVED_PROJECTILES
     edges = np.searchsorted(flights.end, np.arange(len(session) + 1))
-    moved = np.zeros(len(session), bool)
-    np.logical_or.at(moved, flights.end, flights.before != flights.after)
-    for end in np.flatnonzero(moved | changes.gone.any(axis=1)).tolist():
-        own = slice(edges[end], edges[end + 1])
+    for response in end[checked].tolist():
+        own = slice(edges[response], edges[response + 1])
         before, after = flights.before[own].tolist(), flights.after[own].tolist()
-        gone, new = np.flatnonzero(changes.gone[end]).tolist(), np.flatnonzero(changes.new[end]).tolist()
-        short = received[end] - sent[end - 1] < SHORTEST_LIFE
-        if (
-            max(count[end - 1], count[end]) > OBSERVED_PROJECTILES
-            or len(gone) + len(new) > MOST_CHANGES
-            or not short
-            or handled.reset_around(end - 1, end)
-        ):
+        gone = np.flatnonzero(changes.gone[response]).tolist()
+        new = np.flatnonzero(changes.new[response]).tolist()
+        if (before == after and not gone) or handled.reset_around(response - 1, response):
             continue
         goal = [-1] * (len(after) + len(new))
         for row, column in zip(before, after, strict=True):
             goal[column] = row
         table = list(range(len(before) + len(gone)))
         if not _leads_to(table, goal, [*gone, *(-1 for _ in new)]):
-            findings.add(end, "order of projectiles", goal, f"none that comes of {table}")
+            findings.add(response, "order of projectiles", goal, f"none that comes of {table}")
 
 
 def _leads_to(table: list[int], goal: list[int], changes: list[int]) -> bool:
@@ -123,30 +121,23 @@ def _leads_to(table: list[int], goal: list[int], changes: list[int]) -> bool:
 
 
 def check_gone(
-    session: Session,
-    rows: Rows,
-    flights: Flights,
-    changes: Changes,
-    handled: Handled,
-    clock: Clock,
-    findings: Findings,
+    session: Session, changes: Changes, handled: Handled, clock: Clock, findings: Findings
 ) -> None:
     """Projectiles go when they leave the world or when a reset is handled, and then they do."""
+    rows, flights = changes.rows, changes.flights
     number = np.arange(1, len(session))
-    lasting = np.append(clock.between(number - 1, number)[1] + 1e-4, 0.0)
-    ahead = _outside(session, rows, lasting)
+    ahead = _outside(session, rows, np.append(clock.between(number - 1, number)[1] + 1e-4, 0.0))
     for end, row in np.argwhere(changes.gone):
         if not ahead[end - 1, row] and not handled.reset_around(end - 1, end):
             position = rows.table[end - 1, row, :3]
             findings.add(end, f"projectile last at {position}", "gone", "still there")
     # What has been outside, or been there before a reset, for some frames should be gone.
-    outside, late = _outside(session, rows, np.zeros(len(session))), np.zeros(rows.table.shape[:2], int)
-    reset = handled.resets[handled.count]
-    of_reset = reset > np.concatenate([[0], reset[:-1]])
-    kept = np.zeros(late.shape, bool)
+    resets = handled.resets[handled.count]
+    cleared = (np.diff(resets, prepend=resets[0]) > 0)[:, None] & ~changes.new
+    leaves = cleared | _outside(session, rows, np.zeros(len(session)))
+    late = np.zeros(leaves.shape, int)
     for end, row, column in zip(flights.end, flights.before, flights.after, strict=True):
-        kept[end, column] = True
-        if outside[end - 1, row] or late[end - 1, row] or (kept[end - 1, row] and of_reset[end - 1]):
+        if leaves[end - 1, row] or late[end - 1, row]:
             late[end, column] = late[end - 1, row] + clock.frames[end]
         if late[end, column] > LATE_FRAMES:
             position = rows.table[end, column, :3]

@@ -17,17 +17,23 @@ from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import FALL, MORE_FRAMES, VELOCITY, Z, rounding
 from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes
-from jaxdodge.parity.publications import Rows
 from jaxdodge.parity.simulated import a_frame, map_rows
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
 from jaxdodge.sim.params import SPAWN_DISTANCE, GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
 from jaxdodge.sim.state import server_start
-from jaxdodge.sim.systems import spawn_position, spawn_projectiles
+from jaxdodge.sim.systems import (
+    FLIGHT_SECONDS_ARC,
+    FLIGHT_SECONDS_LINE,
+    spawn_position,
+    spawn_projectiles,
+)
 
 AT_START = 1.0
 """Seconds after the first request, in which throws are not checked."""
+AIM = 1e-3
+"""Metres; by how much rounding may shift where a throw aims at."""
 CHANCE = 1e-9
 """Of a session of the configured angle whose throws all stay as far inside
 it as is called a difference.
@@ -46,6 +52,8 @@ class Throw:
     """By how much that can be wrong."""
     position: np.ndarray
     """(2,): where it appeared."""
+    velocity: np.ndarray
+    """(2,): horizontal."""
     draw: float
     """The random number that gives this place, 0 to 1."""
 
@@ -55,18 +63,14 @@ class Law:
 
     def __init__(self, session: Session) -> None:
         self._params = params = game_params(session.config)
-        thrown, beside = (np.asarray(_thrown(params, jnp.float32(x)), float) for x in (0, 1))
-        self.height, self.climb = float(thrown[Z]), float(thrown[FALL])
-        self.flight_seconds = 1 / float(beside[3] - thrown[3])
-        self.on_arc = bool(params.random_spawn_position)
-        self.angle = float(params.spawn_angle)
+        self.height, self.climb = map(float, _thrown(params))
+        self.on_arc, self.angle = session.config.random_spawn_position, float(params.spawn_angle)
+        self.flight_seconds = float(FLIGHT_SECONDS_ARC if self.on_arc else FLIGHT_SECONDS_LINE)
         thrower = session.config.observation_mode == "with_thrower"
         self.delay = float(session.config.thrower_delay_seconds) if thrower else 0.0
 
     def draws(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The random numbers that lead nearest to places (n, 2), and
-        the distance in metres; (n,).
-        """
+        """The random numbers that lead nearest to places (n, 2), and the distances in metres."""
         if self.on_arc:
             draws = np.arctan2(places[:, 0], places[:, 1]) / (2 * self.angle) + 0.5
         else:
@@ -77,49 +81,45 @@ class Law:
 
 
 @jax.jit
-def _thrown(params: GameParams, player_x: jax.Array) -> jax.Array:
-    """Position and velocity, (6,), of a throw from the origin at a player beside it."""
+def _thrown(params: GameParams) -> tuple[jax.Array, jax.Array]:
+    """Height and vertical velocity of a throw."""
     params = params.replace(observation_mode=jnp.int32(0))
-    state = server_start(1, 1)
-    at = state.player.position.replace(x=player_x)
-    state = state.replace(player=state.player.replace(position=at), spawn_timer=params.spawn_interval)
-    spawn = spawn_projectiles(state, params, a_frame()).spawned_projectile
-    return jnp.stack([*jax.tree.leaves(spawn.position), *jax.tree.leaves(spawn.velocity)])
+    state = server_start(1, 1).replace(spawn_timer=params.spawn_interval)
+    thrown = spawn_projectiles(state, params, a_frame()).spawned_projectile
+    return thrown.position.z, thrown.velocity.z
 
 
 def check_throws(
-    session: Session,
-    rows: Rows,
-    changes: Changes,
-    handled: Handled,
-    clock: Clock,
-    findings: Findings,
+    session: Session, changes: Changes, handled: Handled, clock: Clock, findings: Findings
 ) -> list[Throw]:
     """Check the birth of every new projectile; returns them in the order of their births."""
     law = Law(session)
-    throws, untold = _births(session, rows, changes, clock, law, findings)
-    for throw, row in throws:
+    throws, untold = _births(session, changes, clock, law, findings)
+    for throw in throws:
         slack = throw.error + clock.longest_near(throw.response - 1, throw.response) * (2 if law.delay else 1)
         ago = throw.age + law.delay
         low, high = clock.player_between(throw.response, ago - slack, ago + slack)
-        bound = 1e-3
-        target = throw.position + row[3:5] * law.flight_seconds
-        if np.any(target < low - bound) or np.any(target > high + bound):
+        target = throw.position + throw.velocity * law.flight_seconds
+        if np.any(target < low - AIM) or np.any(target > high + AIM):
             text = f"a player between {low} and {high}"
             findings.add(throw.response, f"throw from {throw.position}, aim", target, text)
     # Of two in one response, the table's order is not always that of their births.
-    born = sorted((throw for throw, _ in throws), key=lambda throw: (throw.response, -throw.age))
-    _check_rhythm(session, born, untold, handled, clock, law, findings)
-    _check_draws(born, findings)
+    throws.sort(key=lambda throw: (throw.response, -throw.age))
+    _check_rhythm(session, throws, untold, handled, clock, law, findings)
+    # Throws come from the whole angle, not only from inside of it.
+    widest = max((abs(2 * throw.draw - 1) for throw in throws), default=1.0)
+    if widest ** len(throws) < CHANCE:
+        text = f"none beyond {widest:.2%} of the angle in {len(throws)} throws"
+        findings.add(throws[-1].response, "places of throws", text, "up to the whole angle")
     if law.delay:
-        _check_indicators(session, born, clock, law, findings)
-    return born
+        _check_indicators(session, throws, clock, law, findings)
+    return throws
 
 
 def _births(
-    session: Session, rows: Rows, changes: Changes, clock: Clock, law: Law, findings: Findings
-) -> tuple[list[tuple[Throw, np.ndarray]], list[int]]:
-    """Throws with the rows that show them first; responses with new rows of unknown birth."""
+    session: Session, changes: Changes, clock: Clock, law: Law, findings: Findings
+) -> tuple[list[Throw], list[int]]:
+    """Throws, and responses with new rows of unknown birth."""
     count, times = session.arrays["projectile_count"], session.arrays["received_s"]
     since = times - session.arrays["sent_s"][0]
     # Of more it may have been there before, unobserved.
@@ -127,7 +127,8 @@ def _births(
     # It may come of an indicator from before the configuration, which survives it.
     end, column = np.nonzero(changes.new & (seen & (since >= AT_START + law.delay))[:, None])
     findings.values += 6 * len(end)
-    row, gravity = rows.table[end, column].astype(float), float(systems.PROJECTILE_GRAVITY)
+    seen_row = changes.rows.table[end, column]
+    row, gravity = seen_row.astype(float), float(systems.PROJECTILE_GRAVITY)
     age = (law.climb - row[:, FALL]) / gravity
     start = row.copy()
     start[:, Z], start[:, FALL] = law.height, law.climb
@@ -144,7 +145,7 @@ def _births(
     short = passed + 2 * clock.longest_frame < SHORTEST_LIFE
     for at in np.flatnonzero(short & ~possible):
         text = f"from a height of {law.height:.6g}, {law.climb:.6g} m/s up, {passed[at]:.4f} s before at most"
-        findings.add(end[at], f"projectile {column[at]}, just thrown", rows.table[end[at], column[at]], text)
+        findings.add(end[at], f"projectile {column[at]}, just thrown", seen_row[at], text)
     places = row[:, :2] - row[:, VELOCITY] * age[:, None]
     draws, away = law.draws(places)
     bound = exact[:, :2].max(axis=1) + np.hypot(row[:, 3], row[:, 4]) * error + np.spacing(SPAWN_DISTANCE) * 4
@@ -152,10 +153,8 @@ def _births(
     for at in np.flatnonzero(told & (away > bound)):
         text = f"{away[at]:.3g} m from every place of a throw"
         findings.add(end[at], f"projectile {column[at]}, thrown from {places[at]}", "seen", text)
-    throws = [
-        (Throw(int(end[at]), float(age[at]), float(error[at]), places[at], float(draws[at])), row[at])
-        for at in np.flatnonzero(told)
-    ]
+    born = zip(end.tolist(), age, error, places, row[:, VELOCITY], draws, strict=True)
+    throws = [Throw(*each) for each, known in zip(born, told, strict=True) if known]
     return throws, end[~told].tolist()
 
 
@@ -176,22 +175,22 @@ def _check_rhythm(
     """
     interval = float(session.config.projectile_spawn_interval)
     count, sent = session.arrays["projectile_count"], session.arrays["sent_s"]
-    anchor = None
+    anchor: Throw | None = None
+    number, least, largest = 0, 0.0, 0.0
     for earlier, throw in itertools.pairwise([*throws[:1], *throws]):
         waits = clock.longest_near(throw.response - 1, throw.response) + throw.error
         if law.delay:
             announced = clock.response_before(throw.response, throw.age + law.delay + clock.longest_frame)
             waits += clock.longest_near(announced, throw.response)
-        if anchor is None:
+        lost = anchor is None or clock.stalled(anchor.response, throw.response)
+        if anchor is not None:
+            low, high = clock.between(anchor.response, throw.response)
+            low, high = low + anchor.age - throw.age - waits, high + anchor.age - throw.age + throw.error
+            fewest = int(np.ceil((low - largest) / interval - 1e-9))
+            most = int(np.floor((high - least) / interval + 1e-9))
+            lost = lost or high - low > interval or fewest < most
+        if anchor is None or lost:
             # The timer fired so many seconds after the anchor's birth, and then once an interval.
-            anchor, number, least, largest = throw, 0, -waits, throw.error
-            continue
-        low, high = clock.between(anchor.response, throw.response)
-        low, high = low + anchor.age - throw.age - waits, high + anchor.age - throw.age + throw.error
-        fewest = int(np.ceil((low - largest) / interval - 1e-9))
-        most = int(np.floor((high - least) / interval + 1e-9))
-        lost = clock.stalled(anchor.response, throw.response) or high - low > interval
-        if lost or fewest < most:
             anchor, number, least, largest = throw, 0, -waits, throw.error
             continue
         findings.values += 1
@@ -212,15 +211,6 @@ def _check_rhythm(
             findings.add(throw.response, "throws since the one before", 1, most - number)
         number = most
         least, largest = max(least, low - most * interval), min(largest, high - most * interval)
-
-
-def _check_draws(throws: list[Throw], findings: Findings) -> None:
-    """Throws come from the whole angle, not only from inside of it."""
-    if throws:
-        widest = max(abs(2 * throw.draw - 1) for throw in throws)
-        if widest ** len(throws) < CHANCE:
-            text = f"none beyond {widest:.2%} of the angle in {len(throws)} throws"
-            findings.add(throws[-1].response, "places of throws", text, "up to the whole angle")
 
 
 def _check_indicators(
