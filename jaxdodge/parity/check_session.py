@@ -37,11 +37,11 @@ class Followed:
     findings: Findings
     handled: Handled
     flights: Flights | None = None
-    """None for images, as is the next one."""
+    """None for images, as are the next two."""
     time: Time | None = None
+    clock: Clock | None = None
     throws: list[Throw] = dataclasses.field(default_factory=list)
     moved: list[Moved] = dataclasses.field(default_factory=list)
-    clock: Clock | None = None
     error: float = 0.0
     """Largest deviation of a flight, as a share of its bound."""
 
@@ -65,7 +65,7 @@ def follow_session(session: Session) -> Followed:
     throws = check_throws(session, changes, handled, clock, findings)
     moved = check_motion(session, handled, clock, findings)
     check_heights(session, handled, clock, findings)
-    return Followed(findings, handled, flights, time, throws, moved, clock, float(ratio.max(initial=0)))
+    return Followed(findings, handled, flights, time, clock, throws, moved, float(ratio.max(initial=0)))
 
 
 def first_difference(session: Session, followed: Followed) -> str:

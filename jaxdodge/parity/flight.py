@@ -73,6 +73,11 @@ class Time:
         return np.minimum(even + np.sqrt(spread * (frames - 1) / frames), self.seconds + self.error)
 
 
+def length(vectors: np.ndarray) -> np.ndarray:
+    """Of vectors (..., 2), to the same bits on every machine."""
+    return np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2)
+
+
 def rounding(start: np.ndarray, end: np.ndarray, frames: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """What rounding can change: (rows, 6), metres and m/s.
 
@@ -92,11 +97,11 @@ def rounding(start: np.ndarray, end: np.ndarray, frames: np.ndarray, seconds: np
 
 def fit_time(flights: Flights, responses: int, fps: float) -> Time:
     """T and S of every interval, from all its projectiles that bounced once at most."""
-    gravity = float(systems.PROJECTILE_GRAVITY)
+    gravity, share = float(systems.PROJECTILE_GRAVITY), float(systems.RESTITUTION)
     start, end = flights.start.astype(float), flights.finish.astype(float)
-    way, speed = _length((end - start)[:, POSITION]), _length(start[:, VELOCITY])
-    roughly = way / np.maximum(_length(end[:, VELOCITY]), 1e-9)
-    exact = rounding(start, end, 1 + MORE_FRAMES * fps * roughly, roughly)
+    way = length((end - start)[:, POSITION])
+    speed, slower = length(start[:, VELOCITY]), np.maximum(length(end[:, VELOCITY]), 1e-9)
+    exact = rounding(start, end, 1 + MORE_FRAMES * fps * way / slower, way / slower)
     straight, once = flights.bounces == 0, flights.bounces == 1
     with np.errstate(divide="ignore", invalid="ignore"):
         of_motion = (end - start)[:, POSITION] / start[:, VELOCITY]
@@ -105,28 +110,18 @@ def fit_time(flights: Flights, responses: int, fps: float) -> Time:
     each = np.column_stack([np.where(np.isfinite(slack), of_motion, 0), of_fall])
     slack = np.column_stack([np.where(np.isfinite(slack), slack, np.inf), exact[:, FALL] / gravity])
     low, high = (each - slack).max(axis=1), (each + slack).min(axis=1)
-    seconds, error = _intersected(flights.end, straight, low, high, responses)
-    # Where all have bounced, the way and the fall of one tell both parts of its time.
-    share, slower = float(systems.RESTITUTION), _length(end[:, VELOCITY])
+    # Of one that has bounced, the way and the fall tell both parts of its time.
     first = gravity * way + slower * (end[:, FALL] + share * start[:, FALL])
     first /= gravity * (speed + share * slower)
     total = first + (way - speed * first) / slower
     slack = 2 * (exact[:, 0] + exact[:, 1]) / slower + 2 * exact[:, FALL] / gravity
-    bounced = _intersected(flights.end, once, total - slack, total + slack, responses)
-    error = np.where(np.isnan(seconds), bounced[1], error)
-    seconds = np.where(np.isnan(seconds), bounced[0], seconds)
-    own, own_error = np.nan_to_num(seconds[flights.end]), np.nan_to_num(error[flights.end])
+    low, high = np.where(once, total - slack, low), np.where(once, total + slack, high)
+    seconds, error = _intersected(flights.end, straight | once, low, high, responses)
+    own, own_error = seconds[flights.end], error[flights.end]
     squares = 2 * (start[:, Z] + start[:, FALL] * own - end[:, Z]) / gravity - own**2
     slack = 2 * (exact[:, Z] + (np.abs(start[:, FALL]) + gravity * own) * own_error) / gravity
     sum_of_squares = _intersected(flights.end, straight, squares - slack, squares + slack, responses)
-    # The same publication twice.
-    moved = np.zeros(responses, bool)
-    np.logical_or.at(moved, flights.end, np.any(start != end, axis=1))
-    still = ~np.isnan(seconds) & ~moved
-    seconds[still], error[still] = 0, 0
-    for array in sum_of_squares:
-        array[still] = 0
-    return _counted(seconds, error, *sum_of_squares, fps)
+    return Time(seconds, error, *sum_of_squares, *_counted(seconds, *sum_of_squares, fps))
 
 
 def _intersected(
@@ -142,34 +137,33 @@ def _intersected(
 
 
 def _counted(
-    seconds: np.ndarray, error: np.ndarray, squares: np.ndarray, squares_error: np.ndarray, fps: float
-) -> Time:
-    """With the number of frames: T^2 / S is that number over 1 + the variance of the frames."""
+    seconds: np.ndarray, squares: np.ndarray, squares_error: np.ndarray, fps: float
+) -> tuple[np.ndarray, float]:
+    """Frames of every interval, int (N,), and their usual length.
+
+    T^2 / S is the number over 1 + the variance of the frames, as a share of their length squared.
+    """
     told = (seconds > 0) & (squares > 0)
     total, square = seconds[told], np.minimum(squares[told], seconds[told] ** 2)
     evenly = total**2 / square
     least = np.maximum(np.ceil(total**2 / (square + squares_error[told]) - 1e-9), 1)
     frames, usual, variance = least, 1 / fps, 0.0
-    ordinary = np.ones(len(total), bool)
-    for _ in range(3):
-        if not len(total):
-            break
+    for _ in range(3 if told.any() else 0):
         usual = float(np.median(total / frames))
         ordinary = square / total < STALLED * usual
         if ordinary.any():
-            mean = np.cumsum(total[ordinary])[-1] / np.cumsum(frames[ordinary])[-1]
-            of_squares = np.cumsum(square[ordinary])[-1] / np.cumsum(frames[ordinary])[-1]
-            variance = max(float(of_squares / mean**2) - 1, 0.0)
+            # Added in order, and so to the same bits on every machine.
+            sums = [np.cumsum(each[ordinary])[-1] for each in (frames, total, square)]
+            variance = max(float(sums[0] * sums[2] / sums[1] ** 2) - 1, 0.0)
         frames = np.maximum(least, np.round(evenly + variance * (evenly - 1)))
         # All frames but a long one are of the usual length.
         root = np.maximum((2 * total - usual) ** 2 - 4 * (total**2 - square), 0)
         others = ((2 * total - usual) - np.sqrt(root)) / (2 * usual)
         frames = np.where(ordinary, frames, np.maximum(least, 1 + np.round(others)))
-    count = np.zeros(len(seconds), int)
-    by_time = np.nan_to_num(np.round(seconds / usual))
-    count[seconds > 0] = np.maximum(by_time[seconds > 0], 1)
+    by_time = np.maximum(np.round(seconds / usual), 1)
+    count = np.where(seconds > 0, by_time, 0).astype(int)
     count[told] = frames
-    return Time(seconds, error, squares, squares_error, count, usual)
+    return count, usual
 
 
 def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
@@ -234,12 +228,8 @@ def _flown(row: Any, params: GameParams) -> jax.Array:
     state = flying(start[None])
 
     def one(frame: jax.Array, projectiles: Projectiles) -> Projectiles:
-        length = jnp.where(frame == 0, first, jnp.where(frame < count, equal, last))
-        return move_projectiles(state.replace(projectiles=projectiles), params, a_frame(length)).projectiles
+        inputs = a_frame(jnp.where(frame == 0, first, jnp.where(frame < count, equal, last)))
+        return move_projectiles(state.replace(projectiles=projectiles), params, inputs).projectiles
 
     flown = jax.lax.fori_loop(0, count + 1, one, state.projectiles)
     return jnp.concatenate([*jax.tree.leaves(flown.position), *jax.tree.leaves(flown.velocity)])
-
-
-def _length(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2)

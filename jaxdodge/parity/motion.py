@@ -12,7 +12,7 @@ import numpy as np
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.flight import MORE_FRAMES
+from jaxdodge.parity.flight import MORE_FRAMES, length
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim.systems import PLAY_ZONE_X, PLAY_ZONE_Y
 
@@ -85,7 +85,7 @@ def _velocities(handled: Handled, response: int) -> np.ndarray:
 
 def _split(way: np.ndarray, velocities: np.ndarray, bound: float) -> tuple[list[float], float, float] | None:
     """Seconds with each velocity, their error, and metres off the way; None if unknown."""
-    speeds = np.sqrt(velocities[:, 0] ** 2 + velocities[:, 1] ** 2)
+    speeds = length(velocities)
     if len(velocities) > 2 or speeds.min() <= SLOWEST:
         return None
     (x, y), last = velocities[0], velocities[-1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
-from jaxdodge.parity.flight import FALL, MORE_FRAMES, POSITION, VELOCITY, Flights, rounding
+from jaxdodge.parity.flight import FALL, MORE_FRAMES, POSITION, VELOCITY, Flights, length, rounding
 from jaxdodge.parity.throws import CHANCE, Throw
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
@@ -61,8 +61,8 @@ def _range(middle: np.ndarray, slack: np.ndarray) -> Range:
 def _of_flight(session: Session, flights: Flights) -> tuple[Range, Range]:
     """Gravity and restitution. The horizontal way tells the time, whatever the two are."""
     start, end = flights.start.astype(float), flights.finish.astype(float)
-    way = np.hypot(*(end - start)[:, POSITION].T)
-    fast, slow = (np.hypot(*rows[:, VELOCITY].T) for rows in (start, end))
+    way = length((end - start)[:, POSITION])
+    fast, slow = (length(rows[:, VELOCITY]) for rows in (start, end))
     exact = rounding(start, end, 2 + MORE_FRAMES * session.config.fps * way / slow, way / slow)
     straight = (flights.bounces == 0) & (way > 0)
     seconds = np.full(len(session), np.nan)
@@ -91,8 +91,8 @@ def _friction(session: Session) -> Range:
 
 
 def _speed(session: Session, handled: Handled) -> Range:
-    shown = np.hypot(*session.arrays["observation"][:, 3:5].astype(float).T)
-    sent = np.hypot(*handled.velocity[handled.count].astype(float).T)
+    shown = length(session.arrays["observation"][:, 3:5].astype(float))
+    sent = length(handled.velocity[handled.count].astype(float))
     ratio = (shown / np.where(sent > 0, sent, 1))[sent > 0] * session.config.player_speed
     return _range(ratio, ratio * 1e-6)
 

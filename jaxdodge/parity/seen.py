@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
+from jaxdodge.parity.flight import length
 from jaxdodge.parity.pictures import Palette, Picture
 from jaxdodge.parity.publications import check_truncated
 from jaxdodge.recordings.session import RESET, Session
@@ -39,9 +40,9 @@ def check_seen(
         reach = FASTEST * passed[response] + 2 * float(palette.metres.max())
         centres = before.projectiles
         inside = np.min(np.minimum(centres, palette.size - 1 - centres) * palette.metres, axis=1, initial=99)
-        clear = (inside >= reach) & (_length((centres - before.player) * palette.metres) >= reach + 1.5)
+        clear = (inside >= reach) & (length((centres - before.player) * palette.metres) >= reach + 1.5)
         for centre in centres[clear]:
-            if not np.any(_length((after.projectiles - centre) * palette.metres) <= reach):
+            if not np.any(length((after.projectiles - centre) * palette.metres) <= reach):
                 findings.add(response, "projectile in the image", "gone", f"within {reach:.2f} m")
                 break
 
@@ -55,11 +56,11 @@ def _check_rewards(
     for response in np.flatnonzero(arrays["kind"] != RESET):
         reward, picture = arrays["reward"][response], pictures[response]
         findings.values += 1
-        usual = config.collision_penalty if arrays["done"][response] else config.survival_reward
-        if reward == np.float32(usual):
-            continue
-        if arrays["done"][response]:
+        done = arrays["done"][response]
+        usual = config.collision_penalty if done else config.survival_reward
+        if done and reward != np.float32(usual):
             findings.add(response, "reward", reward, usual)
+        if done or reward == np.float32(usual):
             continue
         bonus = float(reward) - config.survival_reward
         nearest = config.dodge_bonus_threshold - bonus / max(config.dodge_bonus_multiplier, 1e-30)
@@ -67,7 +68,7 @@ def _check_rewards(
         if picture is None or not -1e-5 <= nearest < config.dodge_bonus_threshold or count == 0:
             findings.add(response, "reward", reward, f"{config.survival_reward} and a bonus, if any")
             continue
-        away = _length((picture.projectiles - picture.player) * palette.metres)
+        away = length((picture.projectiles - picture.player) * palette.metres)
         # One that no pixel shows may be below the player, or outside the image.
         if not np.any(away <= nearest + pixel) and count <= picture.fewest:
             text = f"no projectile within {nearest:.3f} m in the image"
@@ -81,32 +82,27 @@ def _check_player(
 ) -> None:
     """Where the player can be, from response to response, by the commands handled."""
     start = np.array([player_start().x, player_start().y], float)
-    low = high = None
+    nowhere = np.full(2, np.inf)
+    low, high = -nowhere, nowhere
     for response, picture in enumerate(pictures):
         if picture is None:
-            low = high = None
+            low, high = -nowhere, nowhere
             continue
         findings.values += 2
         # The place that the pixel's centre has; y points up in the image.
         middle = ((picture.player + 0.5) * palette.metres - ARENA_SIDE / 2) * [1, -1]
         cell_low, cell_high = middle - palette.metres / 2, middle + palette.metres / 2
-        last = handled.count[response]
+        before, last = handled.count[max(response - 1, 0)], handled.count[response]
+        if handled.resets[last] > handled.resets[before]:
+            low, high = start, start
         if last == 0 or handled.resets[last] > handled.resets[last - 1]:
             low, high = start, start  # Nothing but a reset has been handled.
-        elif low is not None and high is not None:
-            reset = handled.reset_between(response - 1, response)
-            commands = handled.velocity[handled.count[response - 1] : last + 1].astype(float)
-            least, largest = np.minimum(commands.min(axis=0), 0), np.maximum(commands.max(axis=0), 0)
-            low = (start if reset else low) + least * passed[response]
-            high = (start if reset else high) + largest * passed[response]
         else:
-            low, high = cell_low, cell_high
+            commands = handled.velocity[before : last + 1].astype(float)
+            low = low + np.minimum(commands.min(axis=0), 0) * passed[response]
+            high = high + np.maximum(commands.max(axis=0), 0) * passed[response]
         if np.any(low > cell_high + 1e-3) or np.any(high < cell_low - 1e-3):
             text = f"between {np.round(low, 3)} and {np.round(high, 3)}"
             findings.add(response, "player in the image", np.round(middle, 3), text)
             low, high = cell_low, cell_high
         low, high = np.maximum(low, cell_low), np.minimum(high, cell_high)
-
-
-def _length(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2)
