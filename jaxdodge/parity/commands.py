@@ -81,7 +81,7 @@ def handled_commands(session: Session, findings: Findings) -> Handled:
         if len(both):
             lowest = both[0]
         elif len(by_steps):
-            apart = np.abs(by_steps[:, None] - by_velocity).min(initial=len(session))
+            apart = np.abs(by_steps[:, None] - by_velocity).min(initial=MOST_PER_FRAME + 1)
             torn = apart <= MOST_PER_FRAME
             simulated = velocity[by_steps[0 if torn else -1]]
             findings.add(response, "observation[3:5]", observed[response], simulated, torn)

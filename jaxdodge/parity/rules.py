@@ -102,10 +102,10 @@ def _interval(throws: list[Throw], clock: Clock, usual: float) -> Range:
     response = np.array([throw.response for throw in throws], int)
     age = np.array([throw.age for throw in throws])
     first, last = response[:-1], response[1:]
-    seconds = np.mean(clock.between(first, last), axis=0) + age[:-1] - age[1:]
-    number = np.maximum(np.round(seconds / usual), 1)
-    breaks = np.flatnonzero(~clock.steady(first, last))
-    runs = np.split(np.arange(len(first)), np.sort([*breaks, *(breaks + 1)]))
+    steady = clock.steady(first, last)
+    seconds = np.where(steady, np.mean(clock.between(first, last), axis=0) + age[:-1] - age[1:], 0)
+    number = np.where(steady, np.maximum(np.round(seconds / usual), 1), 0)
+    runs = np.split(np.arange(len(first)), np.flatnonzero(~steady))
     longest = max(runs, key=lambda run: seconds[run].sum() if number[run].sum() >= LEAST else 0.0)
     total, count = float(seconds[longest].sum()), float(number[longest].sum())
     if count < LEAST:

@@ -32,6 +32,9 @@ class MeasuredTiming:
     """What the session's file says."""
     frames_per_step: dict[int, int] | None
     """How many frames passed between two steps, with how often."""
+    frames_by_clock: float
+    """Frames per step by the client's clock: of the counted steps at their length of a frame, else
+    of all steps at the nominal fps."""
     frame_seconds: float | None
     """Mean length of a frame."""
     frame_deviation: float | None
@@ -52,9 +55,7 @@ class MeasuredTiming:
     @property
     def mean_frames_per_step(self) -> float:
         """Counted where frames can be counted, else by the clock at the nominal fps."""
-        if self.frames_per_step is None:
-            return self.nominal_fps / self.steps_per_second
-        return _mean(self.frames_per_step)
+        return self.frames_by_clock if self.frames_per_step is None else _mean(self.frames_per_step)
 
     def options(self) -> dict[str, Any]:
         """Options of the game and of a training for this timing; a spread becomes a jitter."""
@@ -75,19 +76,20 @@ class MeasuredTiming:
 
     def lines(self) -> list[str]:
         """What was measured, for people."""
-        by_clock = self.nominal_fps / self.steps_per_second
         lines = [f"game                 {self.difference or 'agrees with the simulator'}"]
         lines += [f"steps                {self.steps}, {self.steps_per_second:.2f} per second"]
         if self.frames_per_step is not None and self.frame_seconds is not None:
             counted = f"{self.mean_frames_per_step:.2f} counted ({_shares(self.frames_per_step)})"
-            frame = f"{1e3 * self.frame_seconds:.3f} ms, {1 / self.frame_seconds:.2f} fps"
+            fps = f"{1 / self.frame_seconds:.2f} fps"
+            frame = f"{1e3 * self.frame_seconds:.3f} ms, {fps} of {self.nominal_fps:g}"
             lines += [
-                f"frames per step      {counted}; {by_clock:.2f} by the clock at {self.nominal_fps:g} fps",
+                f"frames per step      {counted}; {self.frames_by_clock:.2f} by the clock at {fps}",
                 f"frame                {frame}, deviation {self.frame_deviation:.1%}",
                 f"mean of a step       {self._quantiles()} ms (0, 5, 50, 95, 100 %)",
             ]
         else:
-            lines.append(f"frames per step      {by_clock:.2f} by the clock at {self.nominal_fps:g} fps")
+            by_clock = f"{self.frames_by_clock:.2f} by the clock at {self.nominal_fps:g} fps"
+            lines.append(f"frames per step      {by_clock}")
         lines.append(f"shows action sent    {self.shows_action:.1%} of responses")
         if self.response_frame is not None:
             lines.append(
@@ -117,7 +119,9 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
             f"{session.path}: too short to measure; expected {LEAST} steps and more, at least two in a row"
         )
     followed = followed or follow_session(session)
-    period = np.mean(arrays["received_s"][between] - arrays["received_s"][between - 1])
+    periods = np.diff(arrays["received_s"], prepend=0.0)
+    period = periods[between].mean()
+    frames_by_clock = float(period * session.config.fps)
     unknown = []
     frames_per_step = frame_seconds = deviation = None
     usual, counted = 1 / session.config.fps, np.zeros(0, int)
@@ -130,6 +134,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     if time is not None and len(counted) >= LEAST and frames:
         frames_per_step = _counts(time.frames[counted].tolist())
         frame_seconds = seconds / frames
+        frames_by_clock = float(periods[counted].mean() / frame_seconds)
         deviation = float(np.sqrt(max(squares / frames / frame_seconds**2 - 1, 0)))
     else:
         unknown.append(f"frames: projectiles tell them in {len(counted)} steps, fewer than {LEAST}")
@@ -153,6 +158,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         steps_per_second=float(1 / period),
         nominal_fps=session.config.fps,
         frames_per_step=frames_per_step,
+        frames_by_clock=frames_by_clock,
         frame_seconds=frame_seconds,
         frame_deviation=deviation,
         shows_action=shows_action,
