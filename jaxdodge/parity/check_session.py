@@ -54,7 +54,7 @@ def follow_session(session: Session) -> Followed:
         pictures, palette = check_pictures(session, findings)
         check_seen(session, pictures, palette, handled, findings)
         return Followed(findings, handled)
-    changes = matched(check_publications(session, findings))
+    changes = matched(*check_publications(session, findings))
     flights = changes.flights
     time = fit_time(flights, len(session), session.config.fps)
     arrival, ratio = flown(flights, time)

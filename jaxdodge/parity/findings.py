@@ -20,14 +20,9 @@ class Findings:
     """Values that were compared."""
 
     def add(self, response: Number, what: str, recorded: Any, simulated: Any, torn: Any = False) -> None:
-        """Note what does not fit: a difference, or no more than a torn response.
+        """Note what does not fit in a response, counted from 0.
 
-        Args:
-            response: number of the request, from 0.
-            what: the field.
-            recorded: its value.
-            simulated: what it should be.
-            torn: bool: two publications in a row explain it.
+        It is a difference, or no more than a torn response if two publications in a row explain it.
         """
         text = f"response {response}, {what}: recorded {recorded}, simulated {simulated}"
         if torn:

@@ -17,7 +17,6 @@ from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.flight import VELOCITY, Flights
-from jaxdodge.parity.publications import Rows
 from jaxdodge.parity.simulated import a_frame, flying, map_rows
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
@@ -39,7 +38,10 @@ SHORTEST_LIFE = 0.8
 class Changes:
     """What becomes of the observed projectiles from one response to the next."""
 
-    rows: Rows
+    table: np.ndarray
+    """float32 (N, 10, 6): position and velocity."""
+    visible: np.ndarray
+    """int (N,): how many rows of it are projectiles."""
     flights: Flights
     """Those that two responses in a row show, by response and row."""
     new: np.ndarray
@@ -48,10 +50,10 @@ class Changes:
     """bool (N, 10): by the later response, rows of the earlier one that it does not show."""
 
 
-def matched(rows: Rows) -> Changes:
-    """Find the same projectiles in responses in a row."""
-    before, after = rows.table[:-1], rows.table[1:]
-    here = np.arange(OBSERVED_PROJECTILES) < rows.visible[:, None]
+def matched(table: np.ndarray, visible: np.ndarray) -> Changes:
+    """Find the same projectiles in responses in a row; arguments as `Changes` has them."""
+    before, after = table[:-1], table[1:]
+    here = np.arange(OBSERVED_PROJECTILES) < visible[:, None]
     free = here[:-1, :, None] & here[1:, None, :]
     velocity, found = before[..., VELOCITY], []
     for bounces in range(MOST_BOUNCES + 1):
@@ -66,7 +68,7 @@ def matched(rows: Rows) -> Changes:
     new, gone = here.copy(), np.roll(here, 1, axis=0)
     new[end + 1, column] = gone[end + 1, row] = new[0] = gone[0] = False
     flights = Flights(end + 1, row, column, bounces, before[end, row], after[end, column])
-    return Changes(rows, flights, new, gone)
+    return Changes(table, visible, flights, new, gone)
 
 
 def check_flights(flights: Flights, arrival: np.ndarray, ratio: np.ndarray, findings: Findings) -> None:
@@ -124,32 +126,32 @@ def check_gone(
     session: Session, changes: Changes, handled: Handled, clock: Clock, findings: Findings
 ) -> None:
     """Projectiles go when they leave the world or when a reset is handled, and then they do."""
-    rows, flights = changes.rows, changes.flights
+    flights = changes.flights
     number = np.arange(1, len(session))
-    ahead = _outside(session, rows, np.append(clock.between(number - 1, number)[1] + 1e-4, 0.0))
+    ahead = _outside(session, changes, np.append(clock.between(number - 1, number)[1] + 1e-4, 0.0))
     for end, row in np.argwhere(changes.gone):
         if not ahead[end - 1, row] and not handled.reset_around(end - 1, end):
-            position = rows.table[end - 1, row, :3]
+            position = changes.table[end - 1, row, :3]
             findings.add(end, f"projectile last at {position}", "gone", "still there")
     # What has been outside, or been there before a reset, for some frames should be gone.
     resets = handled.resets[handled.count]
     cleared = (np.diff(resets, prepend=resets[0]) > 0)[:, None] & ~changes.new
-    leaves = cleared | _outside(session, rows, np.zeros(len(session)))
+    leaves = cleared | _outside(session, changes, np.zeros(len(session)))
     late = np.zeros(leaves.shape, int)
     for end, row, column in zip(flights.end, flights.before, flights.after, strict=True):
         if leaves[end - 1, row] or late[end - 1, row]:
             late[end, column] = late[end - 1, row] + clock.frames[end]
         if late[end, column] > LATE_FRAMES:
-            position = rows.table[end, column, :3]
+            position = changes.table[end, column, :3]
             findings.add(end, f"projectile {column}", f"still at {position}", "removed")
 
 
-def _outside(session: Session, rows: Rows, seconds: np.ndarray) -> np.ndarray:
+def _outside(session: Session, changes: Changes, seconds: np.ndarray) -> np.ndarray:
     """bool (N, 10): what the simulator removes a time (N,) later."""
-    moved = rows.table.copy()
+    moved = changes.table.copy()
     # Heights do not matter: nothing falls below the ground.
-    moved[..., :2] += rows.table[..., VELOCITY] * seconds[:, None, None]
-    return map_rows(_removed, (moved, rows.visible), game_params(session.config))
+    moved[..., :2] += changes.table[..., VELOCITY] * seconds[:, None, None]
+    return map_rows(_removed, (moved, changes.visible), game_params(session.config))
 
 
 def _removed(row: Any, params: GameParams) -> jax.Array:

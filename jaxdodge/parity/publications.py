@@ -1,6 +1,5 @@
 """Does a response fit together: reward, flags and counts, computed from its observation."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -13,46 +12,34 @@ from jaxdodge.parity.simulated import flying, map_rows
 from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.params import GameParams, game_params
-from jaxdodge.sim.publish import (
-    OBSERVED_PROJECTILES,
-    STANDARD_SIZE,
-    Published,
-    observe_vector,
-    publish_state,
-)
+from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
 from jaxdodge.sim.state import Vector
 
 LONGEST_FRAME = 2.0
 """Nominal frames; how much a frame may last where a torn response is explained by it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The observed projectiles of all responses."""
+def check_publications(session: Session, findings: Findings) -> tuple[np.ndarray, np.ndarray]:
+    """Compare what every response of a vector session says of its own observation.
 
-    table: np.ndarray
-    """float32 (N, 10, 6): position and velocity."""
-    visible: np.ndarray
-    """int (N,): how many there are, in the first rows."""
-
-
-def check_publications(session: Session, findings: Findings) -> Rows:
-    """Compare what every response of a vector session says of its own observation."""
+    Returns:
+        The observed projectiles, position and velocity: float32 (N, 10, 6); and how many there
+        are, in the first rows: int (N,).
+    """
     arrays = session.arrays
     observation, recorded_count = arrays["observation"][:, :STANDARD_SIZE], arrays["projectile_count"]
     table = observation[:, 5:].reshape(-1, OBSERVED_PROJECTILES, 6)
     visible = _visible(table, recorded_count, findings)
     states = (observation, visible, arrays["done"], arrays["episode_steps"])
-    published, observed = map_rows(_published, states, game_params(session.config))
+    rewards, observed = map_rows(_published, states, game_params(session.config))
     steps = np.flatnonzero(arrays["kind"] != RESET)
     findings.values += observed.size + 2 * len(steps)
     for response, slot in np.argwhere(bits(observed) != bits(observation)):
         recorded, simulated = observation[response, slot], observed[response, slot]
         findings.add(response, f"observation[{slot}]", recorded, simulated)
     check_truncated(session, findings)
-    rows = Rows(table, visible)
-    _check_rewards(session, steps, rows, published.reward, findings)
-    return rows
+    _check_rewards(session, steps, table, visible, rewards, findings)
+    return table, visible
 
 
 def check_truncated(session: Session, findings: Findings) -> None:
@@ -84,7 +71,12 @@ def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) 
 
 
 def _check_rewards(
-    session: Session, steps: np.ndarray, rows: Rows, simulated: np.ndarray, findings: Findings
+    session: Session,
+    steps: np.ndarray,
+    table: np.ndarray,
+    visible: np.ndarray,
+    simulated: np.ndarray,
+    findings: Findings,
 ) -> None:
     arrays, config = session.arrays, session.config
     recorded, done = arrays["reward"], arrays["done"]
@@ -97,7 +89,7 @@ def _check_rewards(
     for response in steps[(different & ~nearer)[steps]]:
         # In a frame the nearest projectile comes nearer, or goes away, as
         # fast as the fastest at most.
-        flown = rows.table[response, : rows.visible[response]].astype(float)
+        flown = table[response, : visible[response]].astype(float)
         player = arrays["observation"][response, :5].astype(float)
         away = np.sqrt(np.sum((flown[:, :3] - player[:3]) ** 2, axis=1)).min(initial=np.inf)
         speed = np.sqrt(np.sum(flown[:, 3:] ** 2, axis=1)).max(initial=0) + np.hypot(*player[3:])
@@ -111,11 +103,11 @@ def _check_rewards(
         findings.add(response, "reward", recorded[response], simulated[response], torn=explained)
 
 
-def _published(row: Any, params: GameParams) -> tuple[Published, jax.Array]:
-    """What the simulator publishes of an observed state, and its observation."""
+def _published(row: Any, params: GameParams) -> tuple[jax.Array, jax.Array]:
+    """Reward and observation that the simulator publishes of an observed state."""
     observation, count, game_over, steps = row
     state = flying(observation[5:].reshape(OBSERVED_PROJECTILES, 6), count)
     x, y, z, vx, vy = observation[:5]
     player = state.player.replace(position=Vector(x, y, z), velocity=Vector(vx, vy, jnp.float32(0)))
     state = state.replace(player=player, game_over=game_over, episode_steps=steps)
-    return publish_state(state, params), observe_vector(state, params, with_thrower=False)
+    return publish_state(state, params).reward, observe_vector(state, params, with_thrower=False)

@@ -127,7 +127,7 @@ def _births(
     # It may come of an indicator from before the configuration, which survives it.
     end, column = np.nonzero(changes.new & (seen & (since >= AT_START + law.delay))[:, None])
     findings.values += 6 * len(end)
-    seen_row = changes.rows.table[end, column]
+    seen_row = changes.table[end, column]
     row, gravity = seen_row.astype(float), float(systems.PROJECTILE_GRAVITY)
     age = (law.climb - row[:, FALL]) / gravity
     start = row.copy()
@@ -221,18 +221,19 @@ def _check_indicators(
     shown = np.flatnonzero(np.any(indicator != 0, axis=1))
     away = law.draws(indicator[:, :2])[1]
     bound = float(np.spacing(SPAWN_DISTANCE) * 4)
+    height, left = np.float32(law.height), indicator[:, 3]
     for response in shown:
-        if away[response] > bound or np.float32(indicator[response, 2]) != np.float32(law.height):
+        if away[response] > bound or np.float32(indicator[response, 2]) != height:
             text = f"none that stands {away[response]:.3g} m from every place of a throw"
             findings.add(response, "observation[65:68]", indicator[response, :3], text)
-        if not 0 <= indicator[response, 3] <= 1:
-            findings.add(response, "observation[68]", indicator[response, 3], "0 to 1")
+        if not 0 <= left[response] <= 1:
+            findings.add(response, "observation[68]", left[response], "0 to 1")
     for earlier, later in itertools.pairwise(shown.tolist()):
         same = np.all(indicator[earlier, :2] == indicator[later, :2])
-        if later != earlier + 1 or not same or indicator[later, 3] == 0:
+        if later != earlier + 1 or not same or left[later] == 0:
             continue
         low, high = clock.between(earlier, later)
-        passed = (indicator[earlier, 3] - indicator[later, 3]) * law.delay
+        passed = (left[earlier] - left[later]) * law.delay
         slack = clock.longest_near(earlier - 1, later) + 2 * law.delay * float(np.spacing(np.float32(1)))
         if not low - slack <= passed <= high + slack:
             text = f"less by {low:.4f} to {high:.4f} s of the delay"
@@ -241,7 +242,7 @@ def _check_indicators(
     single = law.delay < float(session.config.projectile_spawn_interval) - 2 * clock.longest_frame
     for throw in throws if single else ():
         before, (low, high) = throw.response - 1, clock.between(throw.response - 1, throw.response)
-        fires, slack = indicator[before, 3] * law.delay + throw.age, 1.5 * clock.longest_frame
+        fires, slack = left[before] * law.delay + throw.age, 1.5 * clock.longest_frame
         if before not in shown or not low - slack <= fires <= high + slack:
             continue
         off = float(np.hypot(*(indicator[before, :2] - throw.position)))
