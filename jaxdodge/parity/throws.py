@@ -23,12 +23,7 @@ from jaxdodge.sim import systems
 from jaxdodge.sim.params import SPAWN_DISTANCE, GameParams, game_params
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
 from jaxdodge.sim.state import server_start
-from jaxdodge.sim.systems import (
-    FLIGHT_SECONDS_ARC,
-    FLIGHT_SECONDS_LINE,
-    spawn_position,
-    spawn_projectiles,
-)
+from jaxdodge.sim.systems import spawn_position, spawn_projectiles
 
 AT_START = 1.0
 """Seconds after the first request, in which throws are not checked."""
@@ -65,7 +60,9 @@ class Law:
         self._params = params = game_params(session.config)
         self.height, self.climb = map(float, _thrown(params))
         self.on_arc, self.angle = session.config.random_spawn_position, float(params.spawn_angle)
-        self.flight_seconds = float(FLIGHT_SECONDS_ARC if self.on_arc else FLIGHT_SECONDS_LINE)
+        self.flight_seconds = float(
+            systems.FLIGHT_SECONDS_ARC if self.on_arc else systems.FLIGHT_SECONDS_LINE
+        )
         thrower = session.config.observation_mode == "with_thrower"
         self.delay = float(session.config.thrower_delay_seconds) if thrower else 0.0
 
@@ -167,11 +164,10 @@ def _check_rhythm(
     law: Law,
     findings: Findings,
 ) -> None:
-    """The timer fires at whole multiples of its interval after a
-    moment that is common to all throws.
+    """The timer fires at whole multiples of its interval after a moment common to all throws.
 
-    A throw appears at the end of the frame in which that happens; after a
-    delay, one frame later at most.
+    A throw appears at the end of the frame in which that happens; after a delay, one frame later
+    at most.
     """
     interval = float(session.config.projectile_spawn_interval)
     count, sent = session.arrays["projectile_count"], session.arrays["sent_s"]
@@ -182,13 +178,13 @@ def _check_rhythm(
         if law.delay:
             announced = clock.response_before(throw.response, throw.age + law.delay + clock.longest_frame)
             waits += clock.longest_near(announced, throw.response)
-        lost = anchor is None or clock.stalled(anchor.response, throw.response)
+        lost = True
         if anchor is not None:
             low, high = clock.between(anchor.response, throw.response)
             low, high = low + anchor.age - throw.age - waits, high + anchor.age - throw.age + throw.error
             fewest = int(np.ceil((low - largest) / interval - 1e-9))
             most = int(np.floor((high - least) / interval + 1e-9))
-            lost = lost or high - low > interval or fewest < most
+            lost = clock.stalled(anchor.response, throw.response) or high - low > interval or fewest < most
         if anchor is None or lost:
             # The timer fired so many seconds after the anchor's birth, and then once an interval.
             anchor, number, least, largest = throw, 0, -waits, throw.error
