@@ -175,6 +175,7 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
         more than one bounce and where T is not known.
     """
     gravity, share = float(systems.PROJECTILE_GRAVITY), float(systems.RESTITUTION)
+    ground = float(systems.PROJECTILE_RADIUS)
     start, end = flights.start.astype(float), flights.finish.astype(float)
     once = flights.bounces == 1
     total, error = time.seconds[flights.end], time.error[flights.end]
@@ -185,7 +186,7 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
     first = np.where(once, np.clip(first, 0, total), 0.0)
     last = total - first
     up = share * (gravity * first - start[:, FALL])
-    of_last = 2 * (float(systems.PROJECTILE_RADIUS) + up * last - end[:, Z]) / gravity - last**2
+    of_last = 2 * (ground + up * last - end[:, Z]) / gravity - last**2
     frames = _frames(last, np.where(once, of_last, square), slack, time.frame_seconds)
     arrival = np.full(start.shape, np.nan, np.float32)
     arrival[told] = map_rows(_flown, (flights.start, first, frames), game_params(GameConfig()))[told]
@@ -199,6 +200,10 @@ def flown(flights: Flights, time: Time) -> tuple[np.ndarray, np.ndarray]:
     bound[:, FALL] += gravity * error + gravity * split
     bound[:, Z] += (fastest + gravity * total) * (error + 2 * split) + np.where(once, 0, gravity / 2 * slack)
     deviation = np.abs(arrival.astype(float) - end)
+    # It must not be below the ground before the frame of its bounce.
+    ahead = np.maximum(first - time.longest()[flights.end], 0)
+    height = start[:, Z] - ground + start[:, FALL] * ahead - gravity / 2 * ahead**2
+    deviation[:, Z] = np.where(once & (height < 0), np.fmax(deviation[:, Z], -height), deviation[:, Z])
     deviation[~told] = 0
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(bound > 0, deviation / bound, np.where(deviation > 0, np.inf, 0))
