@@ -6,6 +6,7 @@ rounding instead of two), replaces a division by a constant by a multiplication 
 and divides and takes square roots approximately on GPUs.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -23,6 +24,8 @@ def product(a: ArrayLike, b: ArrayLike) -> Array:
     return jnp.where(jnp.isnan(rounded), jnp.nan, rounded)
 
 
+# Jitted, as is the square root: what divides in many places traces it once.
+@jax.jit
 def divide(a: ArrayLike, b: ArrayLike) -> Array:
     """`a / b` in float32, correctly rounded, also for a constant `b` and on GPUs.
 
@@ -56,6 +59,7 @@ def nearest_quotient(a: Array, b: Array, guess: Array) -> Array:
     return nearest
 
 
+@jax.jit
 def sqrt(a: ArrayLike) -> Array:
     """The square root in float32, correctly rounded, also on GPUs.
 
