@@ -27,6 +27,7 @@ CONFIGURATIONS = {
     },
 }
 CONTINUOUS = CONFIGURATIONS["continuous"]
+DISCRETE = {**SHORT, "action_space_type": "discrete"}
 NUM_ENVS = 4
 
 

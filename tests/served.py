@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -52,15 +51,10 @@ class Server:
 @contextlib.contextmanager
 def running(folder, *flags):
     """A server with these flags, once all its addresses are listening."""
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
     output, errors = (folder / f"{uuid.uuid4()}.{name}" for name in ("out", "err"))
     with output.open("w") as out, errors.open("w") as err:
         command = [sys.executable, "-m", "jaxdodge.serve", *map(str, flags)]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
+        process = subprocess.Popen(command, stdout=out, stderr=err)
     server = Server(process, output, errors)
     try:
         expires = time.monotonic() + SECONDS

@@ -1,7 +1,6 @@
 """Runs in processes of their own that send themselves a signal, and how their outcomes compare."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -94,14 +93,8 @@ def without_alarms(errors: str) -> str:
 class Command:
     """The command in a folder; one configuration for each of CASES, in a file of its name."""
 
-    def __init__(self, folder: Path, cache: Path):
+    def __init__(self, folder: Path):
         self.folder = folder
-        # Compilation takes most of the time of such a run; a cached program has the same bits.
-        environment = {
-            "JAX_COMPILATION_CACHE_DIR": f"{cache}",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        self.environment = os.environ | environment
 
     def __call__(
         self,
@@ -123,7 +116,6 @@ class Command:
         done = subprocess.run(
             [sys.executable, "-c", CHILD, *map(str, (int(send), at, largest_file, *arguments))],
             cwd=folder or self.folder,
-            env=self.environment,
             capture_output=True,
             text=True,
             timeout=600,

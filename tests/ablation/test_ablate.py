@@ -59,13 +59,11 @@ sys.exit(status)
 
 
 class Command:
-    """Runs the command in a folder; all runs share the cache of compiled programs."""
+    """Runs the command in a folder."""
 
-    def __init__(self, folder: Path, compiled: Path):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": f"{compiled}",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_LOG_COMPILES": "1",
             "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 2}),
         }
@@ -102,7 +100,7 @@ class Command:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory) -> Command:
-    return Command(tmp_path_factory.mktemp("ablate"), tmp_path_factory.getbasetemp() / "compiled")
+    return Command(tmp_path_factory.mktemp("ablate"))
 
 
 def in_this_process(command: Command, study: dict, out: str, *arguments: str) -> int:
@@ -141,6 +139,7 @@ def wait_until(happened, process: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_study_writes_its_report_and_keeps_no_checkpoints(command, failing):
     folder = command.folder / "failing"
     files = {"report.html", "report.md", "results.csv", "results.json", "figures", "cells", "runs"}
@@ -159,6 +158,7 @@ def test_a_study_writes_its_report_and_keeps_no_checkpoints(command, failing):
         assert log.count(f"Compiling jit({name})") == 1
 
 
+@pytest.mark.slow
 def test_failed_cells_are_named(command, failing):
     output, results = failing
     assert output.endswith("report.html; 3 cells failed\n")
@@ -177,6 +177,7 @@ def test_failed_cells_are_named(command, failing):
         assert f"- cell {name}: {errors[name]}" in report
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_computed_again(command, failing, capsys):
     """The same cells under other names, and one of them with a result that diverged."""
     factors = {"angle": CELLS | {"not finite": FAILING["not finite"]}}

@@ -162,16 +162,16 @@ GAMES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-# Both kinds of observation, both kinds of critics, with and without a stack.
-NORMAL = ("vector", "colour, stacked, with action, state")
+MARKS = {
+    "vector": (),
+    # With images, a stack, and critics that see something else.
+    "colour, stacked, with action, state": pytest.mark.slow,
+}
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in NORMAL else pytest.param(name, marks=[pytest.mark.slow, pytest.mark.nightly])
-        for name in GAMES
-    ],
+    [pytest.param(name, marks=MARKS.get(name, [pytest.mark.slow, pytest.mark.nightly])) for name in GAMES],
 )
 def test_batches_hold_what_the_environment_emitted(name):
     fields, critic_observation = GAMES[name]

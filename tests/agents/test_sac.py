@@ -183,6 +183,7 @@ def test_a_fixed_alpha_is_the_same_after_a_run():
     np.testing.assert_allclose(metrics.learned["alpha"][metrics.learning], 1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_learned_alpha_brings_the_entropy_to_its_target():
     trainer = shared_trainer(ent_coef="auto_0.1", target_entropy=-0.5, learning_rate_schedule="constant")
     state, metrics = trained(trainer, "quadratic", epochs=3)

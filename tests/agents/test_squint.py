@@ -51,7 +51,7 @@ def play(env):
     return jax.lax.scan(step, env.reset(jax.random.key(1))[1], keys)[1]
 
 
-@pytest.mark.parametrize("random_shift", [False, True])
+@pytest.mark.parametrize("random_shift", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_observations_are_those_of_the_drawn_images(random_shift):
     """Over the ends of episodes, where stacks begin anew; in patch order and in image order."""
     game, config = DRAWN.config, dataclasses.replace(CONFIG, random_shift=random_shift)

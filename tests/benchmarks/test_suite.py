@@ -60,6 +60,7 @@ def of_part(document, part):
     return [row for row in document["rows"] if row["part"] == part]
 
 
+@pytest.mark.slow
 def test_the_file_holds_a_row_per_environment_and_size(measured):
     _, document, _ = measured
     names = {"hardware", "packages", "parts", "machine", "rows", "ratios"}
@@ -80,10 +81,12 @@ def check_rows(rows):
         assert row["compile_seconds"] > 0 or row["name"].startswith("numpy")
 
 
+@pytest.mark.slow
 def test_every_row_has_spread_compilation_time_and_unit(measured):
     check_rows(measured[1]["rows"])
 
 
+@pytest.mark.slow
 def test_the_roofline_uses_the_peak_rates_of_the_same_run(measured):
     machine = measured[1]["machine"]
     for row in measured[1]["rows"]:
@@ -100,6 +103,7 @@ def test_the_roofline_uses_the_peak_rates_of_the_same_run(measured):
         assert row["roofline"]["share"] == row["median"] / row["roofline"]["rate"]
 
 
+@pytest.mark.slow
 def test_the_file_names_hardware_and_peers(measured):
     hardware, packages = measured[1]["hardware"], measured[1]["packages"]
     assert set(hardware) >= {"cpu", "cores", "cores_used", "load_average", "device", "jax", "python"}
@@ -108,6 +112,7 @@ def test_the_file_names_hardware_and_peers(measured):
     assert {"jax", "gymnax", "numpy"} <= set(packages)
 
 
+@pytest.mark.slow
 def test_ratios_are_medians_over_repeats_in_turn(measured):
     _, document, _ = measured
     rates = {row["name"]: row["rates"] for row in of_part(document, "env")}
@@ -117,6 +122,7 @@ def test_ratios_are_medians_over_repeats_in_turn(measured):
     assert ratios == spread([a / b for a, b in pairs])
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_per_row_and_per_ratio(measured):
     printed, document, _ = measured
     assert printed.rstrip("\n") == markdown(document)
@@ -190,6 +196,7 @@ def command(*arguments) -> int:
 NAME = "env: steps over CartPole-v1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "status", "line"),
     [
@@ -211,6 +218,7 @@ def test_the_guard_fails_if_a_ratio_fell(measured, tmp_path, capsys, factor, sta
     assert printed.out.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_margin_is_an_option_and_unmeasured_parts_are_not_compared(measured, tmp_path, capsys):
     committed = measured[2]
     result = changed(committed, tmp_path, NAME, 0.6)
@@ -228,6 +236,7 @@ def test_the_committed_result_passes_its_own_check(capsys):
     assert command("check", "--result", guard.COMMITTED) == 0
 
 
+@pytest.mark.slow
 def test_without_the_peers_the_guard_does_not_measure(measured, monkeypatch, capsys):
     monkeypatch.setattr(suite, "installed", lambda: {"gymnax", "numpy", "numba"})
     monkeypatch.setattr(suite, "measured", None)

@@ -61,6 +61,7 @@ def command(capsys):
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     out = tmp_path / "session.npz"
     with running(tmp_path, "--grpc-port", 0, "--seed", 1) as server:

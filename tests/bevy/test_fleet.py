@@ -197,9 +197,7 @@ def test_observations_are_stacked_as_in_the_simulator(served, fields):
 
 
 @pytest.mark.slow
-def test_a_started_grpc_server_is_restarted_and_leaves_no_socket(served, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(served.log.parent))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+def test_a_started_grpc_server_is_restarted_and_leaves_no_socket(served, tmp_path):
     log = tmp_path / "log.jsonl"
     command = f"{sys.executable} -m jaxdodge.serve --mode lockstep --socket-path {{socket}} --log {log}"
     with contextlib.closing(Fleet(GAME, server_command=command, num_envs=1)) as fleet:

@@ -61,7 +61,16 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(("options", "reach"), STATES.values(), ids=STATES)
+COMMON = ("playing", "stopped", "dead", "ignoring SIGTERM", "being restarted")
+
+
+@pytest.mark.parametrize(
+    ("options", "reach"),
+    [
+        pytest.param(*state, id=name, marks=() if name in COMMON else pytest.mark.slow)
+        for name, state in STATES.items()
+    ],
+)
 def test_close_returns_and_leaves_nothing_in_any_state(options, reach):
     with fleet_of(2, options) as fleet:
         reach(fleet)

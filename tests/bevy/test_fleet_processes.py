@@ -133,7 +133,16 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize(("options", "arguments", "reason"), STOPS.values(), ids=STOPS)
+OFTEN = ("exits", "never answers", "refuses the game")
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "reason"),
+    [
+        pytest.param(*stop, id=name, marks=() if name in OFTEN else pytest.mark.slow)
+        for name, stop in STOPS.items()
+    ],
+)
 def test_a_used_up_budget_stops_the_run_with_the_reason(options, arguments, reason):
     with fleet_of(2, options, **{"max_restarts": 2, **arguments}) as fleet:
         with pytest.raises(FleetError, match=rf"server [01].*{reason}"):

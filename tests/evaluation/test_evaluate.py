@@ -145,6 +145,7 @@ def test_a_grid_of_two_gives_a_line_each_and_two_tables(seeds, tmp_path, capsys,
     }
 
 
+@pytest.mark.slow
 def test_robustness_plays_other_numbers_in_every_episode(seeds, tmp_path, capsys, monkeypatch):
     # Each is compiled for itself; the last one varies what all others vary.
     some = {name: conditions.ROBUSTNESS[name] for name in ("nothing", "all of these")}

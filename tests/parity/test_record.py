@@ -239,6 +239,7 @@ def test_bad_input_is_refused_in_one_line(options, reason, record, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_help_is_instant():
     """Without JAX."""
     code = "import sys; sys.argv = ['x', 'record', '--help']; from jaxdodge.parity.__main__ import main\n"

@@ -107,6 +107,7 @@ def test_a_session_without_two_steps_in_a_row_is_refused():
         measure(short)
 
 
+@pytest.mark.slow
 def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
     """A process that keeps the wall clock, in the simulator's order,
     played over gRPC with a pause.

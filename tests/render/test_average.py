@@ -25,8 +25,14 @@ def both(scenes, *, width, height, side, grayscale):
     return average(drawn, side), direct
 
 
-@pytest.mark.parametrize("grayscale", [False, True])
-@pytest.mark.parametrize(("width", "height", "side"), SIZES)
+@pytest.mark.parametrize(
+    ("width", "height", "side", "grayscale"),
+    [
+        pytest.param(*size, gray, marks=pytest.mark.slow if gray and size[0] != 84 else ())
+        for size in SIZES
+        for gray in (False, True)
+    ],
+)
 def test_the_average_from_discs_is_that_of_the_drawn_image(width, height, side, grayscale):
     scenes = random_scenes(1, (64,))
     expected, direct = both(scenes, width=width, height=height, side=side, grayscale=grayscale)

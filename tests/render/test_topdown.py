@@ -90,8 +90,14 @@ SCENES = st.builds(
 )
 
 
-@pytest.mark.parametrize("grayscale", [False, True])
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize(
+    ("width", "height", "grayscale"),
+    [
+        pytest.param(*size, gray, marks=pytest.mark.slow if gray and size != (84, 84) else ())
+        for size in SIZES
+        for gray in (False, True)
+    ],
+)
 @settings(derandomize=True, deadline=None, database=None, max_examples=40)
 @given(scenes=SCENES)
 def test_same_bytes_as_the_rule(width, height, grayscale, scenes):

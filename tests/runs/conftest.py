@@ -1,11 +1,10 @@
-"""The command `train` in this process, folders of checkpoints, and a cache of compiled programs."""
+"""The command `train` in this process, and folders of checkpoints."""
 
 import signal
 from pathlib import Path
 
 import pytest
 import yaml
-from compiled import shared_compilations
 from small_states import small_state
 from tiny_runs import TINY
 
@@ -13,12 +12,6 @@ from jaxdodge import train
 from jaxdodge.cli import guarded
 from jaxdodge.runs import epochs
 from jaxdodge.runs.checkpoints import Checkpoints
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled(tmp_path_factory):
-    with shared_compilations(tmp_path_factory):
-        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -142,9 +141,8 @@ def test_with_failing_servers_killed_and_resumed_every_stored_transition_is_thei
 
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen:
-    cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     command = [sys.executable, "-m", "jaxdodge.train", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=os.environ | cache)
+    return subprocess.Popen(command, cwd=folder)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from jaxdodge.runs.checkpoints import Checkpoints
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory) -> Command:
-    return Command(tmp_path_factory.mktemp("resume"), tmp_path_factory.getbasetemp() / "compiled")
+    return Command(tmp_path_factory.mktemp("resume"))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,7 @@ def unfinished(whole, tmp_path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_auto_takes_the_unfinished_run_and_a_damaged_checkpoint_is_passed_over(command, whole, unfinished):
     newer = shutil.copytree(whole("vectors")[0], unfinished.with_name("20020202_000000"))
     checkpoints = unfinished / "models" / "checkpoints"
@@ -141,6 +142,7 @@ def test_auto_takes_the_unfinished_run_and_a_damaged_checkpoint_is_passed_over(c
     assert outcome(newer) == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_branches_off_into_a_run_of_its_own(command, whole, tmp_path):
     expected, _ = whole("vectors")
     before = {path: path.stat().st_mtime_ns for path in expected.rglob("*")}
@@ -222,6 +224,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(command, whol
     assert same_results(run, whole("vectors")[0])
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_nothing_else_happens(command, whole):
     expected, _ = whole("vectors")
     before = {path: path.stat().st_mtime_ns for path in expected.rglob("*")}

@@ -173,6 +173,7 @@ def test_a_policy_that_is_not_finite_stops_the_run_though_no_loss_tells(command,
     assert summary["wall_seconds"] > compilation
 
 
+@pytest.mark.slow
 def test_a_first_evaluation_that_is_not_a_number_does_not_stay_the_best(command, monkeypatch):
     evaluations = []
 

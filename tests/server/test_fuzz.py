@@ -211,7 +211,7 @@ def lockstep(serve, folder):
     return server
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_malformed_requests_change_nothing(lockstep, count):
     """A twin of the environment gets only the valid requests; both give the
     same responses, bit for bit.

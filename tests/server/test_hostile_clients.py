@@ -185,6 +185,7 @@ def test_a_connection_that_is_closed_at_its_other_end_still_gets_the_last_respon
     assert raw.mock_calls == [call.write(b"the last response"), call.close()]
 
 
+@pytest.mark.slow
 def test_idle_connections_do_not_lock_out_others(short_of_resources):
     server = short_of_resources
     with contextlib.ExitStack() as stack:

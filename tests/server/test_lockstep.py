@@ -214,10 +214,8 @@ def test_a_session_is_the_environment(lockstep, game):
         assert any(answer[4]["projectile_count"] > 2 for answer in answers)
 
 
-@pytest.mark.parametrize(
-    ("frames", "response"),
-    [(2, 1), *(pytest.param(*timing, marks=pytest.mark.slow) for timing in [(4, 2), (7, 0)])],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("frames", "response"), [(2, 1), (4, 2), (7, 0)])
 def test_the_timing_is_the_environments(frames, response):
     timing = {"frames_per_step": frames, "response_frame": response}
     answers = play(InProcess(timing), GAMES["vector"], 60)

@@ -87,7 +87,8 @@ def test_two_options_cannot_have_the_same_port(refused):
     assert line == f"metrics_port: invalid value {port} on 127.0.0.1; Address already in use\n"
 
 
-@pytest.mark.parametrize("kind", ["port", pytest.param("socket", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["port", "socket"])
 def test_of_two_servers_started_at_once_only_one_listens(tmp_path, kind):
     """The other one ends at once, while the first one still compiles."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -134,6 +135,7 @@ def test_a_signal_while_it_compiles_ends_it_at_once(tmp_path, seconds, monkeypat
     assert [each for each in tmp_path.iterdir() if each.name != "cache"] == []
 
 
+@pytest.mark.slow
 def test_a_socket_that_replaced_its_own_is_left_alone(serve, tmp_path):
     path = tmp_path / "game.sock"
     server = serve("--socket-path", path, "--mode", "lockstep")

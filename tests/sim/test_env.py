@@ -186,7 +186,9 @@ def test_overflowing_slots_are_counted():
 # Stacking and the previous action
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=() if mode == "topdown" else pytest.mark.slow) for mode in MODES]
+)
 def test_frames_are_stacked(mode):
     """Oldest first, zeros before the first, none from another episode;
     the previous action only once.

@@ -24,7 +24,10 @@ from jaxdodge.sim.gym import DodgeGymEnv, DodgeVectorEnv
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=pytest.mark.slow if name == "image" else ()) for name in CONFIGURATIONS]
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in ("image", "discrete") else ())
+        for name in CONFIGURATIONS
+    ]
 )
 def fields(request):
     return CONFIGURATIONS[request.param]

@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 
+@pytest.mark.slow
 def test_registration_in_a_fresh_process(tmp_path):
     """Importing jaxdodge registers with Gymnasium without loading JAX;
     a module prefix imports it.
@@ -42,6 +43,7 @@ def test_registration_in_a_fresh_process(tmp_path):
         run_script(code, tmp_path)
 
 
+@pytest.mark.slow
 def test_async_workers(tmp_path):
     """In a fresh process they play; where JAX has started, one line says what to do."""
     script = """

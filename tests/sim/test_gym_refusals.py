@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gym_envs import CONFIGURATIONS, CONTINUOUS, NUM_ENVS, equal, run
+from gym_envs import CONTINUOUS, DISCRETE, NUM_ENVS, equal, run
 from gymnasium.error import ResetNeeded
 
 import jaxdodge
@@ -41,7 +41,7 @@ def test_refused_action(action, message):
 
 @pytest.mark.parametrize("action", [5, -1, 1.0, True, [1], None, np.float32(2)])
 def test_refused_discrete_action(action):
-    environment = DodgeGymEnv(**CONFIGURATIONS["discrete"])
+    environment = DodgeGymEnv(**DISCRETE)
     environment.reset(seed=0)
     with pytest.raises(ValueError, match=r"^action: invalid value .*; expected a whole number, 0 <= v.* 4$"):
         environment.step(action)
@@ -58,7 +58,7 @@ def test_refused_vector_actions(vector):
         vector.step(actions)
     with pytest.raises(ValueError, match=r"^action: invalid value float64 of shape \(3, 3\); .*"):
         vector.step(actions[:3])
-    discrete = DodgeVectorEnv(NUM_ENVS, **CONFIGURATIONS["discrete"])
+    discrete = DodgeVectorEnv(NUM_ENVS, **DISCRETE)
     discrete.reset(seed=0)
     with pytest.raises(
         ValueError, match=r"^action \(environment 3\): invalid value 9; expected for each of 4 "

@@ -57,6 +57,7 @@ def test_restart_removes_also_what_has_just_left_the_world(mode):
     assert int(after.game.projectiles.count) == 0
 
 
+@pytest.mark.slow
 def test_restart_keeps_pending_indicators(with_thrower):
     env, params = with_thrower
     num_envs = 8

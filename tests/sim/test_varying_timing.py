@@ -51,13 +51,14 @@ def play(env: DodgeEnv, params, keys):
 
 
 # Pairs of frames_per_step and response_frame, which play side by side.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "most", "timings"),
     [
         ("standard", 5, [(1, 0), (3, 3), (5, 4)]),
-        pytest.param("standard", 3, [(1, 1), (3, 0)], marks=pytest.mark.slow),
-        pytest.param("with_thrower", 4, [(3, 1)], marks=pytest.mark.slow),
-        pytest.param("topdown", 4, [(4, 0), (3, 2)], marks=pytest.mark.slow),
+        ("standard", 3, [(1, 1), (3, 0)]),
+        ("with_thrower", 4, [(3, 1)]),
+        ("topdown", 4, [(4, 0), (3, 2)]),
     ],
 )
 def test_timing_from_the_parameters_is_the_static_timing(mode, most, timings):

@@ -61,7 +61,7 @@ def played(run):
 
 def _played(run: Run):
     return from_run.replay_of_run(
-        run.folder, "best", {}, episodes=6, shown=3, steps=3000, seed=0, sampled=False
+        run.folder, "best", {}, episodes=6, shown=3, steps=2 * STEPS, seed=0, sampled=False
     )
 
 
