@@ -49,6 +49,7 @@ def _unravel(params: Any) -> Any:
     return ravel_pytree(params)[1]
 
 
+@pytest.mark.slow
 def test_kernels_have_the_values_and_gradients_of_the_networks(interpreted):
     plain, vectors, kernels = modules((16, 32))
     assert all(isinstance(one, KernelModule) for one in kernels)

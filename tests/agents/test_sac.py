@@ -191,6 +191,7 @@ def test_a_learned_alpha_brings_the_entropy_to_its_target():
     assert 0 < float(jnp.exp(state.learner.log_alpha)) < 10
 
 
+@pytest.mark.slow
 def test_updates_come_after_enough_steps_and_then_every_so_often():
     trainer = shared_trainer(train_freq=3, gradient_steps=4, normalize_observations=True)
     state, metrics = trained(trainer, "reward that depends on the observation")
@@ -289,6 +290,7 @@ def test_an_epoch_far_into_a_run_is_that_of_the_equivalent_step(late):
     np.testing.assert_array_equal(metrics.learning, (late + 1 + np.arange(STEPS)) % 3 == 0)
 
 
+@pytest.mark.slow
 def test_the_replay_cannot_tell_equivalent_steps_apart():
     trainer = shared_trainer(n_step=1)
     state, _ = trained(trainer, "reward in every of five steps", epochs=2)

@@ -82,6 +82,7 @@ def test_patch_order_is_the_order_of_the_first_patches(width, height, gray):
     np.testing.assert_allclose(found * GREY_LEVELS, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_policy_acts_alike_on_full_images_and_on_averages():
     trainer = make_trainer(GAME, CONFIG)
     state = trainer.init(jax.random.key(0), trainer.env.default_params)

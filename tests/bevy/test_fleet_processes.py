@@ -61,6 +61,7 @@ def test_a_server_whose_count_of_steps_stands_still_is_restarted(monkeypatch):
         player.until("restarted", 0)
 
 
+@pytest.mark.slow
 def test_all_servers_away_is_waited_for():
     with fleet_of(2) as fleet:
         player = Player(fleet)
@@ -75,6 +76,7 @@ def test_all_servers_away_is_waited_for():
             player.step()
 
 
+@pytest.mark.slow
 def test_reset_waits_for_those_that_are_restarted():
     with fleet_of(2) as fleet:
         player = Player(fleet)
@@ -162,6 +164,7 @@ def test_a_command_that_is_not_there():
         fleet.reset()
 
 
+@pytest.mark.slow
 def test_restarts_outside_of_the_window_do_not_count():
     with fleet_of(1, "--exit-after 3", max_restarts=1, restart_window=1e-3) as fleet:
         player = Player(fleet)
@@ -219,6 +222,7 @@ def test_refused_actions_and_options_send_nothing_and_close_nothing():
         assert player.info["valid"].all()
 
 
+@pytest.mark.slow
 def test_output_is_kept_in_the_log_folder(tmp_path):
     with fleet_of(2, "--exit-after 1", log_folder=tmp_path / "logs") as fleet:
         Player(fleet).until("restarted", 0)

@@ -95,6 +95,7 @@ def test_during_a_training_what_is_there_is_played(seeds, tmp_path, capsys, fake
     assert captured.out.startswith(f"{run}: best policy of 2 seeds, 2 episodes each")
 
 
+@pytest.mark.slow
 def test_drawn_actions_repeat_with_the_key_and_differ_from_the_mean():
     # The game, episodes and networks of the test before, which are compiled.
     trainer = make_trainer(GAME, TRAIN)

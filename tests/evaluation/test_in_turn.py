@@ -46,6 +46,7 @@ def in_turn(game: GameConfig, steps: StepTimings, servers: int, episodes: int, p
     return jax.device_get(played)
 
 
+@pytest.mark.slow
 def test_one_timing_and_one_episode_each_are_the_plain_evaluation():
     env = DodgeEnv(GAME)
     plain = jax.device_get(play(env, act, 0.2, env.default_params, jax.random.key(3), 16))
@@ -55,6 +56,7 @@ def test_one_timing_and_one_episode_each_are_the_plain_evaluation():
     assert len(np.unique(plain.lengths)) > 4
 
 
+@pytest.mark.slow
 def test_the_spawn_timer_goes_on_from_one_episode_to_the_next():
     """The first episode begins at any time before a throw, every later one when one has hit."""
     policy, weights = simulated("still", "basic_3d", 8, 0)

@@ -56,6 +56,7 @@ def recorded(path: Path):
     return frame_recording(path, *load(path))
 
 
+@pytest.mark.slow
 def test_the_training_environment_replays_recordings(capsys):
     """In this process, which compiles fast; a test below runs them all as users do."""
     paths = [ROOT / "parity" / "recordings" / f"{name}.npz" for name in (*BY_ENVIRONMENT, *INEXPRESSIBLE)]
@@ -284,8 +285,8 @@ def other_game(monkeypatch):
     ("constant", "value", "field"),
     [
         ("PROJECTILE_GRAVITY", 9.81, "thrower_velocity[0][2]"),
-        ("RESTITUTION", 0.69, "projectile_velocity[0][2]"),
-        ("FRICTION", 1.0, "projectile_velocity[0][0]"),
+        pytest.param("RESTITUTION", 0.69, "projectile_velocity[0][2]", marks=pytest.mark.slow),
+        pytest.param("FRICTION", 1.0, "projectile_velocity[0][0]", marks=pytest.mark.slow),
         ("JUMP_SPEED", np.nextafter(np.float32(7), np.float32(8)), "player_vertical_velocity"),
     ],
 )

@@ -132,7 +132,9 @@ def test_a_pace_and_a_time_can_be_given(server, record, tmp_path):
     assert session.arrays["received_s"][-1] > 0.9
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_with_a_whole_file(number, status, server, tmp_path):
     out = tmp_path / "session.npz"
     before = len(answered(server.log))
@@ -173,6 +175,7 @@ def _wait_until(holds, process=None, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_leaves_a_whole_file(folder, record, tmp_path):
     out, log = tmp_path / "session.npz", tmp_path / "log.jsonl"
     with running(folder, "--grpc-port", 0, "--log", log) as server:

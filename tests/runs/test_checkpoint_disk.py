@@ -30,6 +30,7 @@ SAVE_UNTIL_KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_save_leaves_whole_checkpoints(tmp_path, kills):
     template = {"large": jnp.zeros(2_000_000, jnp.int32), "step": jnp.int32(0)}
@@ -152,6 +153,7 @@ FILE_SIZE_LIMIT = """
 """
 
 
+@pytest.mark.slow
 def test_a_refused_write_is_reported(pair, tmp_path):
     folder = shutil.copytree(pair.folder, tmp_path / "copy")
     before = {path: path.read_bytes() for path in files(folder)}

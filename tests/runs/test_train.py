@@ -153,6 +153,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(command, capsys):
         )
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_not_finite_stops_the_run_though_no_loss_tells(command, tmp_path):
     game, config = split({**train.DEFAULTS, **TINY})
     run = Run.create(tmp_path, "name", game, config)

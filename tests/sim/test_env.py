@@ -169,6 +169,7 @@ def test_parameters_are_swept_with_vmap(dense):
     np.testing.assert_array_equal(observations[:, 3:5], jnp.stack([speeds, -speeds], axis=1))
 
 
+@pytest.mark.slow
 def test_overflowing_slots_are_counted():
     counts = []
     for slots in (40, 2):

@@ -206,7 +206,7 @@ FRAMES = st.builds(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(derandomize=True, deadline=None, max_examples=100)
 @given(
     projectiles=st.integers(0, SLOTS),
     indicators=st.integers(0, INDICATORS),

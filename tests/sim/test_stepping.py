@@ -176,9 +176,10 @@ def observed(mode: str, published, rows):
     return published["published_observation"][rows, : {"standard": 65, "with_thrower": 69}[mode]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode",
-    ["standard", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("with_thrower", "topdown"))],
+    ["standard", "with_thrower", "topdown"],
 )
 def test_every_timing_from_the_parameters_is_that_of_single_frames(mode):
     """All timings side by side, as training with frames_per_step_jitter plays them."""

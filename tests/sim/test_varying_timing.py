@@ -78,6 +78,7 @@ def test_timing_from_the_parameters_is_the_static_timing(mode, most, timings):
     assert (truncated & ~terminated).any()
 
 
+@pytest.mark.slow
 def test_static_timing_ignores_the_parameters():
     config = configuration("standard", 2, 1)
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), game_params(config))
@@ -87,6 +88,7 @@ def test_static_timing_ignores_the_parameters():
         assert_same(*(jax.tree.map(lambda leaf, one=one: leaf[one], played) for one in (0, row)))
 
 
+@pytest.mark.slow
 def test_step_without_reset_has_the_timing_of_the_parameters():
     env = DodgeEnv(configuration("standard", 1, 1), 5)
     params = env.default_params.replace(frames_per_step=jnp.int32(5), response_frame=jnp.int32(2))
