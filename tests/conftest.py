@@ -71,11 +71,6 @@ def commands(tmp_path_factory):
         yield
 
 
-def pytest_xdist_auto_num_workers(config):
-    """One more than there are cores, because some tests wait for servers."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items):
     """The slowest files first, the others in their order."""
     ranks = {name: rank for rank, name in enumerate(SLOWEST_FILES)}

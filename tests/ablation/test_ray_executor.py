@@ -63,6 +63,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
 def test_events_equal_those_of_local_tasks_and_lost_tasks_are_retried(tmp_path):

@@ -126,6 +126,7 @@ def test_a_run_does_not_depend_on_the_number_of_devices(trained, devices, seeds)
     assert_same_run(alone, trained("--seeds", seeds, "--devices", devices), seeds=seeds)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_what_is_compiled_is_kept_for_the_next_run(trained, command):
     trained("--seeds", 1)
@@ -155,6 +156,7 @@ def coordinator():
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_train_as_one(trained, command, coordinator):
     shared = ("--devices", 2, "--processes", 2, "--coordinator", coordinator)

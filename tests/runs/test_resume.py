@@ -157,6 +157,7 @@ def test_a_checkpoint_branches_off_into_a_run_of_its_own(command, whole, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in expected.rglob("*")} == before
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_finished_run_is_trained_longer_or_with_other_options(command, whole, tmp_path):
     expected, _ = whole("vectors")

@@ -87,6 +87,7 @@ def test_a_file_of_the_original_project_trains_and_leaves_everything_on_disk(tmp
         assert figures["iqm_low"] <= figures["iqm"] <= figures["iqm_high"]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_seeds_have_folders_of_their_own(command, capsys):
     assert command("--seeds", 2, "--total-timesteps", 1024, "--eval-freq", 1024) == 0

@@ -195,11 +195,15 @@ def test_every_timing_from_the_parameters_is_that_of_single_frames(mode):
     assert (ends > 0).all(), "the episodes must see deaths and time limits"
 
 
-STATIC = [("with_thrower", 4, 2), ("topdown", 7, 7), *(("standard", *timing) for timing in TIMINGS)]
+STATIC = [("standard", 1, 1), ("standard", 7, 0), ("with_thrower", 4, 2), ("topdown", 7, 7)]
+DEEP = [("standard", *timing) for timing in TIMINGS if ("standard", *timing) not in STATIC]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "frames", "response"), STATIC)
+@pytest.mark.parametrize(
+    ("mode", "frames", "response"),
+    [*STATIC, *(pytest.param(*deep, marks=pytest.mark.nightly) for deep in DEEP)],
+)
 def test_static_timing_is_that_of_single_frames(mode, frames, response):
     config = configuration(mode, frames, response)
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * ENVS), game_params(config))
