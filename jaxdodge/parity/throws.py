@@ -15,7 +15,7 @@ import numpy as np
 from jaxdodge.parity.clock import Clock
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
-from jaxdodge.parity.flight import FALL, MORE_FRAMES, VELOCITY, Z, rounding
+from jaxdodge.parity.flight import FALL, MORE_FRAMES, VELOCITY, Z, length, rounding
 from jaxdodge.parity.intervals import SHORTEST_LIFE, Changes
 from jaxdodge.parity.simulated import a_frame, map_rows
 from jaxdodge.recordings.session import Session
@@ -74,7 +74,7 @@ class Law:
             draws = (places[:, 0] + 1.5) / 3
         draws = np.clip(draws, 0, 1)
         x, y = map_rows(spawn_position, draws.astype(np.float32), self._params)
-        return draws, np.hypot(x - places[:, 0], y - places[:, 1])
+        return draws, length(np.stack([x, y], axis=1) - places)
 
 
 @jax.jit
@@ -145,7 +145,7 @@ def _births(
         findings.add(end[at], f"projectile {column[at]}, just thrown", seen_row[at], text)
     places = row[:, :2] - row[:, VELOCITY] * age[:, None]
     draws, away = law.draws(places)
-    bound = exact[:, :2].max(axis=1) + np.hypot(row[:, 3], row[:, 4]) * error + np.spacing(SPAWN_DISTANCE) * 4
+    bound = exact[:, :2].max(axis=1) + length(row[:, VELOCITY]) * error + np.spacing(SPAWN_DISTANCE) * 4
     told = possible & (short | ((away <= bound) & (age < SHORTEST_LIFE)))
     for at in np.flatnonzero(told & (away > bound)):
         text = f"{away[at]:.3g} m from every place of a throw"
@@ -241,7 +241,7 @@ def _check_indicators(
         fires, slack = left[before] * law.delay + throw.age, 1.5 * clock.longest_frame
         if before not in shown or not low - slack <= fires <= high + slack:
             continue
-        off = float(np.hypot(*(indicator[before, :2] - throw.position)))
+        off = float(length(indicator[before, :2] - throw.position))
         if off > 1e-3:
             text = f"{indicator[before, :2]}, the indicator's"
             findings.add(throw.response, "place of a throw", throw.position, text)
