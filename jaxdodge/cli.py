@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from jaxdodge.outputs import lasting_outputs
 Options = TypeVar("Options")
 # What a value of the help's names may be.
 KINDS = {"INT": "a whole number", "FLOAT": "a number"}
+# Signals this close together are one request: `timeout` sends two.
+ONE_REQUEST_SECONDS = 0.3
 
 
 def parse(parser: Callable[[], Options]) -> Options:
@@ -114,7 +117,7 @@ def _second_interrupt_ends() -> Iterator[None]:
 
 
 class Interrupt:
-    """The first Ctrl-C, SIGTERM or SIGHUP asks for an orderly end; a second one ends at once.
+    """The first Ctrl-C, SIGTERM or SIGHUP asks for an orderly end; a later one ends at once.
 
     The answer is printed at once, also while the main thread is in the compiler, where Python's own
     handlers wait: a thread reads the signals from the wakeup descriptor of the interpreter. As a
@@ -160,16 +163,15 @@ class Interrupt:
         return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
 
     def _handle(self, number: int, _: Any) -> None:
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
         self._request(number)
 
     def _listen(self) -> None:
-        requests = 0
+        first = None
         while received := self._reader.recv(1):
             if received[0] in self._before:
-                requests += 1
-                if requests > 1:
+                now = time.monotonic()
+                first = first or now
+                if now > first + ONE_REQUEST_SECONDS:
                     os._exit(128 + received[0])
                 self._request(received[0])
         self._reader.close()

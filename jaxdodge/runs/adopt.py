@@ -59,14 +59,35 @@ def saved_state(source: Run, timesteps: int | None = None) -> tuple[bool, int, A
 
 
 def with_networks(learner: LearnerState, saved: LearnerState, source: Run) -> LearnerState:
-    """A learner with the networks of another; raises ConfigError if their shapes differ."""
-    networks = {name: getattr(saved, name) for name in NETWORKS}
+    """A learner with the networks of another; raises ConfigError if their shapes differ.
+
+    Networks that see the previous action may come from ones that do not: they do not use it at
+    first.
+    """
     own = {name: getattr(learner, name) for name in NETWORKS}
+    networks = {name: _with_inputs(getattr(saved, name), like, name) for name, like in own.items()}
     if jax.tree.map(np.shape, networks) != jax.tree.map(np.shape, own):
         raise ConfigError(
             f"from: invalid value {source.folder}; expected a run with networks of the same sizes"
         )
     return learner.replace(**networks)
+
+
+def _with_inputs(saved: Any, like: Any, name: str) -> Any:
+    """Parameters with weights of 0 for the inputs that `like` has and they lack.
+
+    Those are the previous action: the last inputs of an actor, before the action in a critic.
+    """
+
+    def widened(kernel: jax.Array, wider: jax.Array) -> jax.Array:
+        missing = np.shape(wider)[-2] - np.shape(kernel)[-2] if np.ndim(kernel) > 1 else 0
+        if missing <= 0:
+            return kernel
+        at = kernel.shape[-2] - (missing if "critic" in name else 0)
+        return jnp.insert(kernel, np.full(missing, at), 0, axis=-2)
+
+    same = jax.tree.map(np.ndim, saved) == jax.tree.map(np.ndim, like)
+    return jax.tree.map(widened, saved, like) if same else saved
 
 
 def _with_rows(state: ServerTrainingState, replay: Row, rows: np.ndarray) -> ServerTrainingState:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Options with which the state of a training still fits, its replay included.
 LONGER = ("total_timesteps", "eval_freq", "save_freq", "n_eval_episodes")
+PREVIOUS_ACTION = "observe_previous_action"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,22 @@ class Parent:
         atomic_write(run.folder / "parent.json", json.dumps(content, indent=1) + "\n")
 
 
+def continued_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
+    """As `changed_game`, for networks that go on learning: they can learn what they did not see.
+
+    It becomes part of the observations where `setting` says so, and, unless `setting` says
+    otherwise, where the new timing has a lag and the old one had none.
+    """
+    game = changed_game(trained, {name: setting[name] for name in setting if name != PREVIOUS_ACTION})
+    lag, had = (one.response_frame < one.frames_per_step for one in (game, trained))
+    shown = setting.get(PREVIOUS_ACTION)
+    if shown is None:
+        shown = trained.observe_previous_action or (lag and not had)
+    if trained.observe_previous_action:
+        return changed_game(game, {PREVIOUS_ACTION: shown})
+    return dataclasses.replace(game, observe_previous_action=shown)
+
+
 def continued(
     run: Run, timesteps: int | None, values: dict[str, Any]
 ) -> tuple[GameConfig, TrainConfig, Parent]:
@@ -89,7 +106,7 @@ def continued(
     """
     game, train = run.config()
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    new_game = changed_game(game, {name: value for name, value in values.items() if name not in fields})
+    new_game = continued_game(game, {name: value for name, value in values.items() if name not in fields})
     own = {name: value for name, value in values.items() if name in fields}
     new_game, new_train = split(configuration(new_game, train) | own)
     if timesteps is None:

@@ -13,11 +13,11 @@ from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError, check_names, read_yaml
 from jaxdodge.recordings.timing_file import read_options
-from jaxdodge.runs.folder import Run, changed_game, check_results_folder, split
+from jaxdodge.runs.folder import Run, check_results_folder, split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import ignored_line, is_original, translate
 from jaxdodge.runs.original_sb3 import check_for_sac
-from jaxdodge.runs.parent import Parent, continued
+from jaxdodge.runs.parent import Parent, continued, continued_game
 from jaxdodge.runs.servers import Servers, with_server_defaults
 
 if TYPE_CHECKING:
@@ -212,6 +212,10 @@ def read_start(
             raise ConfigError("config: invalid together with --from and servers")
         run = Run.open_one(source)
         game, train = _continued(run, timing, given, servers)
+        if keep_replay and game.observe_previous_action != run.config()[0].observe_previous_action:
+            raise ConfigError(
+                "keep_replay: invalid, because the transitions lack the previous action; expected none"
+            )
         return From(results, run.folder.resolve().parent.name, game, train, run, keep_replay, servers=servers)
     if keep_replay:
         raise ConfigError("keep_replay: expected with --from")
@@ -273,7 +277,7 @@ def _continued(
     changed = {name: value for name, value in (measured | given).items() if name not in training}
     kept = dataclasses.asdict(train)
     kept |= {name: value for name, value in values.items() if name in training}
-    return split(dataclasses.asdict(changed_game(game, changed)) | kept)
+    return split(dataclasses.asdict(continued_game(game, changed)) | kept)
 
 
 def _read_config(
