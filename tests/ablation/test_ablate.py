@@ -301,7 +301,7 @@ def test_a_dry_run_estimates_and_leaves_nothing(command):
     [
         (STUDY | {"seeds": 0}, [], r"study.yaml:\d+: seeds: invalid value 0; expected a whole number"),
         (STUDY, ["--full"], r"study.yaml:1: full: no such section"),
-        (STUDY, ["--ray", "nowhere:1"], r"ray: 'nowhere:1': "),
+        pytest.param(STUDY, ["--ray", "nowhere:1"], r"ray: 'nowhere:1': ", marks=pytest.mark.slow),
         (STUDY, ["--cpus-per-cell", "0"], r"cpus_per_cell: invalid value 0.0; expected a number, 0 < value"),
         (STUDY, ["--out"], r"out: missing; expected a value"),
     ],
