@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,19 +208,25 @@ class Run:
 
     @classmethod
     def newest(cls, results: Path, name: str, game: GameConfig, train: TrainConfig) -> "Run | None":
-        """The newest run of a configuration that can be resumed, if there is one.
+        """The newest run of a configuration that can be resumed, if there is one."""
+        return next((run for run in cls.unfinished(results, name) if run.config() == (game, train)), None)
 
-        It is neither finished nor diverged, and no process trains in it.
+    @classmethod
+    def unfinished(cls, results: Path, name: str) -> Iterator["Run"]:
+        """The runs that can be resumed, the newest first.
+
+        They are neither finished nor diverged, and no process trains in them.
         """
         for folder in sorted((results / name).glob("*/"), reverse=True):
             try:
                 run = cls.open(folder)
-                if run.config() == (game, train) and not run.finished() and not run.diverged():
-                    run.check_unlocked()
-                    return run
+                if run.finished() or run.diverged():
+                    continue
+                run.config()
+                run.check_unlocked()
             except ConfigError:  # not a run, of another version, or locked
-                pass
-        return None
+                continue
+            yield run
 
     def finished(self) -> bool:
         """Whether it was trained to its end."""

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 # Options with which the state of a training still fits, its replay included.
 LONGER = ("total_timesteps", "eval_freq", "save_freq", "n_eval_episodes")
 PREVIOUS_ACTION = "observe_previous_action"
+# Options of the training that decide the shapes of the networks' parameters.
+NETWORK_OPTIONS = (
+    "net_arch",
+    "encoder",
+    "squint",
+    "critic_observation",
+    "normalize_observations",
+    "seeds",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +100,17 @@ def continued_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
     return dataclasses.replace(game, observe_previous_action=shown)
 
 
+def check_same_networks(game: GameConfig, train: TrainConfig, run: Run) -> None:
+    """Raise ConfigError if the networks of a run do not fit into those of a configuration."""
+    own, trained = configuration(game, train), configuration(*run.config())
+    for name in NETWORK_OPTIONS:
+        if own[name] != trained[name]:
+            raise ConfigError(
+                f"{name}: invalid value {own[name]!r}; expected {trained[name]!r}, as {run.folder} has "
+                "(--from takes over its networks)"
+            )
+
+
 def continued(
     run: Run, timesteps: int | None, values: dict[str, Any]
 ) -> tuple[GameConfig, TrainConfig, Parent]:
@@ -109,6 +129,7 @@ def continued(
     new_game = continued_game(game, {name: value for name, value in values.items() if name not in fields})
     own = {name: value for name, value in values.items() if name in fields}
     new_game, new_train = split(configuration(new_game, train) | own)
+    check_same_networks(new_game, new_train, run)
     if timesteps is None:
         saved = [int(path.name) for path in run.checkpoints.glob("*") if path.name.isdigit()]
         timesteps = max(saved, default=None)

@@ -17,7 +17,7 @@ from jaxdodge.runs.folder import Run, check_results_folder, split
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.runs.original import ignored_line, is_original, translate
 from jaxdodge.runs.original_sb3 import check_for_sac
-from jaxdodge.runs.parent import Parent, continued, continued_game
+from jaxdodge.runs.parent import Parent, check_same_networks, continued, continued_game
 from jaxdodge.runs.servers import Servers, with_server_defaults
 
 if TYPE_CHECKING:
@@ -221,9 +221,15 @@ def read_start(
         raise ConfigError("keep_replay: expected with --from")
     if resume is None or resume == "auto":
         name, game, train = _read_config(config, timing, given, servers)
-        found = Run.newest(results, name, game, train) if resume else None
-        if found:
-            return Resume(found, name, game, train, found=True, servers=servers)
+        if resume:
+            found = Run.newest(results, name, game, train)
+            if found:
+                return Resume(found, name, game, train, found=True, servers=servers)
+            other = next(Run.unfinished(results, name), None)
+            print(
+                f"resume: no unfinished run of this configuration in {results / name}; a new one begins"
+                + (f" (the newest of another configuration: {other.folder})" if other else "")
+            )
         return New(results, name, game, train, servers=servers)
     run, timesteps = _run_and_checkpoint(Path(resume))
     if given or config or timing:
@@ -277,7 +283,9 @@ def _continued(
     changed = {name: value for name, value in (measured | given).items() if name not in training}
     kept = dataclasses.asdict(train)
     kept |= {name: value for name, value in values.items() if name in training}
-    return split(dataclasses.asdict(continued_game(game, changed)) | kept)
+    new_game, new_train = split(dataclasses.asdict(continued_game(game, changed)) | kept)
+    check_same_networks(new_game, new_train, run)
+    return new_game, new_train
 
 
 def _read_config(

@@ -1,6 +1,7 @@
 """What a run takes over from its parent: the game, and networks that may have fewer inputs."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -12,8 +13,10 @@ from jaxdodge.agents.program import make_trainer
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs.adopt import with_networks
-from jaxdodge.runs.folder import Run, split
-from jaxdodge.runs.parent import continued_game
+from jaxdodge.runs.folder import Run, configuration, split
+from jaxdodge.runs.parent import NETWORK_OPTIONS, continued_game
+from jaxdodge.runs.servers import Servers
+from jaxdodge.runs.start import read_start
 
 NO_LAG, LAG = GameConfig(level=2, frames_per_step=1), GameConfig(level=2, frames_per_step=7, response_frame=0)
 BLIND = dataclasses.replace(LAG, observe_previous_action=False)
@@ -40,6 +43,30 @@ def test_where_a_lag_comes_the_previous_action_is_observed(trained, setting, sho
 def test_observations_that_lack_something_are_refused(setting):
     with pytest.raises(ConfigError, match="which the policy was trained with"):
         continued_game(LAG, setting)
+
+
+OTHER_NETWORKS = {
+    "net_arch": [32],
+    "encoder": "nature",
+    "squint": 2,
+    "critic_observation": "state",
+    "normalize_observations": True,
+    "seeds": 2,
+}
+
+
+@pytest.mark.parametrize("name", NETWORK_OPTIONS)
+def test_networks_of_another_shape_are_refused_by_their_option(tmp_path, name):
+    """Before anything is compiled: the run has no checkpoint."""
+    images = name in ("encoder", "squint", "critic_observation")
+    mode = "topdown" if images else "standard"
+    base = {"level": 2, "action_space_type": "basic_3d", "net_arch": [16], "observation_mode": mode}
+    run = Run.create(tmp_path, "name", *split(base))
+    value, trained = OTHER_NETWORKS[name], configuration(*run.config())[name]
+    message = f"{name}: invalid value {value!r}; expected {trained!r}, as {run.folder} has"
+    for servers in (None, Servers(urls=("http://a:1",))):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            read_start(tmp_path, None, None, None, {name: value}, servers, run.folder)
 
 
 def learner_of(**changes):

@@ -12,7 +12,8 @@ from jaxdodge import train
 from jaxdodge.cli import guarded
 from jaxdodge.fields import ConfigError
 from jaxdodge.runs import loop as training
-from jaxdodge.runs.start import New, read_start
+from jaxdodge.runs.folder import Run
+from jaxdodge.runs.start import New, Resume, read_start
 
 REFUSED = [
     (["--no-such-option", "1"], "--no-such-option: no such option"),
@@ -163,6 +164,21 @@ def test_a_preset_is_found_by_its_name_from_any_folder(name, tmp_path, monkeypat
     assert (start.name, start.game.spawn_angle_degrees, start.config.seed) == (Path(name).name, 60, 3)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""
+
+
+def test_auto_says_when_it_begins_a_new_run(tmp_path, capsys):
+    def begun(**given) -> str:
+        assert isinstance(read_start(tmp_path, None, None, "auto", given), New)
+        return capsys.readouterr().out
+
+    new = f"resume: no unfinished run of this configuration in {tmp_path / 'default'}; a new one begins"
+    assert begun() == f"{new}\n"
+    start = read_start(tmp_path, None, None, None, {})
+    run = Run.create(tmp_path, "default", start.game, start.config)
+    assert begun(gamma=0.9) == f"{new} (the newest of another configuration: {run.folder})\n"
+    found = read_start(tmp_path, None, None, "auto", {})
+    assert isinstance(found, Resume)
+    assert (found.run.folder, capsys.readouterr().out) == (run.folder, "")
 
 
 @pytest.mark.parametrize(
