@@ -79,7 +79,7 @@ class Train:
     max_restarts: int = 20
     """Servers: restarts of each within ten minutes; with one more the training ends."""
     keep_replay: bool = False
-    """Servers: begin also with the replay of that run."""
+    """Servers: begin also with the replay of the run that --from names."""
 
     def fleet(self) -> Servers | None:
         """The servers to train on; raises ConfigError."""

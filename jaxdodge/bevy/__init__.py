@@ -8,18 +8,19 @@ from jaxdodge.fields import ConfigError
 URLS = "http://HOST:PORT, grpc://HOST:PORT or unix:///PATH"
 
 
-def connect(url: str, timeout: float = 5.0) -> Client:
+def connect(url: str, timeout: float = 5.0, name: str = "server") -> Client:
     """A client of the server at a URL. Its first call connects.
 
     Args:
         url: http://HOST:PORT, grpc://HOST:PORT or unix:///PATH (gRPC on a Unix socket).
         timeout: seconds within which every call returns or raises.
+        name: option or argument that the URL comes from, for messages.
 
     Raises:
         ConfigError: invalid URL or timeout, or the extra `grpc` is missing.
         UnreachableError: the host of an http URL has no address.
     """
-    invalid = ConfigError(f"server: invalid value {url!r}; expected {URLS}")
+    invalid = ConfigError(f"{name}: invalid value {url!r}; expected {URLS}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -36,5 +37,5 @@ def connect(url: str, timeout: float = 5.0) -> Client:
     try:
         from jaxdodge.bevy.grpc_client import GrpcClient
     except ModuleNotFoundError as error:
-        raise ConfigError(f"server: {url} needs gRPC ({error}): pip install 'jaxdodge[grpc]'") from None
+        raise ConfigError(f"{name}: {url} needs gRPC ({error}): pip install 'jaxdodge[grpc]'") from None
     return GrpcClient(url, f"unix:{parts.path}" if is_path else parts.netloc, timeout)

@@ -5,7 +5,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,11 @@ class Collector:
     def act_seconds(self) -> float:
         """Seconds from a response to the next action: the 99th percentile of the latest steps."""
         return float(np.quantile(self._act_seconds.copy() or [0.0], 0.99))
+
+    def notices(self) -> Iterator[str]:
+        """New lines about servers that failed or came back, each once."""
+        while self._fleet.notices:
+            yield self._fleet.notices.popleft()
 
     def summary(self) -> str:
         """What the servers did, in one line."""

@@ -1,5 +1,6 @@
 """Many servers as one Gymnasium vector environment that survives crashes, hangs and bad data."""
 
+import collections
 import contextlib
 import weakref
 from collections.abc import Iterator, Sequence
@@ -133,6 +134,11 @@ class Fleet(VectorEnv):
         """
         return {**self._pool.counters, "seconds_waited": self._pool.seconds_waited}
 
+    @property
+    def notices(self) -> collections.deque[str]:
+        """Lines about servers that fail and come back; whoever shows them removes them."""
+        return self._pool.notices
+
     def summary(self) -> str:
         """The counters in one line."""
         counters = self.counters
@@ -142,8 +148,9 @@ class Fleet(VectorEnv):
             if name.startswith("faults_")
         )
         return (
-            f"{counters['requests']} requests, {counters['dropped_transitions']} transitions dropped, "
-            f"{counters['restarts']} restarts{f' ({causes})' if causes else ''}, "
+            f"{_counted(counters['requests'], 'request')}, "
+            f"{_counted(counters['dropped_transitions'], 'transition')} dropped, "
+            f"{_counted(counters['restarts'], 'restart')}{f' ({causes})' if causes else ''}, "
             f"{counters['seconds_waited']:.1f} s waited"
         )
 
@@ -247,6 +254,10 @@ class _History:
     def observations(self) -> Any:
         """Observations of all servers, made by the simulator's code."""
         return to_numpy(self._stack(self._published, self._time, self._action))
+
+
+def _counted(count: float, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _checked_urls(urls: Any, server_command: Any, num_envs: Any, server_url: Any) -> int:

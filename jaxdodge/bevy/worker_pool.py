@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import tempfile
 import threading
 import time
@@ -95,6 +96,10 @@ class _Server:
         """Failures in a row, without a step between."""
         self.restarts: collections.deque[float] = collections.deque()
         """Times of `time.monotonic()`."""
+        self.noticed: dict[str, float] = {}
+        """When a fault of each cause was last noticed, `time.monotonic()`."""
+        self.away_since: float | None = None
+        """When the noticed fault came from which it is not back."""
 
 
 class WorkerPool:
@@ -127,9 +132,13 @@ class WorkerPool:
         self._ending = threading.Event()
         self.counters = collections.Counter[str]({"requests": 0, "dropped_transitions": 0, "restarts": 0})
         self.seconds_waited = 0.0
+        self.notices: collections.deque[str] = collections.deque()
+        """Lines about servers that fail and come back; whoever shows them removes them.
+
+        Of each server and cause at most one of either within the window of restarts."""
 
         def connected(url: str) -> Client:
-            return connect(url, limits.timeout)
+            return connect(url, limits.timeout, "server_url" if command is not None else "urls")
 
         def worker(client: Client | None, process: ServerProcess | None) -> Worker:
             return Worker(game, client, process, connected, limits.start_timeout, self._ending)
@@ -146,11 +155,11 @@ class WorkerPool:
                     for number in range(count)
                 ]
                 connected(self._processes[0].url()).close()
-            workers = [(f" ({url})", worker(connected(url), None)) for url in urls]
-            workers += [("", worker(None, process)) for process in self._processes]
+            workers = [worker(connected(url), None) for url in urls]
+            workers += [worker(None, process) for process in self._processes]
             self._cleanup = stack.pop_all()
         # Threads start last, because an invalid URL must not leave any.
-        self._servers = [_Server(f"server {n}{url}", worker) for n, (url, worker) in enumerate(workers)]
+        self._servers = [_Server(f"server {number}", worker) for number, worker in enumerate(workers)]
 
     def process_ids(self) -> dict[int, int]:
         """Process ids of the started servers that run, by the server's number."""
@@ -258,13 +267,16 @@ class WorkerPool:
         elif time.monotonic() < request.expires:
             return Outcome(request.kind, None)
         else:
-            error = ServerTimeoutError(f"{server.name}: its thread did not respond in time")
+            error = ServerTimeoutError("its thread did not respond in time")
         server.request = None
         if error is None:
             response = request.future.result()
             server.ended = response.terminated or response.truncated
             if request.kind == "step":
                 server.failures = 0
+            if server.away_since is not None:
+                self.notices.append(f"{server.name}: back after {time.monotonic() - server.away_since:.1f} s")
+                server.away_since = None
             return Outcome(request.kind, response)
         if not isinstance(error, ServerError):
             raise error
@@ -274,7 +286,8 @@ class WorkerPool:
     def _failed(self, server: _Server, kind: Kind, error: ServerError) -> None:
         """Count a failure and restart the server; raises FleetError when the budget is used up."""
         self._check_open()
-        self.counters[f"faults_{CAUSES[type(error)]}"] += 1
+        cause = CAUSES[type(error)]
+        self.counters[f"faults_{cause}"] += 1
         self.counters["dropped_transitions"] += kind == "step"
         if kind == "start" and isinstance(error, RefusedError):
             raise FleetError(f"{server.name} cannot play this game: {error}")
@@ -286,6 +299,11 @@ class WorkerPool:
                 f"{server.name} has used up its max_restarts of {limits.max_restarts} within "
                 f"{limits.restart_window:g} s; the last error: {error}"
             )
+        if now - server.noticed.get(cause, -math.inf) >= limits.restart_window:
+            server.noticed[cause] = now
+            server.away_since = server.away_since or now
+            answer = "restarting it" if self._processes else "reconnecting"
+            self.notices.append(f"{server.name}: {error}; {answer}")
         server.restarts.append(now)
         server.failures += 1
         self.counters["restarts"] += 1

@@ -65,10 +65,15 @@ def read_options(path: Path) -> dict[str, Any]:
     """The options of a timing, not yet checked; also of a YAML file of options. ConfigError."""
     try:
         values = read_json(path)
-    except (OSError, ValueError):
-        values = read_yaml(path)
+    except OSError as error:
+        raise ConfigError(f"timing: {path}: cannot be read ({error_line(error)})") from None
+    except ValueError:
+        try:
+            values = read_yaml(path)
+        except ConfigError:
+            raise _no_timing(path) from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: invalid timing; expected what parity timing --out wrote")
+        raise _no_timing(path)
     return {name: value for name, value in values.items() if name not in (STEPS, AFTER_RESET, "about")}
 
 
@@ -79,9 +84,9 @@ def read_steps(path: Path) -> StepTimings:
         columns = [content[STEPS][name] for name in COLUMNS]
         arrays = [np.array(values) for values in (*columns, content[AFTER_RESET])]
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error_line(error)})") from None
+        raise ConfigError(f"timing: {path}: cannot be read ({error_line(error)})") from None
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path}: no steps of a timing; expected what parity timing --out wrote") from None
+        raise _no_timing(path) from None
     arrays[3] = arrays[3].astype(np.int64) if not arrays[3].size else arrays[3]
     limits = [(0, MOST_FRAMES), FRAME_RANGE, (0, MOST_FRAMES), (0, MOST_FRAMES)]
     for name, array, (low, high) in zip((*COLUMNS, AFTER_RESET), arrays, limits, strict=True):
@@ -94,3 +99,7 @@ def read_steps(path: Path) -> StepTimings:
             "response_frame <= frames"
         )
     return StepTimings(*(array.astype(np.int32) for array in arrays))
+
+
+def _no_timing(path: Path) -> ConfigError:
+    return ConfigError(f"timing: invalid value '{path}'; expected what parity timing --out wrote")

@@ -108,6 +108,8 @@ class OnlineTraining(Training):
             reason = super().learn(run, stopped, show, wandb)
         finally:
             self._collector.end()
+        for line in self._collector.notices():
+            print(line)
         print(f"servers: {self._collector.summary()}", flush=True)
         if self._collector.failed is not None:
             raise self._collector.failed
@@ -142,6 +144,8 @@ class OnlineTraining(Training):
             # The last transition is taken once the updates are done that are due before it.
             most = min(ROWS_OF_A_CALL // 2, self.total - self.timesteps - (due > 0))
             taken = self._collector.take(most, 0.0 if due else 0.1)
+            for line in self._collector.notices():
+                self._say(line)
             if taken:
                 self._store(taken)
                 played += taken

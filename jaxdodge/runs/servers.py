@@ -54,6 +54,8 @@ class Servers:
     def __post_init__(self) -> None:
         if bool(self.urls) == (self.command is not None):
             raise ConfigError("servers: expected either --servers or --server-command")
+        if len({*self.urls}) != len(self.urls):
+            raise ConfigError(f"servers: invalid value {','.join(self.urls)!r}; expected different URLs")
         if self.command is None and self.number is not None:
             raise ConfigError("num_servers: invalid value without --server-command; expected none")
         if self.command is not None:
@@ -99,16 +101,16 @@ class Servers:
                 raise ConfigError(
                     f"{name}: invalid value {value!r}; expected {' or '.join(map(str, expected))} on servers"
                 )
-        self.fleet(game).close()
         from jaxdodge.bevy import connect
         from jaxdodge.bevy.client import ServerError
 
         for url in self.urls:
             try:
-                with contextlib.closing(connect(url, self.timeout)) as client:
+                with contextlib.closing(connect(url, self.timeout, "servers")) as client:
                     client.observation_space()
             except ServerError as error:
                 raise ConfigError(f"servers: {error}; expected running servers") from None
+        self.fleet(game).close()
 
     def save(self, folder: Path) -> None:
         """Write them into the folder of a run."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
@@ -47,7 +48,10 @@ def test_a_server_that_dies_or_stops_is_restarted_and_the_others_go_on(tmp_path,
         counters = fleet.counters
         assert (counters["restarts"], counters[f"faults_{FAULTS[number]}"]) == (1, 1)
         assert counters["dropped_transitions"] == 1
-        assert f"1 transitions dropped, 1 restarts ({FAULTS[number]} 1)" in fleet.summary()
+        assert f"1 transition dropped, 1 restart ({FAULTS[number]} 1)" in fleet.summary()
+        failed, back = fleet.notices
+        assert re.fullmatch(r"server 1: http://127\.0\.0\.1:\d+: .*; restarting it", failed)
+        assert re.fullmatch(r"server 1: back after \d+\.\d s", back)
     answered = player.checked(log)
     assert len(player.stored) >= answered - 3 - counters["dropped_transitions"]
 
@@ -119,6 +123,7 @@ def test_a_server_that_somebody_else_restarts_is_configured_again():
             player.step()
             assert player.info["valid"][0]
             assert (fleet.counters["faults_unreachable"], fleet.process_ids) == (1, {})
+            assert re.match(rf"server 0: http://127\.0\.0\.1:{port}: .*; reconnecting$", fleet.notices[0])
 
 
 STOPS = {
@@ -150,6 +155,9 @@ def test_a_used_up_budget_stops_the_run_with_the_reason(options, arguments, reas
         with pytest.raises(FleetError, match=rf"server [01].*{reason}"):
             Player(fleet).until("_never", 0)
         assert fleet.process_ids == {}
+        # Each of the two servers fails three times.
+        causes = [name for name in fleet.counters if name.startswith("faults_")]
+        assert len([line for line in fleet.notices if "back after" not in line]) <= 2 * len(causes)
         with pytest.raises(ClosedEnvironmentError):
             fleet.reset()
 
@@ -178,7 +186,7 @@ REFUSED = {
     "one URL": ({"urls": "http://127.0.0.1:1"}, "urls: invalid value .*; expected a list"),
     "no URL": ({"urls": []}, "urls: invalid value .*"),
     "the same server twice": ({"urls": ["http://127.0.0.1:1"] * 2}, "urls: .* different URLs"),
-    "not a URL": ({"urls": ["ftp://127.0.0.1:1"]}, "server: invalid value 'ftp://127.0.0.1:1'"),
+    "not a URL": ({"urls": ["ftp://127.0.0.1:1"]}, "urls: invalid value 'ftp://127.0.0.1:1'"),
     "another number": (
         {"urls": ["http://127.0.0.1:1"], "num_envs": 2},
         "num_envs: invalid value 2; expected 1",
@@ -186,7 +194,10 @@ REFUSED = {
     "no number": ({"server_command": SERVER}, "num_envs: invalid value None"),
     "no placeholder": ({"server_command": "server --port 8000", "num_envs": 1}, "expected a command with"),
     "open quote": ({"server_command": "server 'a {port}", "num_envs": 1}, "No closing quotation"),
-    "server URL": ({"server_command": SERVER, "num_envs": 1, "server_url": "x"}, "server: invalid value 'x'"),
+    "server URL": (
+        {"server_command": SERVER, "num_envs": 1, "server_url": "x"},
+        "server_url: invalid value 'x'",
+    ),
     "timeout": ({"urls": ["http://127.0.0.1:1"], "timeout": 0}, "timeout: invalid value 0"),
     "budget": ({"urls": ["http://127.0.0.1:1"], "max_restarts": -1}, "max_restarts: invalid value -1"),
     "log folder": (

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,9 @@ def test_with_failing_servers_killed_and_resumed_every_stored_transition_is_thei
         arguments = ["--resume", f"{run}"]
     assert (killed, training.returncode) == (True, 0)
     assert check_stored(run, log) == 800
+    printed = (tmp_path / "printed.txt").read_text()
+    assert re.search(r"^server [012]: http.*; restarting it$", printed, re.MULTILINE)
+    assert re.search(r"^server [012]: back after [\d.]+ s$", printed, re.MULTILINE)
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["timesteps"], summary["stopped"]) == (800, None)
     logged = [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
@@ -142,7 +146,8 @@ def test_with_failing_servers_killed_and_resumed_every_stored_transition_is_thei
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "jaxdodge.train", *arguments]
-    return subprocess.Popen(command, cwd=folder)
+    with (folder / "printed.txt").open("ab") as printed:
+        return subprocess.Popen(command, cwd=folder, stdout=printed)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +155,11 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen:
     [
         ("--servers http://a:1 --server-command x", "servers: expected either --servers or --server-command"),
         ("--server-command x{port}", "num_servers: invalid value None; expected "),
-        ("--servers a:1", "server: invalid value "),
-        ("--servers http://a:1,http://a:1", "urls: invalid value "),
+        ("--servers foo", "servers: invalid value 'foo'; expected http://HOST:PORT, "),
+        (
+            "--servers http://a:1,http://a:1",
+            "servers: invalid value 'http://a:1,http://a:1'; expected different URLs",
+        ),
         ("--servers http://127.0.0.1:9", "servers: http://127.0.0.1:9"),
         ("--num-servers 4", "num_servers: expected with --servers or --server-command"),
         ("--servers http://a:1 --num-envs 8", "num_envs: invalid value 8; expected 1, the number of servers"),

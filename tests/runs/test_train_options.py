@@ -184,6 +184,8 @@ def test_auto_says_when_it_begins_a_new_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        ("a text", "timing: invalid value 'timing.yaml'; expected what parity timing --out wrote"),
+        ("a: [1", "timing: invalid value 'timing.yaml'; expected what parity timing --out wrote"),
         ("fps: 60", "timing.yaml: frames_per_step is missing; expected what parity timing --out wrote"),
         ("frames_per_step: 0", "frames_per_step: invalid value 0"),
         ("frames_per_step: 2\nlevel: 1", "level: no such field of a timing"),
