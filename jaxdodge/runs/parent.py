@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 # Options with which the state of a training still fits, its replay included.
 LONGER = ("total_timesteps", "eval_freq", "save_freq", "n_eval_episodes")
 PREVIOUS_ACTION = "observe_previous_action"
-# Options of the training that decide the shapes of the networks' parameters.
+# Options of the training that decide the shapes of the networks' parameters; `random_shift` only
+# where it decides `TrainConfig.patch_order`.
 NETWORK_OPTIONS = (
     "net_arch",
     "encoder",
     "squint",
+    "random_shift",
     "critic_observation",
     "normalize_observations",
     "seeds",
@@ -103,8 +105,9 @@ def continued_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
 def check_same_networks(game: GameConfig, train: TrainConfig, run: Run) -> None:
     """Raise ConfigError if the networks of a run do not fit into those of a configuration."""
     own, trained = configuration(game, train), configuration(*run.config())
+    cut_alike = train.patch_order == run.config()[1].patch_order
     for name in NETWORK_OPTIONS:
-        if own[name] != trained[name]:
+        if own[name] != trained[name] and not (name == "random_shift" and cut_alike):
             raise ConfigError(
                 f"{name}: invalid value {own[name]!r}; expected {trained[name]!r}, as {run.folder} has "
                 "(--from takes over its networks)"

@@ -48,7 +48,8 @@ def test_observations_that_lack_something_are_refused(setting):
 OTHER_NETWORKS = {
     "net_arch": [32],
     "encoder": "nature",
-    "squint": 2,
+    "squint": 4,
+    "random_shift": False,
     "critic_observation": "state",
     "normalize_observations": True,
     "seeds": 2,
@@ -58,15 +59,22 @@ OTHER_NETWORKS = {
 @pytest.mark.parametrize("name", NETWORK_OPTIONS)
 def test_networks_of_another_shape_are_refused_by_their_option(tmp_path, name):
     """Before anything is compiled: the run has no checkpoint."""
-    images = name in ("encoder", "squint", "critic_observation")
-    mode = "topdown" if images else "standard"
-    base = {"level": 2, "action_space_type": "basic_3d", "net_arch": [16], "observation_mode": mode}
+    base = {"level": 2, "action_space_type": "basic_3d", "net_arch": [16]}
+    if name in ("encoder", "squint", "random_shift", "critic_observation"):
+        base |= {"observation_mode": "topdown", "squint": 2}
     run = Run.create(tmp_path, "name", *split(base))
     value, trained = OTHER_NETWORKS[name], configuration(*run.config())[name]
     message = f"{name}: invalid value {value!r}; expected {trained!r}, as {run.folder} has"
     for servers in (None, Servers(urls=("http://a:1",))):
         with pytest.raises(ConfigError, match=re.escape(message)):
             read_start(tmp_path, None, None, None, {name: value}, servers, run.folder)
+
+
+def test_shifts_of_images_that_are_not_averaged_may_change(tmp_path):
+    run = Run.create(tmp_path, "name", *split({"action_space_type": "basic_3d", "random_shift": True}))
+    run.checkpoints.joinpath("1024").mkdir(parents=True)
+    start = read_start(tmp_path, None, None, None, {"random_shift": False}, source=run.folder)
+    assert not start.config.random_shift
 
 
 def learner_of(**changes):
