@@ -50,6 +50,16 @@ def _count_none(arrays, session):
     arrays["projectile_count"][:] = 0
 
 
+def _count_hundred(arrays, session):
+    arrays["projectile_count"][100] = 100
+
+
+def _done_once(arrays, session):
+    """A step in the middle of an episode says that the episode has ended."""
+    middle = _episode(arrays)
+    arrays["done"][middle.start] ^= True
+
+
 def _episode(arrays) -> slice:
     """The second half of the longest episode."""
     resets = np.append(np.flatnonzero(arrays["kind"] == RESET), len(arrays["kind"]))
@@ -114,12 +124,14 @@ OF_ALL = {
     "penalty -99 recorded": Mutation(_recorded_penalty, ("reward: recorded -99",)),
     "observation one later": Mutation(_later, ("",)),
     "observation one before": Mutation(_before, ("",)),
+    "done once": Mutation(_done_once, ("done", "reward")),
     "count of no projectiles": Mutation(_count_none, ("projectile_count", "reward", TORN)),
 }
 OF_VECTORS = {
     # Of images, a server that handles one command later or sooner looks the same.
     "a step counted twice": Mutation(_step_more, ("episode_steps", TORN)),
     "a step not counted": Mutation(_lost_step, ("episode_steps", "player position", TORN)),
+    "count of a hundred once": Mutation(_count_hundred, ("projectile_count",)),
     "count of two more": Mutation(_count_more, ("projectile_count", TORN)),
     "rewards an ulp more": Mutation(_dearer, ("reward", TORN)),
     "speed 5.01 believed": Mutation(_nothing, ("observation[3:5]",), lambda _: {"player_speed": 5.01}),

@@ -20,12 +20,14 @@ from jaxdodge.parity.intervals import check_flights, check_gone, check_order, ma
 from jaxdodge.parity.jumps import check_heights
 from jaxdodge.parity.motion import Moved, check_motion
 from jaxdodge.parity.pictures import check_pictures
-from jaxdodge.parity.publications import check_publications
+from jaxdodge.parity.publications import check_done, check_publications
 from jaxdodge.parity.rules import wrong_rules
 from jaxdodge.parity.seen import check_seen
 from jaxdodge.parity.throws import Throw, check_throws
 from jaxdodge.recordings.session import STEP, Session
 
+FASTEST_GAME = 1.2
+"""Times as fast as the clock, beyond what lags at both ends can seem."""
 MOST_TORN = 0.01
 """Share of responses that may be read while a frame is published; by chance there may be more."""
 
@@ -50,6 +52,7 @@ def follow_session(session: Session) -> Followed:
     """Run every check of a session."""
     findings = Findings()
     handled = handled_commands(session, findings)
+    check_done(session, handled, findings)
     if session.config.observation_mode == "topdown":
         pictures, palette = check_pictures(session, findings)
         check_seen(session, pictures, palette, handled, findings)
@@ -81,6 +84,12 @@ def first_difference(session: Session, followed: Followed) -> str:
     text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())
     if followed.flights is None or followed.clock is None:
         return text
+    game, wall = followed.clock.game_and_wall()
+    if game > FASTEST_GAME * wall + 1:
+        return (
+            f"{game:.1f} s of the game in {wall:.1f} s of the client's clock; expected a server in real "
+            f"time, not in lockstep, because the clock tells when throws are due: {text}"
+        )
     wrong = wrong_rules(session, followed.handled, followed.flights, followed.clock, followed.throws)
     return "; ".join([text, *(f"looks wrong: {rule}" for rule in wrong)])
 
@@ -101,7 +110,8 @@ def check_session(session: Session) -> Result:
 def _agreement(session: Session, followed: Followed) -> str:
     torn = len(followed.findings.torn)
     share = f" ({torn / len(session):.1%})" if torn else ""
-    parts = [f"agrees: {len(session)} responses, {torn} torn{share}"]
+    responses = "1 response" if len(session) == 1 else f"{len(session)} responses"
+    parts = [f"agrees: {responses}, {torn} torn{share}"]
     time = followed.time
     if time is not None and np.any(steps := (session.arrays["kind"] == STEP) & ~np.isnan(time.seconds)):
         parts.append(f"flight within {followed.error:.2f} of its bound")

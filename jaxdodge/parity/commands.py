@@ -84,7 +84,7 @@ def handled_commands(session: Session, findings: Findings) -> Handled:
             apart = np.abs(by_steps[:, None] - by_velocity).min(initial=MOST_PER_FRAME + 1)
             torn = apart <= MOST_PER_FRAME
             simulated = velocity[by_steps[0 if torn else -1]]
-            findings.add(response, "observation[3:5]", observed[response], simulated, torn)
+            findings.add(response, "player velocity, observation[3:5]", observed[response], simulated, torn)
             lowest = min(by_steps[0], by_velocity[0]) if torn else by_steps[0]
         else:
             text = " or ".join(map(str, np.unique(episode_steps[lowest : response + 2])[-MOST_PER_FRAME:]))

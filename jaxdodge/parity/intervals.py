@@ -134,8 +134,10 @@ def check_gone(
             position = changes.table[end - 1, row, :3]
             findings.add(end, f"projectile last at {position}", "gone", "still there")
     # What has been outside, or been there before a reset, for some frames should be gone.
-    resets = handled.resets[handled.count]
-    cleared = (np.diff(resets, prepend=resets[0]) > 0)[:, None] & ~changes.new
+    most, least = handled.resets[handled.count], handled.resets[handled.least]
+    # Surely handled between the response before and this one. Of a torn response that is not known.
+    cleared = (least > np.append(most[0], most[:-1]))[:, None] & ~changes.new
+    cleared[[torn + 1 for torn in findings.torn if torn + 1 < len(session)]] = False
     leaves = cleared | _outside(session, changes, np.zeros(len(session)))
     late = np.zeros(leaves.shape, int)
     for end, row, column in zip(flights.end, flights.before, flights.after, strict=True):

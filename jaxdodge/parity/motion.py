@@ -61,8 +61,12 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         seconds, slack, aside = split
         total = float(sum(seconds))
         if aside > bound or min(seconds) < -slack or not low - frame - slack <= total <= high + frame + slack:
-            way = f"{np.round(seconds, 5)} s with {velocities.tolist()}, {aside:.3g} m aside"
-            findings.add(response, "player position", way, f"{low:.5f} to {high:.5f} s")
+            parts = [
+                f"{time:.5f} s at ({x:.4g}, {y:.4g}) m/s"
+                for time, (x, y) in zip(seconds, velocities, strict=True)
+            ]
+            way = f"moved {' and '.join(parts)}, {aside:.3g} m aside"
+            findings.add(response, "player position", way, f"{low:.5f} to {high:.5f} s in all")
             continue
         moved.append(Moved(response, float(seconds[-1]), len(velocities)))
         # One publication is a frame late, and so is the next: over many responses nothing adds up.

@@ -1,5 +1,6 @@
 """Does a response fit together: reward, flags and counts, computed from its observation."""
 
+from collections import Counter
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdodge.config import step_limit_reached
+from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.findings import Findings
 from jaxdodge.parity.simulated import flying, map_rows
 from jaxdodge.recordings.npz import bits
@@ -61,13 +63,40 @@ def _visible(table: np.ndarray, recorded_count: np.ndarray, findings: Findings) 
     visible = np.where(used.any(axis=1), used.shape[1] - np.argmax(used[:, ::-1], axis=1), 0)
     expected = np.minimum(recorded_count, OBSERVED_PROJECTILES)
     findings.values += len(table)
-    for response in np.flatnonzero(visible != expected):
-        near = {int(expected[max(response - 1, 0)]), int(expected[min(response + 1, len(table) - 1)])}
-        seen = int(visible[response])
+    for response in np.flatnonzero(visible != expected).tolist():
+        # The count of a torn response is that of the publication before or after.
+        seen, recorded, near = int(visible[response]), int(recorded_count[response]), set[int]()
+        counts = [seen]
+        for other in (response - 1, response + 1):
+            outside = not 0 <= other < len(table)
+            lost, gained = (seen, 1) if outside else _exchanged(table[response], table[other])
+            counts += [seen - lost, seen + gained]
+            near |= set() if outside else {int(expected[other])}
         adjacent = abs(seen - int(expected[response])) == 1 or seen in near
+        adjacent &= min(counts) <= recorded <= max(counts)
         text = f"{seen} in the observation"
-        findings.add(response, "projectile_count", recorded_count[response], text, torn=adjacent)
+        findings.add(response, "projectile_count", recorded, text, torn=adjacent)
     return visible
+
+
+def _exchanged(here: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """Projectiles (10, 6) of one response that another one may lack, and the reverse.
+
+    They keep their horizontal velocity, until they bounce.
+    """
+    one, two = (Counter(tuple(row[3:5]) for row in table if np.any(row)) for table in (here, other))
+    return (one - two).total(), (two - one).total()
+
+
+def check_done(session: Session, handled: Handled, findings: Findings) -> None:
+    """An episode that has ended stays so until a reset is handled."""
+    done, is_step = session.arrays["done"], session.arrays["kind"] != RESET
+    findings.values += len(done) - 1
+    # The flags of a reset's response are not read.
+    back = done[:-1] & ~done[1:] & is_step[:-1] & is_step[1:]
+    for response in (1 + np.flatnonzero(back)).tolist():
+        if not handled.reset_around(response - 1, response):
+            findings.add(response, "done", False, "True until a reset")
 
 
 def _check_rewards(

@@ -191,7 +191,7 @@ def _check_rhythm(
             continue
         findings.values += 1
         if fewest > most or most <= number:
-            expected = f"{max(number + 1, most)} x {interval:.6g} s, or {waits:.4f} s later"
+            expected = f"{max(number + 1, most)} x {interval:.6g} s, at most {waits:.4f} s more"
             gap = f"{(low + high + waits) / 2:.4f} s after that of response {anchor.response}"
             findings.add(throw.response, "throw", gap, expected)
             anchor = None

@@ -45,6 +45,10 @@ def timing_command(options: Timing, _: object) -> int:
     path, server = options.path, options.server
     if (path is None) == (server is None):
         raise ConfigError("timing: expected either a session's file or --server")
+    for field in dataclasses.fields(Timing):
+        value = getattr(options, field.name)
+        if path is not None and field.name not in ("path", "out", "server") and value != field.default:
+            raise ConfigError(f"{field.name}: invalid value {value!r} with a file; expected with --server")
     from jaxdodge.parity.timing import measure
     from jaxdodge.recordings.npz import RecordingError
     from jaxdodge.recordings.session import read_session

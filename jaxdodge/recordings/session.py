@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,24 +71,25 @@ def checked_session(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarr
     wanted = _wanted(config)
     if check_arrays(arrays, wanted, damaged)["N"] == 0:
         raise damaged("it has no responses")
+    if not np.any(arrays["kind"] == STEP):
+        raise damaged("it has no step; expected some, not resets alone")
     _check_ranges(arrays, config, damaged)
     return Session(path, meta, config, {name: arrays[name] for name in wanted})
 
 
 def _config(meta: dict[str, Any], damaged: Callable[[str], Exception]) -> GameConfig:
+    for name, kind, expected in (("transport", str, "a text"), ("configure", dict, "a mapping")):
+        if not isinstance(meta.get(name), kind):
+            raise damaged(f"meta: {name}: invalid value {meta.get(name)!r}; expected {expected}")
+    fields, fps = meta["configure"], cast(Any, meta.get("fps"))
     try:
-        fields = meta["configure"]
-        if not isinstance(meta["transport"], str) or not isinstance(fields, dict):
-            raise TypeError
-        Number(float, 0).check("think_seconds", meta["think_seconds"])
+        Number(float, 0).check("think_seconds", meta.get("think_seconds"))
         for name in fields:
             if name in NOT_SERVER_FIELDS:
                 raise ConfigError(f"configure: {name}: no field of a server")
-        return GameConfig(fps=meta["fps"]).configure(**fields)
+        return GameConfig(fps=fps).configure(**fields)
     except ConfigError as error:
         raise damaged(f"meta: {error}") from None
-    except (KeyError, TypeError):
-        raise damaged("meta names no valid transport, fps, think_seconds and configure") from None
 
 
 def _wanted(config: GameConfig) -> dict[str, tuple[str, tuple[Any, ...]]]:
@@ -127,11 +128,17 @@ def _check_ranges(
     for name, valid, accepted in (
         ("kind", (kind == RESET) | is_step, "0 (reset) or 1 (step)"),
         ("sent_s, received_s", finite & order, "times that do not run backwards"),
-        ("action", np.where(is_step, right, right_of_reset), "one of its space; NaN or -1 of a reset"),
+        (
+            "action",
+            np.where(is_step, right, right_of_reset),
+            "numbers of the action space; of a reset NaN, or -1 if discrete",
+        ),
         ("observation", np.all(np.isfinite(arrays["observation"]), axis=1), "finite numbers"),
         ("reward", np.isfinite(arrays["reward"]) | ~is_step, "a finite number; of a reset it is not read"),
         ("episode_steps", arrays["episode_steps"] >= 0, "not negative"),
         ("projectile_count", arrays["projectile_count"] >= 0, "not negative"),
     ):
         if not np.all(valid):
-            raise damaged(f"{name} of response {int(np.argmin(valid))}; expected {accepted}")
+            response = int(np.argmin(valid))
+            found = f" is {arrays[name][response]}" if name in arrays and arrays[name].ndim == 1 else ""
+            raise damaged(f"{name} of response {response}{found}; expected {accepted}")

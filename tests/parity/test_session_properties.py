@@ -3,6 +3,7 @@ passes, a wrong one never does.
 """
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -114,6 +115,12 @@ HARD = {
         {"level": 2, "observation_mode": "with_thrower", "projectile_spawn_interval": 0.2, "fps": 144.0},
         {"seed": 5, "transport": "http", "think_seconds": 0.1},
     ),
+    "a torn response between two resets": (
+        {"level": 1, "action_space_type": "tilt_5d", "projectile_spawn_interval": 0.5, "player_speed": 1.0}
+        | {"dodge_bonus_threshold": 6.0, "fps": 30.0},
+        {"seed": 1088, "transport": "http", "think_seconds": 0.4, "jitter": 0.2, "order": None}
+        | {"reset_share": 0.05, "torn_share": 0.005},
+    ),
     "nothing flies": ({"level": 1, "projectile_spawn_interval": 60.0, "fps": 60.0}, {"seed": 1}),
 }
 
@@ -123,6 +130,19 @@ def test_right_sessions_that_are_hard_to_follow(fields, timing):
     fps = fields["fps"]
     config = GameConfig(fps=fps).configure(**{name: fields[name] for name in fields if name != "fps"})
     assert check_session(simulated_session(config, steps=STEPS, **timing).session).difference == ""
+
+
+def test_a_server_that_is_faster_than_the_clock_is_called_so():
+    """As one in lockstep is: throws are due by the clock."""
+    config = GameConfig().configure(level=2, spawn_angle_degrees=30.0)
+    session = simulated_session(config, steps=120, think_seconds=0.1).session
+    assert check_session(session).difference == ""
+    for name in ("sent_s", "received_s"):
+        session.arrays[name][:] /= 10
+    said = (
+        r"\d+\.\d s of the game in \d\.\d s of the client's clock; expected a server in real time, .*: resp"
+    )
+    assert re.match(said, check_session(session).difference)
 
 
 def test_torn_responses_are_counted_and_not_refused():

@@ -10,6 +10,7 @@ from api_sessions import RECORDINGS
 
 from jaxdodge.parity.check import check
 from jaxdodge.recordings.npz import RecordingError
+from jaxdodge.recordings.session import RESET
 
 ARRAYS = ("kind", "sent_s", "received_s", "action", "observation", "reward", "done", "truncated")
 ARRAYS += ("episode_steps", "projectile_count", "image")
@@ -76,24 +77,31 @@ def cut(arrays, meta):
         arrays[name] = arrays[name][:0]
 
 
+def resets_alone(arrays, meta):
+    assert arrays["kind"][0] == RESET
+    for name in arrays:
+        arrays[name] = arrays[name][:1]
+
+
 VALUES = {
-    "kind": (entry("kind", 2), "kind of response 7; expected 0 (reset) or 1 (step)"),
+    "kind": (entry("kind", 2), "kind of response 7 is 2; expected 0 (reset) or 1 (step)"),
     "NaN as a time": (entry("sent_s", np.nan), "sent_s, received_s of response 7"),
     "sent before the answer before": (entry("sent_s", 0.0), "times that do not run backwards"),
     "answered before sent": (entry("received_s", 0.0), "times that do not run backwards"),
     "NaN as an action": (entry("action", np.nan), "action of response 7"),
     "an action out of range": (entry("action", 1.5), "action of response 7"),
     "an action of a reset": (entry("action", 0.0, 0), "action of response 0"),
-    "NaN as a reward": (entry("reward", np.nan), "reward of response 7; expected a finite number"),
-    "steps": (entry("episode_steps", -1), "episode_steps of response 7; expected not negative"),
-    "count": (entry("projectile_count", -1), "projectile_count of response 7; expected not negative"),
+    "NaN as a reward": (entry("reward", np.nan), "reward of response 7 is nan; expected a finite number"),
+    "steps": (entry("episode_steps", -1), "episode_steps of response 7 is -1; expected not negative"),
+    "count": (entry("projectile_count", -1), "projectile_count of response 7 is -1; expected not negative"),
     "nothing": (cut, "it has no responses"),
-    "transport": (put(transport=3), "meta names no valid transport"),
-    "no transport": (lambda arrays, meta: meta.pop("transport"), "meta names no valid transport"),
+    "resets alone": (resets_alone, "it has no step"),
+    "transport": (put(transport=3), "meta: transport: invalid value 3; expected a text"),
+    "no transport": (lambda arrays, meta: meta.pop("transport"), "meta: transport: invalid value None"),
     "fps": (put(fps=-60), "meta: fps: invalid value -60"),
-    "no fps": (lambda arrays, meta: meta.pop("fps"), "meta names no valid"),
+    "no fps": (lambda arrays, meta: meta.pop("fps"), "meta: fps: invalid value None"),
     "thinking": (put(think_seconds=-1), "meta: think_seconds: invalid value -1"),
-    "configure": (put(configure=[1]), "meta names no valid"),
+    "configure": (put(configure=[1]), "meta: configure: invalid value [1]; expected a mapping"),
     "an unknown field": (configured(colour="red"), "colour"),
     "a field of no server": (configured(frames_per_step=2), "frames_per_step: no field of a server"),
     "a refused value": (configured(player_speed=-1), "player_speed"),
@@ -116,5 +124,5 @@ def test_the_command_goes_on_with_the_others(session_with, parity):
     bad, good = session_with(entry("kind", 2)), RECORDINGS / "api_http60_image64.npz"
     status, out, errors = parity("check", bad, good)
     assert status == 2
-    assert errors == [f"{bad}: damaged: kind of response 7; expected 0 (reset) or 1 (step)"]
+    assert errors == [f"{bad}: damaged: kind of response 7 is 2; expected 0 (reset) or 1 (step)"]
     assert out[-1].startswith("1 of 1 sessions agree")
