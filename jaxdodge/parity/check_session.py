@@ -84,7 +84,7 @@ def first_difference(session: Session, followed: Followed) -> str:
     text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())
     if followed.flights is None or followed.clock is None:
         return text
-    game, wall = followed.clock.game_and_wall()
+    game, wall = followed.clock.game_seconds, followed.clock.wall_seconds
     if game > FASTEST_GAME * wall + 1:
         return (
             f"{game:.1f} s of the game in {wall:.1f} s of the client's clock; expected a server in real "

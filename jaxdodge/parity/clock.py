@@ -22,7 +22,7 @@ class Clock:
         self.frame_seconds, self.frames = time.frame_seconds, time.frames
         known = ~np.isnan(time.seconds)
         self._sent, self._received = session.arrays["sent_s"], session.arrays["received_s"]
-        wall = self._wall = np.diff(self._received, prepend=self._sent[0])
+        wall = np.diff(self._received, prepend=self._sent[0])
         longest = time.longest()
         # A publication may be older than a frame where a machine stalls.
         stale = np.minimum(np.abs(wall - time.seconds)[known], LONGEST_COUNTED)
@@ -38,6 +38,8 @@ class Clock:
         self._known = np.cumsum(known)
         self._seconds = np.cumsum(np.where(known, time.seconds, 0))
         self._error = np.cumsum(np.where(known, time.error, 0))
+        self.game_seconds, self.wall_seconds = float(self._seconds[-1]), float(wall[known].sum())
+        """Of the times between responses that projectiles tell, and of the same by the clock."""
         self._low, self._high = self._player_since_before(session, handled)
 
     def steady(self, first: Any, last: Any) -> Any:
@@ -52,11 +54,6 @@ class Clock:
         high = self._received[last] - self._sent[first] + self.longest_frame
         steady = self.steady(first, last)
         return np.where(steady, exact - error, low), np.where(steady, exact + error, high)
-
-    def game_and_wall(self) -> tuple[float, float]:
-        """Seconds of all the times between responses that projectiles tell, and by the clock."""
-        known = np.diff(self._known, prepend=0) > 0
-        return float(self._seconds[-1]), float(self._wall[known].sum())
 
     def longest_near(self, first: int, last: int) -> float:
         """What no frame exceeds from before the first response to the last."""

@@ -102,14 +102,16 @@ def continued_game(trained: GameConfig, setting: dict[str, Any]) -> GameConfig:
     return dataclasses.replace(game, observe_previous_action=shown)
 
 
-def check_same_networks(game: GameConfig, train: TrainConfig, run: Run) -> None:
-    """Raise ConfigError if the networks of a run do not fit into those of a configuration."""
-    own, trained = configuration(game, train), configuration(*run.config())
-    cut_alike = train.patch_order == run.config()[1].patch_order
+def check_same_networks(
+    new: tuple[GameConfig, TrainConfig], old: tuple[GameConfig, TrainConfig], folder: Path
+) -> None:
+    """Raise ConfigError if the networks of the old run, in a folder, do not fit the new one."""
+    own, trained = configuration(*new), configuration(*old)
+    cut_alike = new[1].patch_order == old[1].patch_order
     for name in NETWORK_OPTIONS:
         if own[name] != trained[name] and not (name == "random_shift" and cut_alike):
             raise ConfigError(
-                f"{name}: invalid value {own[name]!r}; expected {trained[name]!r}, as {run.folder} has "
+                f"{name}: invalid value {own[name]!r}; expected {trained[name]!r}, as {folder} has "
                 "(--from takes over its networks)"
             )
 
@@ -132,7 +134,7 @@ def continued(
     new_game = continued_game(game, {name: value for name, value in values.items() if name not in fields})
     own = {name: value for name, value in values.items() if name in fields}
     new_game, new_train = split(configuration(new_game, train) | own)
-    check_same_networks(new_game, new_train, run)
+    check_same_networks((new_game, new_train), (game, train), run.folder)
     if timesteps is None:
         saved = [int(path.name) for path in run.checkpoints.glob("*") if path.name.isdigit()]
         timesteps = max(saved, default=None)

@@ -283,9 +283,9 @@ def _continued(
     changed = {name: value for name, value in (measured | given).items() if name not in training}
     kept = dataclasses.asdict(train)
     kept |= {name: value for name, value in values.items() if name in training}
-    new_game, new_train = split(dataclasses.asdict(continued_game(game, changed)) | kept)
-    check_same_networks(new_game, new_train, run)
-    return new_game, new_train
+    new = split(dataclasses.asdict(continued_game(game, changed)) | kept)
+    check_same_networks(new, (game, train), run.folder)
+    return new
 
 
 def _read_config(
