@@ -36,8 +36,8 @@ class Options:
     """Servers."""
     every: int = 500
     """Mean number of steps per fault; 0 for none."""
-    timeout: float = 5.0
-    """Timeout of a response in seconds."""
+    timeout: float = 1.0
+    """Timeout of a response in seconds; so long a stopped server holds up the others."""
     seed: int = 0
     """Seed of the faults."""
     arguments: str = ""

@@ -109,7 +109,7 @@ def _command(vector: jax.Array, with_move: bool) -> Command:
     return Command(move=move, **fields) if with_move else Command(**fields | {"step": False})
 
 
-def _single_function(function: Any, inputs: Packing) -> Any:
+def _single_function(function: Any, inputs: Packing, result: Packing) -> Any:
     """`function(carry, inputs, ...) -> (carry, result)`, compiled as a loop of one iteration.
 
     XLA compiles a small loop to a single function, if told what counts as small
@@ -118,7 +118,6 @@ def _single_function(function: Any, inputs: Packing) -> Any:
     """
 
     def looped(carry: Any, *vectors: jax.Array) -> Any:
-        result = jax.eval_shape(function, carry, *vectors)[1]
         # Always 1, but the compiler cannot know that.
         turns = (inputs.unpack(vectors[0])["number"] >= 0).astype(jnp.int32)
 
@@ -127,7 +126,7 @@ def _single_function(function: Any, inputs: Packing) -> Any:
             # Loop-invariant inputs would be hoisted out of the loop, hence the + 1.
             return *function(carry, *vectors), *(vector + 1 for vector in vectors)
 
-        start = carry, jnp.zeros(result.shape, result.dtype), *vectors
+        start = carry, jnp.zeros(result.size, jnp.int32), *vectors
         return jax.lax.fori_loop(0, turns, turn, start)[:2]
 
     return jax.jit(looped, donate_argnums=0)
@@ -151,16 +150,19 @@ class Vectors:
     """Packings of one capacity: `carry` (state, publication), `result` (publication, counts)."""
 
     def __init__(self, slots: Slots):
-        self._start = server_start(*slots)
-        params = game_params(GameConfig())
-        published = jax.eval_shape(publish, self._start, params)
-        self.carry = Packing((self._start, params, published))
-        self.result = Packing((published, jax.eval_shape(_counts, self._start)))
+        def started(params: GameParams) -> Any:
+            state = server_start(*slots)
+            return (state, params, publish(state, params)), _counts(state)
+
+        # Compiled as one function: started one by one, its operations take seconds.
+        self._start = jax.jit(lambda params: self.carry.pack(started(params)[0]))
+        carry, counts = jax.eval_shape(started, game_params(GameConfig()))
+        self.carry = Packing(carry)
+        self.result = Packing((carry[2], counts))
 
     def start(self, config: GameConfig) -> np.ndarray:
         """The carry of a server at its start."""
-        params = game_params(config)
-        return self.carry.pack_numpy((self._start, params, publish(self._start, params)))
+        return np.array(self._start(game_params(config)))
 
     def enlarged(self, carry: np.ndarray, before: "Vectors") -> np.ndarray:
         """Copy a carry of smaller capacity into one of this capacity."""
@@ -197,7 +199,7 @@ class RealtimeGame:
                 "commands": np.zeros((COMMANDS_PER_FRAME, COMMAND.size), np.int32),
             }
         )
-        self.frame = _single_function(self._frame, self.inputs)
+        self.frame = _single_function(self._frame, self.inputs, self.vectors.result)
         self.frame(self.vectors.start(GameConfig()), np.zeros(self.inputs.size, np.int32))
 
     def _frame(self, carry: Any, inputs: Any) -> Any:
@@ -229,8 +231,8 @@ class LockstepGame:
             response_frame=response_frame,
         )
         self._timing = Timing(config, None)
-        self.step = _single_function(self._step, STEP)
-        self.command = _single_function(self._command, STEP)
+        self.step = _single_function(self._step, STEP, self.vectors.result)
+        self.command = _single_function(self._command, STEP, self.vectors.result)
         idle = np.zeros(STEP.size, np.int32)
         start = self.vectors.start(GameConfig())
         self.command(self.step(start, idle)[0], idle, np.zeros(COMMAND.size, np.int32))
