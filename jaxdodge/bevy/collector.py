@@ -15,7 +15,7 @@ from jaxdodge.bevy.transitions import Transition, Transitions
 
 # One episode in so many is played by the policy that is evaluated.
 EVALUATED_EVERY = 4
-# Steps over which the time to act is reported.
+# Steps over which the lateness is reported.
 TIMED_STEPS = 10_000
 
 
@@ -51,7 +51,7 @@ class Collector:
         self.failed: BaseException | None = None
         self.episodes: collections.deque[PlayedEpisode] = collections.deque()
         """Those that have ended; whoever reads them removes them."""
-        self._act_seconds: collections.deque[float] = collections.deque(maxlen=TIMED_STEPS)
+        self._late_seconds: collections.deque[float] = collections.deque(maxlen=TIMED_STEPS)
         self._thread = threading.Thread(target=self._run, name="jaxdodge collector", daemon=True)
         self._thread.start()
 
@@ -65,9 +65,11 @@ class Collector:
             pass
         return taken
 
-    def act_seconds(self) -> float:
-        """Seconds from a response to the next action: the 99th percentile of the latest steps."""
-        return float(np.quantile(self._act_seconds.copy() or [0.0], 0.99))
+    def late_seconds(self) -> float:
+        """Seconds from the end of the pause until the step is sent: the 99th percentile of the latest
+        steps. Without a pause, the time that it takes to act.
+        """
+        return float(np.quantile(self._late_seconds.copy() or [0.0], 0.99))
 
     def notices(self) -> Iterator[str]:
         """New lines about servers that failed or came back, each once."""
@@ -92,16 +94,16 @@ class Collector:
                 self.failed = error
 
     def _play(self) -> None:
-        collected, ends = 0, 0.0
+        collected = 0
         observations, _ = self._fleet.reset()
+        ends = time.monotonic() + self._pause
         transitions = Transitions(observations)
         episodes = [_Episode(server) for server in range(self._fleet.num_envs)]
         while collected < self._limit and not self._ending.is_set():
-            began = time.monotonic()
             actions = self._act(observations, np.array([each.evaluated for each in episodes]))
-            self._act_seconds.append(time.monotonic() - began)
             # The policy computes during the pause, so that it does not lengthen the step.
             self._ending.wait(max(0.0, ends - time.monotonic()))
+            self._late_seconds.append(time.monotonic() - ends)
             observations, rewards, terminations, truncations, info = self._fleet.step(actions)
             ends = time.monotonic() + self._pause
             for episode, *row in zip(

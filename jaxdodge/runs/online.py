@@ -248,7 +248,7 @@ class OnlineTraining(Training):
             "servers/sampled_mean": _mean_of([each.total_reward for each in episodes if not each.evaluated]),
             "servers/mean": _mean_of([each.total_reward for each in played]),
             "servers/survival": _mean_of([each.survived for each in played]),
-            "servers/act_seconds_p99": self._collector.act_seconds(),
+            "servers/late_seconds_p99": self._collector.late_seconds(),
             "updates_behind": float(self._rounds_due() * self.config.gradient_steps),
         }
         super()._evaluate(progress, logs, speed | figures, means)
@@ -256,7 +256,7 @@ class OnlineTraining(Training):
         self._say(
             f"  on the servers: {_played(played)}; exploring: {_played(explored)}; "
             f"{figures['updates_behind']:,.0f} updates behind; "
-            f"acting takes {1e3 * figures['servers/act_seconds_p99']:.1f} ms (p99)"
+            f"steps are {1e3 * figures['servers/late_seconds_p99']:.1f} ms late (p99)"
         )
 
 
