@@ -66,8 +66,8 @@ class Collector:
         return taken
 
     def late_seconds(self) -> float:
-        """Seconds from the end of the pause until the step is sent: the 99th percentile of the latest
-        steps. Without a pause, the time that it takes to act.
+        """Seconds from the end of the pause until the step is sent: the 99th percentile of the
+        latest steps. Without a pause, the time that it takes to act.
         """
         return float(np.quantile(self._late_seconds.copy() or [0.0], 0.99))
 
