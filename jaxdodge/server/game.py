@@ -154,11 +154,11 @@ class Vectors:
             state = server_start(*slots)
             return (state, params, publish(state, params)), _counts(state)
 
-        # Compiled as one function: started one by one, its operations take seconds.
-        self._start = jax.jit(lambda params: self.carry.pack(started(params)[0]))
         carry, counts = jax.eval_shape(started, game_params(GameConfig()))
         self.carry = Packing(carry)
         self.result = Packing((carry[2], counts))
+        # Compiled as one function: started one by one, its operations take seconds.
+        self._start = jax.jit(lambda params: self.carry.pack(started(params)[0]))
 
     def start(self, config: GameConfig) -> np.ndarray:
         """The carry of a server at its start."""
