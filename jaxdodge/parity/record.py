@@ -79,9 +79,7 @@ def record_command(options: Record, given: dict[str, Any]) -> int:
     from jaxdodge.runs.policy import Agent
 
     check_writable(options.out)
-    policy: Policy = (
-        Agent(run) if run else ScriptedPolicy(options.policy, game.action_space_type, options.seed)
-    )
+    policy: Policy = Agent(run) if run else ScriptedPolicy(options.policy, game, options.seed)
     steps = options.steps or (None if options.seconds else DEFAULT_STEPS)
 
     with PlayingProgress() as progress:

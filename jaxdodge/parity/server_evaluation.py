@@ -64,7 +64,7 @@ def evaluate_on_server(
     if record is not None:
         check_writable(record)
     if str(run_folder) in SCRIPTED:
-        policy: Policy = ScriptedPolicy(str(run_folder), game.action_space_type, seed)
+        policy: Policy = ScriptedPolicy(str(run_folder), game, seed)
         title = "scripted policy"
     else:
         policy, title = Agent(Run.open_one(run_folder), policy_name), f"{policy_name} policy"

@@ -9,7 +9,7 @@ import jax
 
 from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.squint import env_class
-from jaxdodge.bevy.policies import simulated
+from jaxdodge.bevy.policies import check_scripted, simulated
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import Episodes
 from jaxdodge.evaluation.in_turn import Clock, Policy, evaluate_in_turn
@@ -55,8 +55,9 @@ def scripted_game(given: dict[str, Any]) -> GameConfig:
 
 
 def scripted_player(name: str, game: GameConfig, seed: int) -> Player:
-    """A scripted policy, see `ScriptedPolicy`."""
-    return Player(game, lambda servers: simulated(name, game.action_space_type, servers, seed))
+    """A scripted policy, see `ScriptedPolicy`; raises ConfigError if it cannot play this game."""
+    check_scripted(name, game)
+    return Player(game, lambda servers: simulated(name, game, servers, seed))
 
 
 def predict(

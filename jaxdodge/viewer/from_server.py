@@ -37,7 +37,7 @@ def session_of_server(
     policy: Policy
     if run is None:
         game = GameConfig.from_mapping({"level": 2} | given)
-        policy, pause = ScriptedPolicy("random", game.action_space_type, seed), 0.0
+        policy, pause = ScriptedPolicy("random", game, seed), 0.0
     else:
         opened = Run.open_one(run)
         game = changed_game(opened.config()[0], given)

@@ -36,7 +36,7 @@ def test_a_server_that_is_just_starting_is_waited_for(monkeypatch, capsys):
 
     monkeypatch.setattr(play, "configure", configure)
     game = GameConfig(action_space_type="basic_3d")
-    policy = ScriptedPolicy("still", "basic_3d", 0)
+    policy = ScriptedPolicy("still", game, 0)
     played = play.play("http://127.0.0.1:1", 1.0, game, policy, 0.0, lambda _: True)
     assert (played.status, answers) == (0, [])
     (line,) = capsys.readouterr().err.splitlines()
@@ -50,7 +50,7 @@ def test_no_episode_is_seen_to_end_twice_where_a_reset_is_shown_late(tmp_path):
     with running(tmp_path, "--grpc-port", 0, "--fps", 20, "--order", "simulator", "--seed", 1) as server:
         url = server.addresses("grpc")[0]
         played = play.play(
-            url, 10.0, game, ScriptedPolicy("still", "basic_3d", 0), 0.0, lambda log: len(log.episodes) == 2
+            url, 10.0, game, ScriptedPolicy("still", game, 0), 0.0, lambda log: len(log.episodes) == 2
         )
     assert (played.status, played.stopped) == (0, None)
     # A throw takes 0.8 s to come.

@@ -59,7 +59,7 @@ def test_one_timing_and_one_episode_each_are_the_plain_evaluation():
 @pytest.mark.slow
 def test_the_spawn_timer_goes_on_from_one_episode_to_the_next():
     """The first episode begins at any time before a throw, every later one when one has hit."""
-    policy, weights = simulated("still", "basic_3d", 8, 0)
+    policy, weights = simulated("still", STILL, 8, 0)
     lengths = in_turn(STILL, StepTimings.constant(STILL), 8, 3, policy, weights).lengths.reshape(8, 3)
     assert np.ptp(lengths[:, 0]) > 10
     assert np.ptp(lengths[:, 1:]) <= 1
@@ -67,7 +67,7 @@ def test_the_spawn_timer_goes_on_from_one_episode_to_the_next():
 
 @pytest.mark.slow
 def test_steps_are_played_in_their_order():
-    policy, weights = simulated("still", "basic_3d", 4, 0)
+    policy, weights = simulated("still", STILL, 4, 0)
     frames, ms = np.array([1, 3, 0, 2], WHOLE), np.array([40, 50, 1, 60], WHOLE)
     steps = StepTimings(frames, ms * 1_000_000, np.zeros(4, WHOLE), np.zeros(0, WHOLE))
     lengths = in_turn(STILL, steps, 4, 9, policy, weights).lengths.reshape(4, 9)[:, 1:]
@@ -78,7 +78,7 @@ def test_steps_are_played_in_their_order():
 
 @pytest.mark.slow
 def test_after_a_reset_as_many_frames_pass_as_were_measured():
-    policy, weights = simulated("still", "basic_3d", 4, 0)
+    policy, weights = simulated("still", STILL, 4, 0)
     lengths = [
         in_turn(
             STILL,
@@ -95,23 +95,38 @@ def test_after_a_reset_as_many_frames_pass_as_were_measured():
 
 @pytest.mark.parametrize("space", ["basic_3d", "discrete"])
 def test_the_simulated_policies_are_the_scripted_ones(space):
-    for name in ("still", "strafe", "circle"):
-        policy, weights = simulated(name, space, 3, 1)
-        key = jax.random.key(0)
+    game, key = dataclasses.replace(GAME, action_space_type=space), jax.random.key(0)
+    for name in ("still", "circle"):
+        policy, weights = simulated(name, game, 3, 1)
         actions = np.stack([policy(weights, None, jnp.int32(at), key) for at in range(PERIOD)])
-        scripted = ScriptedPolicy(name, space, 0)
+        scripted = ScriptedPolicy(name, game, 0)
         one = np.stack([scripted.act(np.zeros(0)) for _ in range(PERIOD)])
         for server in range(3):
             assert any(
                 np.allclose(np.roll(actions[:, server], by, 0), one, atol=1e-6) for by in range(PERIOD)
             )
-    policy, weights = simulated("random", space, 500, 1)
-    drawn = policy(weights, None, jnp.int32(0), jax.random.key(0))
+    policy, weights = simulated("random", game, 500, 1)
+    drawn = policy(weights, None, jnp.int32(0), key)
     assert drawn.shape == ((500,) if space == "discrete" else (500, 3))
     if space == "discrete":
         assert np.unique(drawn).tolist() == [0, 1, 2, 3, 4]
     else:
         assert np.ptp(drawn, axis=0) == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("space", ["basic_3d", "discrete"])
+@pytest.mark.parametrize("frame_stack", [1, 3])
+def test_the_simulated_strafe_is_the_scripted_one(space, frame_stack):
+    game = dataclasses.replace(GAME, action_space_type=space, frame_stack=frame_stack)
+    published = np.zeros((5, frame_stack, 65), np.float32)
+    published[:, -1, 0], published[:, -1, 3] = [0, 3.6, 3.4, -3.6, -3.4], [5, 5, -5, -5, 5]
+    policy, weights = simulated("strafe", game, 5, 1)
+    actions = policy(weights, published.reshape(5, -1), jnp.int32(0), jax.random.key(0))
+    scripted = ScriptedPolicy("strafe", game, 0)
+    np.testing.assert_array_equal(actions, [scripted.act(each[-1]) for each in published])
+    _, weights = simulated("strafe", game, 40, 1)
+    standing = np.zeros((40, 65 * frame_stack), np.float32)
+    assert len(np.unique(policy(weights, standing, jnp.int32(0), jax.random.key(0)), axis=0)) == 2
 
 
 @pytest.fixture
