@@ -56,8 +56,9 @@ def run(options: Options) -> int:
         command += ["--server-command", f"{PROXY} {folder} {options.timeout + 0.5} -- {server}"]
         command += ["--num-servers", f"{options.servers}", "--think-seconds", "0"]
         command += ["--timeout", f"{options.timeout}", "--max-restarts", "100000"]
-        # Ends of episodes are rows of the replay, too. The check needs all of them.
-        command += ["--total-timesteps", f"{options.steps}", "--buffer-size", f"{2 * options.steps}"]
+        # The check needs every row, and while the others are away one server may play alone.
+        rows = 2 * options.steps * options.servers
+        command += ["--total-timesteps", f"{options.steps}", "--buffer-size", f"{rows}"]
         command += options.arguments.split()
         began = time.monotonic()
         training = subprocess.Popen(command)
