@@ -33,8 +33,9 @@ class Policy(Protocol):
 class ScriptedPolicy:
     """A policy that has learned nothing.
 
-    random draws uniform actions; still stands; strafe runs from side to side and turns 3.5 m from
-    the middle, like the players of the recordings; circle runs in a circle.
+    random draws uniform actions; still stands; strafe runs from side to side and turns at the
+    first response beyond 3.5 m from the middle, as in the recording `level2_basic3d_strafe`; circle
+    runs in a circle.
 
     Args:
         name: random, still, strafe or circle.
