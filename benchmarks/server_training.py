@@ -37,7 +37,7 @@ class Options:
     every: int = 500
     """Mean number of steps per fault; 0 for none."""
     timeout: float = 1.0
-    """Timeout of a response in seconds; so long a stopped server holds up the others."""
+    """Timeout of a response in seconds. A stopped server holds up the others for as long."""
     seed: int = 0
     """Seed of the faults."""
     arguments: str = ""
@@ -56,7 +56,8 @@ def run(options: Options) -> int:
         command += ["--server-command", f"{PROXY} {folder} {options.timeout + 0.5} -- {server}"]
         command += ["--num-servers", f"{options.servers}", "--think-seconds", "0"]
         command += ["--timeout", f"{options.timeout}", "--max-restarts", "100000"]
-        # The check needs every row, and while the others are away one server may play alone.
+        # The check needs every row. An episode's end is one more, and while the others are away one
+        # server may play alone.
         rows = 2 * options.steps * options.servers
         command += ["--total-timesteps", f"{options.steps}", "--buffer-size", f"{rows}"]
         command += options.arguments.split()

@@ -116,7 +116,7 @@ def simulated(name: str, game: GameConfig, servers: int, seed: int) -> tuple[Cal
         # The newest observation is the last of a stack.
         newest = OBSERVATION_SIZES[game.observation_mode] * (game.frame_stack - 1)
         return _strafing, (sides, phases < PERIOD // 2, newest)
-    one = ScriptedPolicy("circle" if name == "random" else name, game, 0)
+    one = ScriptedPolicy(name, game, 0)
     one._steps = -1
     cycle = np.stack([one.act(np.zeros(0)) for _ in range(PERIOD)])
     return _uniform if name == "random" else _cycled, (jnp.asarray(cycle), phases)
