@@ -39,11 +39,11 @@ class SquintEnv(DodgeEnv):
     Args:
         squint: pixels along each side of a block, a divisor of the image's sides.
         patch_order: cut the averaged images into the first patches of `PatchEncoder`.
-        arguments: of `DodgeEnv`, with observation mode topdown.
+        arguments, keywords: of `DodgeEnv`, with observation mode topdown.
     """
 
-    def __init__(self, squint: int, patch_order: bool, *arguments: Any):
-        super().__init__(*arguments)
+    def __init__(self, squint: int, patch_order: bool, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
         self.squint = squint
         self.patch_order = patch_order
 

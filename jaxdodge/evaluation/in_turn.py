@@ -2,7 +2,8 @@
 
 The spawn timer goes on from one episode to the next, so how one ends decides how the next begins.
 Frame times, frames per step and response frame are those of the measured steps in their order, from
-a random one on: neighbouring steps depend on one another.
+a random one on: neighbouring steps depend on one another. A server resets some frames after the
+episode's last response, and says `done` as late after a hit as its order of systems makes it.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from jaxdodge.evaluation.episodes import Episodes
 from jaxdodge.recordings.timing_file import StepTimings
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import GameParams, frame_seconds
+from jaxdodge.sim.state import select
 
 Policy = Callable[[Any, Any, jax.Array, jax.Array], jax.Array]
 """From weights, observations (servers, ...), the number of the step and a key to actions."""
@@ -29,13 +31,15 @@ class Clock(struct.PyTreeNode):
     frame_nanoseconds: jax.Array
     frame_seconds: jax.Array
     response_frame: jax.Array
+    frames_before_reset: jax.Array
     frames_after_reset: jax.Array
 
     @classmethod
     def of(cls, steps: StepTimings) -> "Clock":
         """The same on the device."""
         seconds = jnp.asarray(frame_seconds(steps.frame_ns))
-        arrays = map(jnp.asarray, (steps.response_frame, steps.frames_after_reset))
+        others = steps.response_frame, steps.frames_before_reset, steps.frames_after_reset
+        arrays = map(jnp.asarray, others)
         return cls(jnp.asarray(steps.frames), jnp.asarray(steps.frame_ns), seconds, *arrays)
 
     def params(self, row: jax.Array, draw: jax.Array, fresh: jax.Array, params: GameParams) -> GameParams:
@@ -59,6 +63,29 @@ class Clock(struct.PyTreeNode):
             frame_nanoseconds=self.frame_nanoseconds[row],
             frame_seconds=self.frame_seconds[row],
         )
+
+    def reset_again(
+        self, env: DodgeEnv, key: jax.Array, state: Any, draw: jax.Array, params: GameParams
+    ) -> tuple[Any, Any]:
+        """Observation and state after the server's reset; the environment has reset at once.
+
+        A server resets some frames later. Its spawn timer goes on until then, and the reset removes
+        what was thrown.
+
+        Args:
+            env: of the state.
+            key: random key.
+            state: of the first reset.
+            draw: as for `params`, of the same step.
+            params: of that step.
+        """
+        before = self.frames_before_reset[draw % len(self.frames_before_reset)]
+        waiting = params.replace(frames_per_step=before - 1, response_frame=jnp.int32(0))
+        key, key_reset = jax.random.split(key)
+        _, waited, *_ = env.step_env(key, state, jnp.zeros_like(state.action), waiting)
+        _, again = env.restart(key_reset, waited, params)
+        state = select(before > 0, again, state)
+        return env.observe(None, state, None, params), state
 
 
 @partial(jax.jit, static_argnames=("env", "policy", "servers", "in_turn"))
@@ -97,6 +124,11 @@ def evaluate_in_turn(
     def next_of(key: jax.Array, state: Any, action: jax.Array, row: jax.Array, draw: jax.Array) -> Any:
         return env.step(key, state, action, clock.params(row, draw, state.time == 0, params))
 
+    def late_reset(key: jax.Array, observation: Any, state: Any, row: jax.Array, draw: jax.Array) -> Any:
+        now = clock.params(row, draw, jnp.asarray(False), params)
+        again = clock.reset_again(env, key, state, draw, now)
+        return select(state.time == 0, again, (observation, state))
+
     observation, state = jax.vmap(first)(keys, row)
     shape = servers, in_turn
     played = Episodes(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool))
@@ -105,8 +137,16 @@ def evaluate_in_turn(
     def step(carry: Any) -> Any:
         key, number, observation, state, finished, played = carry
         key, key_step, key_action = jax.random.split(key, 3)
-        action = policy(weights, observation, number, key_action)
         draws = jax.random.bits(jax.random.fold_in(key_step, 0), (servers,), jnp.uint32)
+        if len(clock.frames_before_reset):
+            keys = jax.random.split(jax.random.fold_in(key_step, 1), servers)
+            observation, state = jax.lax.cond(
+                (state.time == 0).any(),
+                jax.vmap(late_reset),
+                lambda _, observation, state, *__: (observation, state),
+                *(keys, observation, state, row + number, draws),
+            )
+        action = policy(weights, observation, number, key_action)
         observation, state, reward, terminated, truncated, _ = jax.vmap(next_of)(
             jax.random.split(key_step, servers), state, action, row + number, draws
         )

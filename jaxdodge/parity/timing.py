@@ -97,6 +97,8 @@ class MeasuredTiming:
             )
         if self.handle_commands is not None:
             lines.append(f"handle_commands      {self.handle_commands} publish_state")
+        if to_done := self.step_timings.frames_to_done:
+            lines.append(f"done                 {to_done} frames after the publication that shows the hit")
         return lines + [f"unknown              {reason}" for reason in self.unknown]
 
     def _quantiles(self) -> str:
@@ -164,7 +166,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         shows_action=shows_action,
         response_frame=response_frame,
         handle_commands=order,
-        step_timings=measured_steps(session, followed, moved, LEAST),
+        step_timings=measured_steps(session, followed, moved, order == "before", LEAST),
         unknown=tuple(unknown),
         difference=first_difference(session, followed),
     )

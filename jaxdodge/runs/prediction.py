@@ -18,6 +18,7 @@ from jaxdodge.recordings.timing_file import StepTimings
 from jaxdodge.runs.folder import Run, changed_game
 from jaxdodge.runs.options import DEFAULTS
 from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.order import SHOWING_DONE_AFTER
 
 IN_TURN = 16
 """Episodes one after another on a simulated server."""
@@ -80,8 +81,9 @@ def predict(
             raise ConfigError(f"{name}: invalid together with --timing, which decides it")
     game = changed_game(player.game, given if steps is None else given | steps.median())
     steps = StepTimings.constant(game) if steps is None else steps
-    longest = max(steps.frames.max(), steps.frames_after_reset.max(initial=1))
-    env = player.env_class(game, int(longest))
+    all_frames = steps.frames, steps.frames_before_reset, steps.frames_after_reset
+    longest = max(int(frames.max(initial=1)) for frames in all_frames)
+    env = player.env_class(game, longest, order=SHOWING_DONE_AFTER[steps.frames_to_done])
     servers = math.ceil(episodes / IN_TURN)
     in_turn = math.ceil(episodes / servers)
     policy, weights = player.act(servers)

@@ -41,6 +41,16 @@ SIMULATOR = (
     "apply_velocity",
     *UNOBSERVABLE,
 )
+# Those in which `done` is published so many frames after the first publication that shows the hit.
+SHOWING_DONE_AFTER = (
+    SIMULATOR,
+    ("handle_collisions", *(name for name in SIMULATOR if name != "handle_collisions")),
+    (
+        *SIMULATOR[: SIMULATOR.index("detect_collisions")],
+        *("publish_state", "handle_collisions", "detect_collisions"),
+        *SIMULATOR[SIMULATOR.index("handle_commands") :],
+    ),
+)
 # What was so in every frame of every single-threaded start of the real game: (earlier, later).
 ALWAYS = (
     ("move_projectiles", "publish_state"),

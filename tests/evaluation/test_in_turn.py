@@ -69,7 +69,7 @@ def test_the_spawn_timer_goes_on_from_one_episode_to_the_next():
 def test_steps_are_played_in_their_order():
     policy, weights = simulated("still", STILL, 4, 0)
     frames, ms = np.array([1, 3, 0, 2], WHOLE), np.array([40, 50, 1, 60], WHOLE)
-    steps = StepTimings(frames, ms * 1_000_000, np.zeros(4, WHOLE), np.zeros(0, WHOLE))
+    steps = StepTimings(frames, ms * 1_000_000, *(np.zeros(size, WHOLE) for size in (4, 0, 0)))
     lengths = in_turn(STILL, steps, 4, 9, policy, weights).lengths.reshape(4, 9)[:, 1:]
     # A step lasts 77.5 ms on average.
     assert lengths.mean() == pytest.approx(3 / 0.0775, rel=0.05)
@@ -77,20 +77,63 @@ def test_steps_are_played_in_their_order():
 
 
 @pytest.mark.slow
-def test_after_a_reset_as_many_frames_pass_as_were_measured():
+def test_before_and_after_a_reset_as_many_frames_pass_as_were_measured():
     policy, weights = simulated("still", STILL, 4, 0)
     lengths = [
         in_turn(
             STILL,
             dataclasses.replace(
                 StepTimings.constant(STILL), frames=np.array([1, 9], WHOLE), frame_ns=np.full(2, 50_000_000),
-                response_frame=np.zeros(2, WHOLE), frames_after_reset=np.array(after, WHOLE)
+                response_frame=np.zeros(2, WHOLE), frames_before_reset=np.array([before], WHOLE),
+                frames_after_reset=np.array([after], WHOLE)
             ),
             4, 3, policy, weights,
         ).lengths.reshape(4, 3)[:, 1:].mean()
-        for after in ([1], [9])
+        for before, after in ((0, 1), (0, 9), (8, 1))
     ]  # fmt: skip
+    assert lengths[1] == lengths[2]
     assert lengths[0] - lengths[1] == pytest.approx(8 / 5, abs=1)
+
+
+@pytest.mark.slow
+def test_a_late_reset_is_the_same_as_frames_without_a_reset():
+    """By hand: the episode's end, some frames, the reset, some frames; no throw is random."""
+    before, after, episodes = 7, 2, 4
+    game = dataclasses.replace(STILL, projectile_spawn_interval=0.35, frames_per_step=1, response_frame=0)
+    steps = dataclasses.replace(
+        StepTimings.constant(game),
+        frames_before_reset=np.array([before], WHOLE), frames_after_reset=np.array([after], WHOLE),
+    )  # fmt: skip
+    at_once = dataclasses.replace(
+        steps, frames_before_reset=np.array([0], WHOLE), frames_after_reset=np.array([before + after], WHOLE)
+    )
+    policy, weights = simulated("still", game, 1, 0)
+    env = DodgeEnv(game, before + after)
+    key = jax.random.split(jax.random.key(3))[1]
+    clocks = Clock.of(steps), Clock.of(at_once)
+    played, without_wait = (
+        evaluate_in_turn(env, policy, weights, env.default_params, clock, jax.random.key(3), 1, episodes)
+        for clock in clocks
+    )
+
+    @jax.jit
+    def frames(state, number):
+        params = env.default_params.replace(frames_per_step=number, response_frame=0)
+        return env.step_env(key, state, jnp.zeros(3), params)[1:4:2]
+
+    _, state = jax.jit(env.reset)(jax.random.split(key, 1)[0])
+    lengths = []
+    for episode in range(episodes):
+        # The first episode begins with a reset that the environment has made.
+        state, _ = frames(state, before - (episode == 0))
+        state = jax.jit(env.restart)(key, state)[1]
+        number, length, done = after, 0, False
+        while not done:
+            state, done = frames(state, number)
+            number, length = 1, length + 1
+        lengths.append(length)
+    assert played.lengths.tolist() == lengths
+    assert without_wait.lengths.tolist() != lengths
 
 
 @pytest.mark.parametrize("space", ["basic_3d", "discrete"])
@@ -134,7 +177,9 @@ def timing(tmp_path):
     steps = StepTimings(
         *(np.array(values, WHOLE) for values in ([2, 1, 3], [16_000_000, 17_000_000, 18_000_000])),
         np.array([0, 1, 0], WHOLE),
+        np.array([1], WHOLE),
         np.array([2], WHOLE),
+        frames_to_done=1,
     )
     path = tmp_path / "timing.json"
     write_timing(path, {"frames_per_step": 2, "response_frame": 0}, steps, ["a line"])
@@ -160,11 +205,28 @@ def test_what_is_written_is_read(timing):
         ("frames", None, "invalid frames; expected whole numbers"),
     ],
 )
-def test_a_damaged_timing_is_refused(timing, name, value, reason):
+def test_damaged_steps_are_refused(timing, name, value, reason):
     path, _ = timing
     content = json.loads(path.read_text())
     content["steps"][name] = value
     path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"{path}: {reason}"):
+        read_steps(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("frames_before_reset", [1, 2], "invalid frames_before_reset; expected as many as frames_after_re"),
+        ("frames_before_reset", [-1], "invalid frames_before_reset; expected whole numbers from 0 to 1000"),
+        ("frames_after_reset", 3, "invalid frames_after_reset; expected whole numbers from 0 to 1000"),
+        ("frames_to_done", 3, "invalid frames_to_done 3; expected 0 to 2"),
+        ("frames_to_done", [0], r"invalid frames_to_done \[0\]; expected 0 to 2"),
+    ],
+)
+def test_damaged_resets_are_refused(timing, name, value, reason):
+    path, _ = timing
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(ConfigError, match=f"{path}: {reason}"):
         read_steps(path)
 

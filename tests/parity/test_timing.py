@@ -67,6 +67,19 @@ def test_a_known_timing_is_recovered(transport, fps, think, jitter, order):
     lasted = (steps.frames.astype(float) * steps.frame_ns).sum() / steps.frames.sum() / 1e9
     assert lasted == pytest.approx(played.mean(), rel=0.01)
     assert steps.response_frame.mean() == pytest.approx(mean, abs=0.1)
+    rows = np.flatnonzero(is_step)
+    between = np.flatnonzero(np.diff(rows) > 1)
+    last, first = rows[between], rows[between + 1]
+    # In the simulator what a frame handles before it publishes belongs to the frame before.
+    before = simulated.handled_in[first - 1] - simulated.frame[last] - early
+    # HTTP does not tell the order, nor how old a publication is.
+    assert np.abs(steps.frames_before_reset - before).mean() <= (0.4 if transport == "grpc" else 1)
+    together = steps.frames_before_reset + 1 + steps.frames_after_reset
+    assert np.abs(together - np.diff(simulated.frame[rows])[between]).mean() < 0.4
+    if think == 0 and transport == "grpc":
+        at = {name: order.index(name) for name in ("detect_collisions", "handle_collisions", "publish_state")}
+        detect, handle, publish = at.values()
+        assert steps.frames_to_done == (handle < detect) + (publish < handle)
     options = timing.options()
     assert options["frames_per_step"] == round(timing.mean_frames_per_step)
     assert options["response_frame"] == round(mean)

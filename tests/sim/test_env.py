@@ -21,6 +21,7 @@ from played_envs import (
 
 import jaxdodge
 from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.order import ALWAYS, SHOWING_DONE_AFTER
 
 # The contract
 
@@ -281,3 +282,18 @@ def test_a_discrete_action_is_an_integer():
     _, state = jax.eval_shape(env.reset, key_of(0), params)
     with pytest.raises(AssertionError):
         jax.eval_shape(env.step, key_of(1), state, jnp.float32(0.5), params)
+
+
+def test_the_order_decides_when_a_hit_is_published():
+    """Nothing else changes: the first throw hits who stands still, and `done` comes later."""
+    key, still, lengths = key_of(0), jnp.zeros(5), []
+    for order in SHOWING_DONE_AFTER:
+        assert all(order.index(earlier) < order.index(later) for earlier, later in ALWAYS)
+        env = DodgeEnv(jaxdodge.GameConfig(level=1, fps=20, frames_per_step=1), order=order)
+        _, state = env.reset(key)
+        step, terminated, length = jax.jit(env.step_env), False, 0
+        while not terminated:
+            _, state, _, terminated, _ = step(key, state, still, env.default_params)
+            length += 1
+        lengths.append(length)
+    assert np.diff(lengths).tolist() == [1, 1]
