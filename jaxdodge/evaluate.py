@@ -44,7 +44,7 @@ class Evaluate:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run, results/NAME/TIME. If it holds seed_0, seed_1, ..., all are played.
-    Or a scripted policy: random, still, strafe (from side to side) or circle."""
+    Or a scripted policy: random, still, strafe (from side to side; needs vectors) or circle."""
     episodes: int | None = None
     """Episodes to play: 128, all at once; on a server 10, one after the other, in real time."""
     policy: str = "best"
@@ -52,7 +52,8 @@ class Evaluate:
     sampled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Sample the actions from the policy's distribution instead of taking its mean."""
     seed: int = 0
-    """Seed of the throws and of sampled actions."""
+    """Seed of the simulator's throws, of sampled actions and of a scripted policy: the actions of
+    random, where circle begins, and strafe's first side."""
     grid: tuple[str, ...] = ()
     """Settings to play in all combinations, such as frames_per_step=6,7,8 response_frame=0,full."""
     robustness: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

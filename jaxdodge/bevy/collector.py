@@ -103,7 +103,8 @@ class Collector:
             actions = self._act(observations, np.array([each.evaluated for each in episodes]))
             # The policy computes during the pause, so that it does not lengthen the step.
             self._ending.wait(max(0.0, ends - time.monotonic()))
-            self._late_seconds.append(time.monotonic() - ends)
+            # The end of the collector cuts the pause short.
+            self._late_seconds.append(max(0.0, time.monotonic() - ends))
             observations, rewards, terminations, truncations, info = self._fleet.step(actions)
             ends = time.monotonic() + self._pause
             for episode, *row in zip(

@@ -87,7 +87,7 @@ def check_scripted(name: str, game: GameConfig) -> None:
     """Raise ConfigError if a scripted policy cannot play this game."""
     if name == "strafe" and game.observation_mode == "topdown":
         raise ConfigError(
-            "observation_mode: invalid value topdown for strafe, which reads where the player is; "
+            "observation_mode: invalid value 'topdown' for strafe, which reads where the player is; "
             "expected standard or with_thrower"
         )
 
@@ -108,7 +108,11 @@ def simulated(name: str, game: GameConfig, servers: int, seed: int) -> tuple[Cal
         name, game: as for `ScriptedPolicy`.
         servers: in parallel.
         seed: of the phases in which circle begins, and of strafe's first sides.
+
+    Raises:
+        ConfigError: as `ScriptedPolicy`.
     """
+    one = ScriptedPolicy(name, game, 0)
     phases = jnp.asarray(np.random.default_rng(seed).integers(PERIOD, size=servers))
     space = game.action_space_type
     if name == "strafe":
@@ -116,7 +120,6 @@ def simulated(name: str, game: GameConfig, servers: int, seed: int) -> tuple[Cal
         # The newest observation is the last of a stack.
         newest = OBSERVATION_SIZES[game.observation_mode] * (game.frame_stack - 1)
         return _strafing, (sides, phases < PERIOD // 2, newest)
-    one = ScriptedPolicy(name, game, 0)
     one._steps = -1
     cycle = np.stack([one.act(np.zeros(0)) for _ in range(PERIOD)])
     return _uniform if name == "random" else _cycled, (jnp.asarray(cycle), phases)

@@ -64,28 +64,13 @@ class Clock(struct.PyTreeNode):
             frame_seconds=self.frame_seconds[row],
         )
 
-    def reset_again(
-        self, env: DodgeEnv, key: jax.Array, state: Any, draw: jax.Array, params: GameParams
-    ) -> tuple[Any, Any]:
-        """Observation and state after the server's reset; the environment has reset at once.
-
-        A server resets some frames later. Its spawn timer goes on until then, and the reset removes
-        what was thrown.
-
-        Args:
-            env: of the state.
-            key: random key.
-            state: of the first reset.
-            draw: as for `params`, of the same step.
-            params: of that step.
-        """
-        before = self.frames_before_reset[draw % len(self.frames_before_reset)]
-        waiting = params.replace(frames_per_step=before - 1, response_frame=jnp.int32(0))
-        key, key_reset = jax.random.split(key)
-        _, waited, *_ = env.step_env(key, state, jnp.zeros_like(state.action), waiting)
-        _, again = env.restart(key_reset, waited, params)
-        state = select(before > 0, again, state)
-        return env.observe(None, state, None, params), state
+    def params_before_reset(self, row: jax.Array, draw: jax.Array, params: GameParams) -> GameParams:
+        """The parameters of the frames from an episode's last response to that of the reset."""
+        frames = jnp.int32(0)
+        if count := len(self.frames_before_reset):
+            frames = self.frames_before_reset[draw % count]
+        now = self.params(row, draw, jnp.asarray(False), params)
+        return now.replace(frames_per_step=frames, response_frame=jnp.int32(0))
 
 
 @partial(jax.jit, static_argnames=("env", "policy", "servers", "in_turn"))
@@ -121,13 +106,19 @@ def evaluate_in_turn(
     def first(key: jax.Array, row: jax.Array) -> Any:
         return env.reset(key, clock.params(row, jnp.uint32(0), jnp.asarray(False), params))
 
-    def next_of(key: jax.Array, state: Any, action: jax.Array, row: jax.Array, draw: jax.Array) -> Any:
-        return env.step(key, state, action, clock.params(row, draw, state.time == 0, params))
+    def begin(
+        key: jax.Array, observation: Any, state: Any, row: jax.Array, draw: jax.Array, ended: jax.Array
+    ) -> Any:
+        # The last action goes on until the server resets, and what is thrown is removed then.
+        key, key_reset = jax.random.split(key)
+        now = clock.params_before_reset(row, draw, params)
+        _, waited, *_ = env.step_env(key, state, state.action, now)
+        return select(ended, env.restart(key_reset, waited, now), (observation, state))
 
-    def late_reset(key: jax.Array, observation: Any, state: Any, row: jax.Array, draw: jax.Array) -> Any:
-        now = clock.params(row, draw, jnp.asarray(False), params)
-        again = clock.reset_again(env, key, state, draw, now)
-        return select(state.time == 0, again, (observation, state))
+    def next_of(key: jax.Array, state: Any, action: jax.Array, row: jax.Array, draw: jax.Array) -> Any:
+        now = clock.params(row, draw, state.time == 0, params)
+        observation, state, reward, terminated, _ = env.step_env(key, state, action, now)
+        return observation, state, reward, terminated, env.is_truncated(state, now)
 
     observation, state = jax.vmap(first)(keys, row)
     shape = servers, in_turn
@@ -135,29 +126,30 @@ def evaluate_in_turn(
     each = jnp.arange(servers)
 
     def step(carry: Any) -> Any:
-        key, number, observation, state, finished, played = carry
-        key, key_step, key_action = jax.random.split(key, 3)
-        draws = jax.random.bits(jax.random.fold_in(key_step, 0), (servers,), jnp.uint32)
-        if len(clock.frames_before_reset):
-            keys = jax.random.split(jax.random.fold_in(key_step, 1), servers)
-            observation, state = jax.lax.cond(
-                (state.time == 0).any(),
-                jax.vmap(late_reset),
-                lambda _, observation, state, *__: (observation, state),
-                *(keys, observation, state, row + number, draws),
-            )
+        key, number, observation, state, ended, finished, played = carry
+        key, key_step, key_action, key_begin = jax.random.split(key, 4)
+        key_begin, key_draws = jax.random.split(key_begin)
+        draws = jax.random.bits(key_draws, (servers,), jnp.uint32)
+        observation, state = jax.lax.cond(
+            ended.any(),
+            jax.vmap(begin),
+            lambda _, observation, state, *__: (observation, state),
+            *(jax.random.split(key_begin, servers), observation, state, row + number, draws, ended),
+        )
         action = policy(weights, observation, number, key_action)
-        observation, state, reward, terminated, truncated, _ = jax.vmap(next_of)(
+        observation, state, reward, terminated, truncated = jax.vmap(next_of)(
             jax.random.split(key_step, servers), state, action, row + number, draws
         )
+        ended = terminated | truncated
         # Episodes beyond the last one are dropped.
         played = Episodes(
             returns=played.returns.at[each, finished].add(reward, mode="drop"),
             lengths=played.lengths.at[each, finished].add(1, mode="drop"),
             survived=played.survived.at[each, finished].set(truncated & ~terminated, mode="drop"),
         )
-        return key, number + 1, observation, state, finished + (terminated | truncated), played
+        return key, number + 1, observation, state, ended, finished + ended, played
 
-    carry = key, jnp.int32(0), observation, state, jnp.zeros(servers, jnp.int32), played
-    played = jax.lax.while_loop(lambda carry: (carry[4] < in_turn).any(), step, carry)[-1]
+    none = jnp.zeros(servers, bool)
+    carry = key, jnp.int32(0), observation, state, none, jnp.zeros(servers, jnp.int32), played
+    played = jax.lax.while_loop(lambda carry: (carry[-2] < in_turn).any(), step, carry)[-1]
     return jax.tree.map(jnp.ravel, played)

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxdodge.parity.clock import Clock
+from jaxdodge.parity.clock import Clock, why_lockstep
 from jaxdodge.parity.commands import Handled, handled_commands
 from jaxdodge.parity.comparison import Result
 from jaxdodge.parity.findings import Findings
@@ -26,8 +26,6 @@ from jaxdodge.parity.seen import check_seen
 from jaxdodge.parity.throws import Throw, check_throws
 from jaxdodge.recordings.session import STEP, Session
 
-FASTEST_GAME = 1.2
-"""Times as fast as the clock, beyond what lags at both ends can seem."""
 MOST_TORN = 0.01
 """Share of responses that may be read while a frame is published; by chance there may be more."""
 
@@ -46,6 +44,8 @@ class Followed:
     moved: list[Moved] = dataclasses.field(default_factory=list)
     error: float = 0.0
     """Largest deviation of a flight, as a share of its bound."""
+    lockstep: str = ""
+    """What shows that the server is in lockstep, see `why_lockstep`."""
 
 
 def follow_session(session: Session) -> Followed:
@@ -56,7 +56,7 @@ def follow_session(session: Session) -> Followed:
     if session.config.observation_mode == "topdown":
         pictures, palette = check_pictures(session, findings)
         check_seen(session, pictures, palette, handled, findings)
-        return Followed(findings, handled)
+        return Followed(findings, handled, lockstep=why_lockstep(session, None))
     changes = matched(*check_publications(session, findings))
     flights = changes.flights
     time = fit_time(flights, len(session), session.config.fps)
@@ -68,7 +68,8 @@ def follow_session(session: Session) -> Followed:
     throws = check_throws(session, changes, handled, clock, findings)
     moved = check_motion(session, handled, clock, findings)
     check_heights(session, handled, clock, findings)
-    return Followed(findings, handled, flights, time, clock, throws, moved, float(ratio.max(initial=0)))
+    error, lockstep = float(ratio.max(initial=0)), why_lockstep(session, time)
+    return Followed(findings, handled, flights, time, clock, throws, moved, error, lockstep)
 
 
 def first_difference(session: Session, followed: Followed) -> str:
@@ -84,11 +85,10 @@ def first_difference(session: Session, followed: Followed) -> str:
     text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())
     if followed.flights is None or followed.clock is None:
         return text
-    game, wall = followed.clock.game_seconds, followed.clock.wall_seconds
-    if game > FASTEST_GAME * wall + 1:
+    if followed.lockstep:
         return (
-            f"{game:.1f} s of the game in {wall:.1f} s of the client's clock; expected a server in real "
-            f"time, not in lockstep, because the clock tells when throws are due: {text}"
+            f"{followed.lockstep}; expected a server in real time, not in lockstep, because the clock "
+            f"tells when throws are due: {text}"
         )
     wrong = wrong_rules(session, followed.handled, followed.flights, followed.clock, followed.throws)
     return "; ".join([text, *(f"looks wrong: {rule}" for rule in wrong)])

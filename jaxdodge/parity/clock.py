@@ -6,11 +6,14 @@ import numpy as np
 
 from jaxdodge.parity.commands import Handled
 from jaxdodge.parity.flight import Time
-from jaxdodge.recordings.session import Session
+from jaxdodge.recordings.session import RESET, Session
+from jaxdodge.server.realtime import GRPC_RESET, HTTP_RESET
 from jaxdodge.sim.state import player_start
 
 LONGEST_COUNTED = 0.25
 """Seconds that a frame counts at most, however long it lasts."""
+MOST_APART, LAG = 0.1, 1.0
+"""Share and seconds by which the game and the client's clock differ at most in real time."""
 
 
 class Clock:
@@ -38,8 +41,6 @@ class Clock:
         self._known = np.cumsum(known)
         self._seconds = np.cumsum(np.where(known, time.seconds, 0))
         self._error = np.cumsum(np.where(known, time.error, 0))
-        self.game_seconds, self.wall_seconds = float(self._seconds[-1]), float(wall[known].sum())
-        """Of the times between responses that projectiles tell, and of the same by the clock."""
         self._low, self._high = self._player_since_before(session, handled)
 
     def steady(self, first: Any, last: Any) -> Any:
@@ -100,3 +101,28 @@ class Clock:
                 low[last] = np.min([before, after, np.maximum(before + back, after - ahead)], axis=0)
                 high[last] = np.max([before, after, np.minimum(before + ahead, after - back)], axis=0)
         return low, high
+
+
+def why_lockstep(session: Session, time: Time | None) -> str:
+    """What shows that a server waits for its client; empty if nothing does.
+
+    The client's clock does not tell the game's time then.
+
+    Args:
+        session: of the server.
+        time: between its responses; None for images.
+    """
+    arrays, is_grpc = session.arrays, session.meta["transport"] == "grpc"
+    waits = (arrays["received_s"] - arrays["sent_s"])[arrays["kind"] == RESET]
+    shortest = float(np.min(waits, initial=np.inf))
+    if shortest < (GRPC_RESET if is_grpc else HTTP_RESET) / 2:
+        return f"a reset answered after {1e3 * shortest:.1f} ms"
+    if time is None or not np.any(known := ~np.isnan(time.seconds[1:])):
+        return ""
+    wall = np.diff(arrays["received_s"])[known]
+    # A frame counts LONGEST_COUNTED at most, however long a server in real time stalls.
+    counted = wall <= np.median(wall) + LONGEST_COUNTED
+    game, wall = float(time.seconds[1:][known][counted].sum()), float(wall[counted].sum())
+    if abs(game - wall) <= MOST_APART * wall + LAG:
+        return ""
+    return f"{game:.1f} s of the game in {wall:.1f} s of the client's clock"

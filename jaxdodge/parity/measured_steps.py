@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxdodge.parity.check_session import Followed
 from jaxdodge.parity.flight import Time
+from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.session import STEP, Session
 from jaxdodge.recordings.timing_file import FRAME_RANGE, MOST_FRAMES, MOST_TO_DONE, StepTimings
 from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
@@ -30,16 +31,28 @@ def measured_steps(
         moved: by response, the frames that the player had moved by a new action.
         handled_before: whether a frame handles commands before it publishes.
         least: steps that must be told.
+
+    Raises:
+        RecordingError: in lockstep the client's clock tells nothing.
     """
     arrays, time, rows = session.arrays, followed.time, pairs_of_steps(session)
     received, waits = arrays["received_s"], arrays["received_s"] - arrays["sent_s"]
     told = rows if time is None else rows[~np.isnan(time.seconds[rows])]
     if time is not None and len(told) >= least and time.frames[told].any():
         rows, frames, seconds = told, time.frames[told], time.seconds[told]
+        nominal = frames * (session.config.frame_nanoseconds / 1e9)
+        if np.all(np.abs(seconds - nominal) <= time.error[told]):
+            # Where a throw is due just as a frame ends, a nanosecond decides in which one it is.
+            seconds = nominal
         handled = followed.handled.count == np.arange(len(session)) + 1
-        known = [moved[row] for row in rows if row in moved]
-        others = float(np.median(known)) if known and session.meta["transport"] != "grpc" else 0.0
+        known = [moved[row] for row in rows[handled[rows]] if row in moved]
+        others = float(np.median(known)) if known and not precedes_motion(session, followed) else 0.0
         response = np.array([moved.get(int(row), others) if handled[row] else 0.0 for row in rows])
+    elif followed.lockstep:
+        raise RecordingError(
+            f"{session.path}: cannot be measured: the server is in lockstep ({followed.lockstep}), and its "
+            f"frames are not told by the client's clock; expected {least} steps with projectiles in vectors"
+        )
     else:
         seconds = received[rows] - received[rows - 1]
         frames = np.maximum(np.round(seconds * session.config.fps), 1)
@@ -50,13 +63,18 @@ def measured_steps(
     usual = seconds.sum() / frames.sum()
     length = np.clip(np.where(frames, seconds / np.maximum(frames, 1), usual) * 1e9, *FRAME_RANGE)
     response = np.clip(np.round(response), 0, frames).astype(np.int32)
-    return StepTimings(
-        frames,
-        np.round(length).astype(np.int32),
-        response,
-        *_resets(session, usual, handled_before),
-        _frames_to_done(session, time),
-    )
+    # In lockstep no frame passes before the first step, so that it is as long as any other.
+    none = np.zeros(0, np.int32)
+    before, after = (none, none) if followed.lockstep else _resets(session, usual, handled_before)
+    frame_ns, to_done = np.round(length).astype(np.int32), frames_to_done(session, time) or 0
+    return StepTimings(frames, frame_ns, response, before, after, to_done)
+
+
+def precedes_motion(session: Session, followed: Followed) -> bool:
+    """Whether a publication precedes the motion by the action that it answers, also where it shows
+    the action: over gRPC, in real time.
+    """
+    return session.meta["transport"] == "grpc" and not followed.lockstep
 
 
 def _resets(session: Session, usual: float, handled_before: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -70,34 +88,38 @@ def _resets(session: Session, usual: float, handled_before: bool) -> tuple[np.nd
     around = np.flatnonzero(np.diff(steps) > 1)
     last, first = steps[around], steps[around + 1]
     frames = np.maximum(np.round((received[first] - received[last]) / usual), 1)
+    # What HTTP shows was published half a frame ago, on average.
+    age = 0.0 if session.meta["transport"] == "grpc" else 0.5
     # A frame that handles commands after it publishes resets one publication later.
-    before = np.floor((sent[first - 1] - received[last]) / usual) + (not handled_before)
-    before = np.clip(before, 0, np.minimum(frames - 1, MOST_FRAMES))
-    after = np.clip(frames - 1 - before, 0, MOST_FRAMES)
-    return before.astype(np.int32), after.astype(np.int32)
+    before = np.floor((sent[first - 1] - received[last]) / usual + age) + (not handled_before)
+    before = np.minimum(before, frames - 1)
+    after = frames - 1 - before
+    kept = frames <= MOST_FRAMES
+    return before[kept].astype(np.int32), after[kept].astype(np.int32)
 
 
-def _frames_to_done(session: Session, time: Time | None) -> int:
+def frames_to_done(session: Session, time: Time | None) -> int | None:
     """Frames from the first publication that shows a hit to the one that says done, 0 to 2.
 
     Among steps of several frames few show a hit before they say done, but those count for all of
-    their frames. 0, as in the simulator's own order, if there are too few hits to tell.
+    their frames. None if there are too few hits to tell.
     """
     if time is None:
-        return 0
+        return None
     arrays = session.arrays
     is_step, observation = arrays["kind"] == STEP, arrays["observation"].astype(float)
     projectiles = observation[:, PROJECTILES].reshape(-1, OBSERVED_PROJECTILES, 6)
     flying = np.arange(OBSERVED_PROJECTILES) < arrays["projectile_count"][:, None]
     squares = np.sum((projectiles[..., :3] - observation[:, None, :3]) ** 2, axis=2)
     hit = is_step & np.any(flying & (squares < float(PLAYER_RADIUS + PROJECTILE_RADIUS) ** 2), axis=1)
-    waited, lasted = [], []
+    waited, frames = [], []
     for end in np.flatnonzero(is_step[1:] & arrays["done"][1:] & ~arrays["done"][:-1]) + 1:
         first = end
         while first and hit[first - 1]:
             first -= 1
         waited.append(int(time.frames[first + 1 : end + 1].sum()))
-        lasted.append(int(time.frames[end]))
-    if not waited or len(waited) < np.mean(lasted) ** 2:
-        return 0
+        frames.append(int(time.frames[end]))
+    # One frame of d is seen in a share of 1 / d: with so many hits the standard error is a quarter.
+    if not waited or len(waited) < 16 * (np.mean(frames) - 1):
+        return None
     return min(round(float(np.mean(waited))), MOST_TO_DONE)

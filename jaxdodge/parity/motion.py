@@ -54,9 +54,12 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
         if np.any(after < nearest - bound) or np.any(after > furthest + bound):
             findings.add(response, "player position", after, f"between {nearest} and {furthest}")
         walls = np.abs([before, after, before + velocities[0] * longest])
-        split = None if np.any(walls >= ZONE - bound) else _split(after - before, velocities, bound)
+        free = not np.any(walls >= ZONE - bound)
+        split = _split(after - before, velocities, bound) if free else None
         if split is None:
             drift, since = 0.0, None
+            if free and _opposed(velocities) and clock.steady(response - 1, response):
+                moved.append(Moved(response, _with_last(after - before, velocities, (low + high) / 2), 2))
             continue
         seconds, slack, aside = split
         total = float(sum(seconds))
@@ -78,6 +81,21 @@ def check_motion(session: Session, handled: Handled, clock: Clock, findings: Fin
             findings.add(response, "time that the player moved", text, "as much as all")
             drift = 0.0
     return moved
+
+
+def _opposed(velocities: np.ndarray) -> bool:
+    """Whether they are two that differ by as much as the faster one, or more."""
+    return len(velocities) == 2 and bool(length(velocities[1] - velocities[0]) >= length(velocities).max())
+
+
+def _with_last(way: np.ndarray, velocities: np.ndarray, total: float) -> float:
+    """Seconds with the second of two velocities, of known seconds with both.
+
+    Of opposite velocities, and of one that is zero, the way alone does not tell both times.
+    """
+    change = velocities[1] - velocities[0]
+    seconds = np.sum((way - velocities[0] * total) * change) / np.sum(change**2)
+    return float(np.clip(seconds, 0, total))
 
 
 def _velocities(handled: Handled, response: int) -> np.ndarray:

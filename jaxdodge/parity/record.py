@@ -35,7 +35,8 @@ class Record:
     out: Path
     """File to write or replace."""
     policy: str = "random"
-    """random, still, strafe, circle, or the folder of a run, to play its best policy."""
+    """random, still, strafe (needs vectors), circle, or the folder of a run, to play its best
+    policy."""
     steps: int | None = None
     """Steps to play, not counting resets. Default: 1000, or unlimited if --seconds is given."""
     seconds: float | None = None
@@ -45,7 +46,8 @@ class Record:
     fps: float = 60.0
     """Frames per second that the server was started with, which it does not report."""
     seed: int = 0
-    """Seed of the random policy."""
+    """Seed of a scripted policy: the actions of random, where circle begins, and strafe's first
+    side."""
     timeout: float = 30.0
     """Seconds to wait for a response, and for the configuration to take effect."""
 

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxdodge.parity.check_session import Followed, first_difference, follow_session
-from jaxdodge.parity.measured_steps import measured_steps, pairs_of_steps
+from jaxdodge.parity.measured_steps import (
+    frames_to_done,
+    measured_steps,
+    pairs_of_steps,
+    precedes_motion,
+)
 from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.session import STEP, Session
 from jaxdodge.recordings.timing_file import StepTimings
@@ -45,6 +50,8 @@ class MeasuredTiming:
     """For how many frames the player had moved by that action, with how often."""
     handle_commands: str | None
     """Whether this start of the server handles commands before or after `publish_state`."""
+    frames_to_done: int | None
+    """See `StepTimings`."""
     step_timings: StepTimings
     """Every step that was measured."""
     unknown: tuple[str, ...]
@@ -97,8 +104,9 @@ class MeasuredTiming:
             )
         if self.handle_commands is not None:
             lines.append(f"handle_commands      {self.handle_commands} publish_state")
-        if to_done := self.step_timings.frames_to_done:
-            lines.append(f"done                 {to_done} frames after the publication that shows the hit")
+        if self.frames_to_done is not None:
+            after = f"{self.frames_to_done}, from the publication that shows the hit"
+            lines.append(f"frames to done       {after}")
         return lines + [f"unknown              {reason}" for reason in self.unknown]
 
     def _quantiles(self) -> str:
@@ -111,7 +119,8 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     """Measure the timing of a session; `followed`, if it has been checked already.
 
     Raises:
-        RecordingError: no two steps follow one another.
+        RecordingError: no two steps follow one another, or the server is in lockstep and nothing
+            tells how many frames its steps last.
     """
     arrays = session.arrays
     is_step = arrays["kind"] == STEP
@@ -144,8 +153,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     shows_action = float(handled[is_step].mean()) if is_step.any() else 0.0
     moved = _frames_moved(session, followed, usual)
     response_frame = None
-    # gRPC's publication precedes the motion, also where it shows the action.
-    unless_told = 0.0 if session.meta["transport"] == "grpc" else None
+    unless_told = 0.0 if precedes_motion(session, followed) else None
     told = [moved.get(int(i), unless_told) if handled[i] else 0.0 for i in np.flatnonzero(is_step)]
     known = [round(value) for value in told if value is not None]
     if not is_step.any() or len(known) < max(LEAST, len(told) / 4):
@@ -155,6 +163,9 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
     order = _order(session, shows_action, usual)
     if order is None:
         unknown.append("order of handle_commands and publish_state: both give the same responses here")
+    to_done = frames_to_done(session, followed.time)
+    if to_done is None:
+        unknown.append("frames from a hit to done: too few hits in steps of this many frames")
     return MeasuredTiming(
         steps=int(is_step.sum()),
         steps_per_second=float(1 / period),
@@ -166,6 +177,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         shows_action=shows_action,
         response_frame=response_frame,
         handle_commands=order,
+        frames_to_done=to_done,
         step_timings=measured_steps(session, followed, moved, order == "before", LEAST),
         unknown=tuple(unknown),
         difference=first_difference(session, followed),
@@ -173,11 +185,14 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
 
 
 def _frames_moved(session: Session, followed: Followed, frame_seconds: float) -> dict[int, float]:
-    """By response: for how many frames the player had moved with a velocity that is new in it."""
+    """By response: for how many frames the player had moved by its last action, if that is new."""
+    count, velocity = followed.handled.count, followed.handled.velocity
+    # Of two equal actions in a row it is not known when the second one began.
+    new = np.any(velocity[count] != velocity[count - 1], axis=1)
     return {
         each.response: each.with_last / frame_seconds
         for each in followed.moved
-        if each.commands > 1 and session.arrays["kind"][each.response] == STEP
+        if each.commands > 1 and new[each.response] and session.arrays["kind"][each.response] == STEP
     }
 
 

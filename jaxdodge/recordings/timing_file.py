@@ -98,7 +98,12 @@ def read_steps(path: Path) -> StepTimings:
         to_done = content[FRAMES_TO_DONE]
     except OSError as error:
         raise ConfigError(f"timing: {path}: cannot be read ({error_line(error)})") from None
-    except (ValueError, KeyError, TypeError):
+    except KeyError as error:
+        name = error.args[0]
+        raise ConfigError(
+            f"timing: {path}: {name} is missing; expected what this version's parity timing --out wrote"
+        ) from None
+    except (ValueError, TypeError):
         raise _no_timing(path) from None
     arrays[3:] = [array if array.size else array.astype(np.int64) for array in arrays[3:]]
     limits = [(0, MOST_FRAMES), FRAME_RANGE, *[(0, MOST_FRAMES)] * 3]

@@ -92,6 +92,25 @@ def test_a_run_plays_on_a_server_beside_the_simulator(run, command, tmp_path):
     assert [line.split(":")[0] for line in lines[6:]] == ["return", "survival"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("frames", "response", "episodes"), [(7, 0, 100), (1, 1, 20)])
+def test_a_server_in_lockstep_is_predicted(frames, response, episodes, command, tmp_path):
+    out = tmp_path / "session.npz"
+    timing = ("--frames-per-step", frames, "--response-frame", response)
+    with running(tmp_path, "--http", "--port", 0, "--mode", "lockstep", "--seed", 3, *timing) as server:
+        arguments = ("--server", server.http, "--episodes", episodes, "--think-seconds", 0, "--record", out)
+        status, lines, errors = command(
+            "strafe", *arguments, "--level", 2, "--spawn-angle-degrees", 30, "--action-space-type", "basic_3d"
+        )
+    assert (status, errors) == (0, [])
+    assert [line for line in lines if "DIFFERENT" in line] == []
+    steps = measure(read_session(out)).step_timings
+    assert {*steps.frames} == {frames}
+    assert {*steps.response_frame} == {response}
+    assert {*steps.frame_ns} == {GAME.frame_nanoseconds}
+    assert steps.frames_after_reset.size == 0
+
+
 @pytest.mark.parametrize(
     ("name", "frames_per_step", "response_frame"),
     [
@@ -145,6 +164,13 @@ def test_refusals_are_one_line(options, reason, run, command):
     assert [line for line in lines if "best policy" not in line] == []
     assert len(errors) == 1
     assert reason in errors[0]
+
+
+def test_strafe_needs_to_know_where_the_player_is(command):
+    for options in ((), ("--server", "grpc://127.0.0.1:1")):
+        status, lines, errors = command("strafe", "--observation-mode", "topdown", *options)
+        assert (status, lines, len(errors)) == (2, [], 1)
+        assert errors[0].startswith("observation_mode: invalid value 'topdown' for strafe, ")
 
 
 def test_options_of_a_server_need_one(run, command):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdodge.bevy.policies import PERIOD, ScriptedPolicy, runs_right
+from jaxdodge.bevy.policies import PERIOD, ScriptedPolicy, runs_right, simulated
 from jaxdodge.config import ACTION_SPACES, GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.sim.actions import COMPONENTS, DISCRETE_DIRECTIONS
@@ -73,6 +73,8 @@ def test_where_strafe_turns(x, vx, begins_right, right):
 
 def test_strafe_needs_to_know_where_the_player_is():
     game = GameConfig(action_space_type="basic_3d", observation_mode="topdown")
-    with pytest.raises(ConfigError, match="observation_mode: invalid value topdown for strafe"):
+    with pytest.raises(ConfigError, match="observation_mode: invalid value 'topdown' for strafe"):
         ScriptedPolicy("strafe", game, 0)
+    with pytest.raises(ConfigError, match="observation_mode: invalid value 'topdown' for strafe"):
+        simulated("strafe", game, 2, 0)
     ScriptedPolicy("circle", game, 0)

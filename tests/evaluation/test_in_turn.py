@@ -1,6 +1,7 @@
 """Episodes one after another at measured steps: against the plain evaluation, and by hand."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -9,14 +10,16 @@ import numpy as np
 import pytest
 
 from jaxdodge import evaluate
-from jaxdodge.bevy.policies import PERIOD, ScriptedPolicy, simulated
+from jaxdodge.bevy.policies import PERIOD, TURN, ScriptedPolicy, simulated
 from jaxdodge.cli import guarded
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate as play
 from jaxdodge.evaluation.in_turn import Clock, evaluate_in_turn
 from jaxdodge.fields import ConfigError
 from jaxdodge.recordings.timing_file import StepTimings, read_options, read_steps, write_timing
+from jaxdodge.runs.prediction import predict, scripted_player
 from jaxdodge.sim.env import DodgeEnv
+from jaxdodge.sim.publish import observe_vector
 
 GAME = GameConfig(
     level=2,
@@ -91,8 +94,8 @@ def test_before_and_after_a_reset_as_many_frames_pass_as_were_measured():
         ).lengths.reshape(4, 3)[:, 1:].mean()
         for before, after in ((0, 1), (0, 9), (8, 1))
     ]  # fmt: skip
-    assert lengths[1] == lengths[2]
     assert lengths[0] - lengths[1] == pytest.approx(8 / 5, abs=1)
+    assert lengths[0] - lengths[2] == pytest.approx(8 / 5, abs=1)
 
 
 @pytest.mark.slow
@@ -107,7 +110,7 @@ def test_a_late_reset_is_the_same_as_frames_without_a_reset():
     at_once = dataclasses.replace(
         steps, frames_before_reset=np.array([0], WHOLE), frames_after_reset=np.array([before + after], WHOLE)
     )
-    policy, weights = simulated("still", game, 1, 0)
+    policy, weights = simulated("strafe", game, 1, 0)
     env = DodgeEnv(game, before + after)
     key = jax.random.split(jax.random.key(3))[1]
     clocks = Clock.of(steps), Clock.of(at_once)
@@ -117,21 +120,23 @@ def test_a_late_reset_is_the_same_as_frames_without_a_reset():
     )
 
     @jax.jit
-    def frames(state, number):
+    def frames(state, action, number):
         params = env.default_params.replace(frames_per_step=number, response_frame=0)
-        return env.step_env(key, state, jnp.zeros(3), params)[1:4:2]
+        return env.step_env(key, state, action, params)[:4]
 
-    _, state = jax.jit(env.reset)(jax.random.split(key, 1)[0])
-    lengths = []
-    for episode in range(episodes):
-        # The first episode begins with a reset that the environment has made.
-        state, _ = frames(state, before - (episode == 0))
-        state = jax.jit(env.restart)(key, state)[1]
-        number, length, done = after, 0, False
+    observation, state = jax.jit(env.reset)(jax.random.split(key, 1)[0])
+    number, lengths = after, []
+    for _ in range(episodes):
+        length, done = 0, False
         while not done:
-            state, done = frames(state, number)
+            (action,) = policy(weights, observation[None], jnp.int32(0), key)
+            observation, state, _, done = frames(state, action, number)
             number, length = 1, length + 1
         lengths.append(length)
+        # The player runs on as before until the reset.
+        _, state, *_ = frames(state, jnp.zeros(3), before)
+        observation, state = jax.jit(env.restart)(key, state)
+        number = after
     assert played.lengths.tolist() == lengths
     assert without_wait.lengths.tolist() != lengths
 
@@ -170,6 +175,41 @@ def test_the_simulated_strafe_is_the_scripted_one(space, frame_stack):
     _, weights = simulated("strafe", game, 40, 1)
     standing = np.zeros((40, 65 * frame_stack), np.float32)
     assert len(np.unique(policy(weights, standing, jnp.int32(0), jax.random.key(0)), axis=0)) == 2
+
+
+WAYS_TO_OBSERVE = [*itertools.product(["standard", "with_thrower"], [1, 3], [False, True])]
+
+
+@pytest.mark.parametrize(
+    ("mode", "frame_stack", "previous_action"),
+    [*(pytest.param(*each, marks=pytest.mark.slow) for each in WAYS_TO_OBSERVE[:-1]), WAYS_TO_OBSERVE[-1]],
+)
+def test_strafe_turns_in_the_environment(mode, frame_stack, previous_action):
+    game = GameConfig(
+        level=1,
+        action_space_type="basic_3d",
+        observation_mode=mode,
+        frame_stack=frame_stack,
+        observe_previous_action=previous_action,
+        projectile_spawn_interval=60.0,
+        frames_per_step=6,
+    )
+    env = DodgeEnv(game)
+    policy, weights = simulated("strafe", game, 1, 1)
+    scripted, key = ScriptedPolicy("strafe", game, 1), jax.random.key(0)
+    observation, state = env.reset(key)
+    way = []
+    for at in range(60):
+        action = policy(weights, observation[None], jnp.int32(at), key)[0]
+        published = observe_vector(state.game, env.default_params, mode == "with_thrower")
+        np.testing.assert_array_equal(action, scripted.act(np.asarray(published)))
+        observation, state, *_ = env.step(key, state, action)
+        way.append(float(state.game.player.position.x))
+    # A step is 0.5 m long.
+    beyond = np.abs(way) > TURN
+    assert np.abs(way).max() < TURN + 0.51
+    assert not (beyond[1:] & beyond[:-1]).any()
+    assert {*np.sign(np.array(way)[beyond])} == {-1, 1}
 
 
 @pytest.fixture
@@ -226,9 +266,32 @@ def test_damaged_steps_are_refused(timing, name, value, reason):
 )
 def test_damaged_resets_are_refused(timing, name, value, reason):
     path, _ = timing
-    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {name: value}))
     with pytest.raises(ConfigError, match=f"{path}: {reason}"):
         read_steps(path)
+    del content[name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"{path}: {name} is missing; expected what this version's"):
+        read_steps(path)
+
+
+@pytest.mark.slow
+def test_a_prediction_has_the_measured_resets_and_ends():
+    """Who stands still is hit by the first throw, so an episode lasts from a reset to a throw."""
+    player = scripted_player("still", dataclasses.replace(STILL, frames_per_step=1, response_frame=0), 0)
+    steps = dataclasses.replace(
+        StepTimings.constant(player.game),
+        frames_before_reset=np.array([4], WHOLE), frames_after_reset=np.array([1], WHOLE),
+    )  # fmt: skip
+    others = [
+        steps,
+        dataclasses.replace(steps, frames_before_reset=np.array([19], WHOLE)),
+        dataclasses.replace(steps, frames_to_done=2),
+    ]
+    base, waited, late = (predict(player, {}, each, 64, 0).lengths.reshape(-1, 16) for each in others)
+    assert base[:, 2:].mean() - waited[:, 2:].mean() == pytest.approx(15, abs=0.5)
+    np.testing.assert_array_equal(late[:, 0] - base[:, 0], 2)
 
 
 def test_the_command_plays_a_scripted_policy(timing, tmp_path, capsys):

@@ -219,6 +219,10 @@ BAD_INPUT = {
         ("--policy", "jump"),
         "policy: invalid value 'jump'; expected random, still, strafe, circle",
     ),
+    "strafe": (
+        ("--policy", "strafe", "--observation-mode", "topdown"),
+        "observation_mode: invalid value 'topdown' for strafe",
+    ),
     "level": (("--level", "3"), "level: invalid value 3; expected a whole number"),
     "no field of a server": (("--frames-per-step", "3"), "--frames-per-step: no such option"),
     "steps": (("--steps", "0"), "steps: invalid value 0"),

@@ -19,6 +19,7 @@ def test_a_real_session_passes(name):
     findings = followed(name).findings
     assert findings.differences == []
     assert sorted(findings.torn) == TORN.get(name, [])
+    assert followed(name).lockstep == ""
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -99,3 +100,12 @@ def test_the_result_says_what_was_checked(name):
 def test_no_rule_of_a_real_session_looks_wrong(name):
     found = followed(name)
     assert wrong_rules(real_session(name), found.handled, found.flights, found.clock, found.throws) == []
+
+
+@pytest.mark.parametrize("name", ["grpc60_fast", "grpc60_discrete", "grpc60_level1_tilt"])
+def test_resets_and_ends_of_the_sessions_that_predict_strafe(name):
+    """As `docs/servers.md` says: one frame from a hit to done, two from there to the first step."""
+    steps = measure(real_session(name), followed(name)).step_timings
+    assert steps.frames_to_done == 1
+    assert {*steps.frames_before_reset} == {1}
+    assert {*steps.frames_after_reset} == {0}

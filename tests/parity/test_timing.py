@@ -1,6 +1,7 @@
 """`parity timing` over servers whose frames are known, and of a real process."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ from served import running
 from simulated_server import order_with, simulated_session
 
 from jaxdodge.config import GameConfig
+from jaxdodge.parity.check_session import follow_session
 from jaxdodge.parity.timing import measure
 from jaxdodge.recordings.npz import RecordingError
-from jaxdodge.recordings.session import STEP, read_session
+from jaxdodge.recordings.session import RESET, STEP, read_session
 from jaxdodge.recordings.timing_file import read_options, read_steps
 
+RECORDINGS = Path(__file__).parents[2] / "parity" / "recordings"
 DENSE = {
     "level": 2,
     "action_space_type": "basic_3d",
@@ -86,6 +89,64 @@ def test_a_known_timing_is_recovered(transport, fps, think, jitter, order):
     assert options["fps"] == pytest.approx(1 / played.mean(), rel=0.01)
 
 
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+def test_the_clock_of_a_server_in_lockstep_tells_no_frames(transport):
+    """Whether the client plays at once, or pauses for as long as a step lasts in the game."""
+    session = simulated_session(game(60), 3, steps=90, transport=transport, think_seconds=0.1).session
+    arrays, is_reset = session.arrays, session.arrays["kind"] == RESET
+    assert len(measure(session).step_timings.frames_after_reset) > 2
+
+    def after_reset(sent, received):
+        changed = arrays | {"sent_s": sent, "received_s": received}
+        return measure(dataclasses.replace(session, arrays=changed)).step_timings.frames_after_reset
+
+    at_once = np.where(is_reset, arrays["sent_s"] + 0.002, arrays["received_s"])
+    assert len(after_reset(arrays["sent_s"], at_once)) == 0
+    assert len(after_reset(arrays["sent_s"] / 10, arrays["received_s"] / 10)) == 0
+    # Resets take as long as in real time, but the connection is so slow.
+    assert len(after_reset(arrays["sent_s"] * 10, arrays["received_s"] * 10)) == 0
+
+
+def test_images_in_lockstep_are_refused():
+    fields = {"observation_mode": "topdown", "image_obs_width": 48, "image_obs_height": 48}
+    session = simulated_session(game(60, **fields), 3, steps=60).session
+    assert len(measure(session).step_timings.frames)
+    arrays = session.arrays
+    at_once = np.where(arrays["kind"] == RESET, arrays["sent_s"] + 0.002, arrays["received_s"])
+    reason = r"cannot be measured: the server is in lockstep \(a reset answered after 2.0 ms\), and its"
+    with pytest.raises(RecordingError, match=reason):
+        measure(dataclasses.replace(session, arrays=arrays | {"received_s": at_once}))
+
+
+def test_frames_of_one_length_are_measured_to_the_nanosecond():
+    steps = measure(simulated_session(game(50), 3, steps=60, jitter=0.0).session).step_timings
+    assert {*steps.frame_ns} == {20_000_000}
+
+
+def test_turning_round_tells_the_response_frame():
+    """The way alone does not tell how long the player went to either side."""
+    discrete = game(240, action_space_type="discrete")
+    simulated = simulated_session(discrete, 3, steps=150, transport="http", jitter=0.01, order=BEFORE)
+    followed = follow_session(simulated.session)
+    moved = {each.response: each.with_last for each in followed.moved if each.commands == 2}
+    count, velocity = followed.handled.count, followed.handled.velocity
+    behind = simulated.frame - simulated.handled_in
+    turned = [
+        response
+        for response in moved
+        if count[response] == response + 1 and np.all(velocity[response + 1] == -velocity[response])
+    ]
+    assert len(turned) > 5
+    for response in turned:
+        assert moved[response] * 240 == pytest.approx(behind[response], abs=0.2)
+
+
+def test_an_action_is_not_taken_for_an_equal_one_before():
+    """Over gRPC the player never moves by an action before the response."""
+    timing = measure(read_session(RECORDINGS / "api_grpc60_discrete.npz"))
+    assert timing.response_frame == {0: timing.steps}
+
+
 def test_what_cannot_be_told_is_said():
     """Nothing flies, so frames cannot be counted; the clock still says how many there were."""
     fields = {"level": 1, "projectile_spawn_interval": 60.0}
@@ -151,7 +212,7 @@ def test_a_real_server_is_recorded_checked_and_measured(tmp_path, parity):
     steps = read_steps(options)
     assert steps.median()["frames_per_step"] == written["frames_per_step"]
     # A reset takes 20 ms over gRPC, and the next response is another frame's.
-    assert steps.frames_after_reset[0] >= 1
+    assert np.median(steps.frames_before_reset + steps.frames_after_reset) >= 1
     assert written["response_frame"] == 0
     assert written["frames_per_step"] == round(timing.mean_frames_per_step)
     assert "--response-frame 0" in out[-1]
