@@ -80,18 +80,14 @@ def first_difference(session: Session, followed: Followed) -> str:
         first = min(torn)
         text = f"{len(torn)} responses do not fit together, far more than {MOST_TORN:.0%}; the first is "
         differences.append((first, text + torn[first]))
-    if not differences:
-        return ""
-    text = " ".join(min(differences, key=lambda difference: difference[0])[1].split())
-    if followed.flights is None or followed.clock is None:
-        return text
+    texts = [" ".join(text.split()) for _, text in sorted(differences, key=lambda each: each[0])[:1]]
     if followed.lockstep:
-        return (
-            f"{followed.lockstep}; expected a server in real time, not in lockstep, because the clock "
-            f"tells when throws are due: {text}"
-        )
+        wanted = "a server in real time, not in lockstep, because the clock tells when throws are due"
+        return ": ".join([f"{followed.lockstep}; expected {wanted}", *texts])
+    if not texts or followed.flights is None or followed.clock is None:
+        return "".join(texts)
     wrong = wrong_rules(session, followed.handled, followed.flights, followed.clock, followed.throws)
-    return "; ".join([text, *(f"looks wrong: {rule}" for rule in wrong)])
+    return "; ".join([*texts, *(f"looks wrong: {rule}" for rule in wrong)])
 
 
 def check_session(session: Session) -> Result:

@@ -137,12 +137,16 @@ def test_a_server_that_is_faster_than_the_clock_is_called_so():
     config = GameConfig().configure(level=2, spawn_angle_degrees=30.0)
     session = simulated_session(config, steps=120, think_seconds=0.1).session
     assert check_session(session).difference == ""
+    arrays = session.arrays
+    waits = arrays["received_s"] - arrays["sent_s"]
     for name in ("sent_s", "received_s"):
-        session.arrays[name][:] /= 10
-    said = (
-        r"\d+\.\d s of the game in \d\.\d s of the client's clock; expected a server in real time, .*: resp"
-    )
-    assert re.match(said, check_session(session).difference)
+        arrays[name][:] /= 10
+    said = r"{}; expected a server in real time, not in lockstep, because .* are due: response \d+, throw"
+    at_once = said.format(r"a reset answered after 2\.\d ms")
+    assert re.match(at_once, check_session(session).difference)
+    arrays["sent_s"][:] = arrays["received_s"] - waits
+    fast = said.format(r"\d+\.\d s of the game in \d\.\d s of the client's clock")
+    assert re.match(fast, check_session(session).difference)
 
 
 def test_torn_responses_are_counted_and_not_refused():
