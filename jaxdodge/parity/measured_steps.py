@@ -119,7 +119,7 @@ def frames_to_done(session: Session, time: Time | None) -> int | None:
             first -= 1
         waited.append(int(time.frames[first + 1 : end + 1].sum()))
         frames.append(int(time.frames[end]))
-    # One frame of d is seen in a share of 1 / d: with so many hits the standard error is a quarter.
+    # Of steps of k frames one in k shows a frame's wait: this many have a standard error of 1 / 4.
     if not waited or len(waited) < 16 * (np.mean(frames) - 1):
         return None
     return min(round(float(np.mean(waited))), MOST_TO_DONE)
