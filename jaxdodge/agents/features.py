@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdodge.config import GameConfig
 from jaxdodge.sim.actions import COMPONENTS
-from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, WITH_THROWER_SIZE
+from jaxdodge.sim.publish import STANDARD_SIZE, WITH_THROWER_SIZE, observed_projectiles
 from jaxdodge.sim.systems import (
     PLAY_ZONE_X,
     PLAY_ZONE_Y,
@@ -64,8 +64,7 @@ def vector_features(observation: jax.Array, config: GameConfig) -> jax.Array:
     # A wall closes some ways out. The coordinates alone are too weak a signal for that.
     room = jnp.minimum(jnp.concatenate([edge - ground, edge + ground], axis=-1) / FARTHEST_WALL, 1)
     parts = [ground / PLAYER_SCALE, position[..., 2:] - 1, velocity / fastest, room]
-    projectiles = frames[..., 5:STANDARD_SIZE].reshape(*frames.shape[:-1], OBSERVED_PROJECTILES, 6)
-    parts.append(_projectile_features(projectiles, position, lag))
+    parts.append(_projectile_features(observed_projectiles(frames), position, lag))
     thrower = frames[..., STANDARD_SIZE:]
     if thrower.shape[-1]:
         pending = (thrower[..., :2] != 0).any(axis=-1, keepdims=True)

@@ -7,11 +7,8 @@ from jaxdodge.parity.flight import Time
 from jaxdodge.recordings.npz import RecordingError
 from jaxdodge.recordings.session import STEP, Session
 from jaxdodge.recordings.timing_file import FRAME_RANGE, MOST_FRAMES, MOST_TO_DONE, StepTimings
-from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
+from jaxdodge.sim.publish import OBSERVED_PROJECTILES, observed_projectiles
 from jaxdodge.sim.systems import PLAYER_RADIUS, PROJECTILE_RADIUS
-
-# Of the projectiles in an observation, after the player's position and velocity.
-PROJECTILES = slice(5, STANDARD_SIZE)
 
 
 def pairs_of_steps(session: Session) -> np.ndarray:
@@ -21,7 +18,12 @@ def pairs_of_steps(session: Session) -> np.ndarray:
 
 
 def measured_steps(
-    session: Session, followed: Followed, moved: dict[int, float], handled_before: bool, least: int
+    session: Session,
+    followed: Followed,
+    moved: dict[int, float],
+    handled_before: bool,
+    to_done: int,
+    least: int,
 ) -> StepTimings:
     """Every step whose frames projectiles tell; by the client's clock if those are too few.
 
@@ -30,6 +32,7 @@ def measured_steps(
         followed: the session, checked.
         moved: by response, the frames that the player had moved by a new action.
         handled_before: whether a frame handles commands before it publishes.
+        to_done: as `frames_to_done`.
         least: steps that must be told.
 
     Raises:
@@ -66,8 +69,7 @@ def measured_steps(
     # In lockstep no frame passes before the first step, so that it is as long as any other.
     none = np.zeros(0, np.int32)
     before, after = (none, none) if followed.lockstep else _resets(session, usual, handled_before)
-    frame_ns, to_done = np.round(length).astype(np.int32), frames_to_done(session, time) or 0
-    return StepTimings(frames, frame_ns, response, before, after, to_done)
+    return StepTimings(frames, np.round(length).astype(np.int32), response, before, after, to_done)
 
 
 def precedes_motion(session: Session, followed: Followed) -> bool:
@@ -108,9 +110,8 @@ def frames_to_done(session: Session, time: Time | None) -> int | None:
         return None
     arrays = session.arrays
     is_step, observation = arrays["kind"] == STEP, arrays["observation"].astype(float)
-    projectiles = observation[:, PROJECTILES].reshape(-1, OBSERVED_PROJECTILES, 6)
     flying = np.arange(OBSERVED_PROJECTILES) < arrays["projectile_count"][:, None]
-    squares = np.sum((projectiles[..., :3] - observation[:, None, :3]) ** 2, axis=2)
+    squares = np.sum((observed_projectiles(observation)[..., :3] - observation[:, None, :3]) ** 2, axis=2)
     hit = is_step & np.any(flying & (squares < float(PLAYER_RADIUS + PROJECTILE_RADIUS) ** 2), axis=1)
     waited, frames = [], []
     for end in np.flatnonzero(is_step[1:] & arrays["done"][1:] & ~arrays["done"][:-1]) + 1:

@@ -14,7 +14,13 @@ from jaxdodge.parity.simulated import flying, map_rows
 from jaxdodge.recordings.npz import bits
 from jaxdodge.recordings.session import RESET, Session
 from jaxdodge.sim.params import GameParams, game_params
-from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observe_vector, publish_state
+from jaxdodge.sim.publish import (
+    OBSERVED_PROJECTILES,
+    STANDARD_SIZE,
+    observe_vector,
+    observed_projectiles,
+    publish_state,
+)
 from jaxdodge.sim.state import Vector
 
 LONGEST_FRAME = 2.0
@@ -30,7 +36,7 @@ def check_publications(session: Session, findings: Findings) -> tuple[np.ndarray
     """
     arrays = session.arrays
     observation, recorded_count = arrays["observation"][:, :STANDARD_SIZE], arrays["projectile_count"]
-    table = observation[:, 5:].reshape(-1, OBSERVED_PROJECTILES, 6)
+    table = observed_projectiles(observation)
     visible = _visible(table, recorded_count, findings)
     states = (observation, visible, arrays["done"], arrays["episode_steps"])
     rewards, observed = map_rows(_published, states, game_params(session.config))
@@ -135,7 +141,7 @@ def _check_rewards(
 def _published(row: Any, params: GameParams) -> tuple[jax.Array, jax.Array]:
     """Reward and observation that the simulator publishes of an observed state."""
     observation, count, game_over, steps = row
-    state = flying(observation[5:].reshape(OBSERVED_PROJECTILES, 6), count)
+    state = flying(observed_projectiles(observation), count)
     x, y, z, vx, vy = observation[:5]
     player = state.player.replace(position=Vector(x, y, z), velocity=Vector(vx, vy, jnp.float32(0)))
     state = state.replace(player=player, game_over=game_over, episode_steps=steps)

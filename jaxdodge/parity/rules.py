@@ -12,7 +12,7 @@ from jaxdodge.parity.flight import FALL, MORE_FRAMES, POSITION, VELOCITY, Flight
 from jaxdodge.parity.throws import CHANCE, Throw
 from jaxdodge.recordings.session import Session
 from jaxdodge.sim import systems
-from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
+from jaxdodge.sim.publish import observed_projectiles
 
 SAME_DIRECTION = 1e-6
 LEAST = 3
@@ -79,8 +79,7 @@ def _of_flight(session: Session, flights: Flights) -> tuple[Range, Range]:
 
 def _friction(session: Session) -> Range:
     """From horizontal velocities that became slower and kept their direction."""
-    table = session.arrays["observation"][:, 5:STANDARD_SIZE].astype(float)
-    velocity = table.reshape(-1, OBSERVED_PROJECTILES, 6)[..., VELOCITY]
+    velocity = observed_projectiles(session.arrays["observation"])[..., VELOCITY].astype(float)
     before, after = velocity[:-1, :, None], velocity[1:, None]
     cross = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
     along, square = np.sum(before * after, axis=-1), np.sum(before**2, axis=-1)

@@ -178,7 +178,7 @@ def measure(session: Session, followed: Followed | None = None) -> MeasuredTimin
         response_frame=response_frame,
         handle_commands=order,
         frames_to_done=to_done,
-        step_timings=measured_steps(session, followed, moved, order == "before", LEAST),
+        step_timings=measured_steps(session, followed, moved, order == "before", to_done or 0, LEAST),
         unknown=tuple(unknown),
         difference=first_difference(session, followed),
     )

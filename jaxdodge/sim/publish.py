@@ -1,5 +1,7 @@
 """`publish_state`: what clients read. Source: the specification, "Observations" and "One frame"."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -90,6 +92,19 @@ def observe_vector(state: State, params: GameParams, with_thrower: bool) -> jax.
     if with_thrower:
         parts.append(_first_indicator(state, params))
     return jnp.concatenate(parts)
+
+
+def observed_projectiles(observation: Any) -> Any:
+    """Position and velocity of the projectiles in observations, zeros where there are fewer.
+
+    Args:
+        observation: of the modes standard or with_thrower, (..., 65 or 69), of JAX or NumPy.
+
+    Returns:
+        (..., 10, 6).
+    """
+    numbers = observation[..., 5:STANDARD_SIZE]
+    return numbers.reshape(*numbers.shape[:-1], OBSERVED_PROJECTILES, 6)
 
 
 def _components(vector: Vector) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -19,7 +19,7 @@ from jaxdodge.recordings.recording import FrameRecording, frame_recording
 from jaxdodge.recordings.session import RESET, Session, checked_session
 from jaxdodge.render.topdown import Discs
 from jaxdodge.sim.actions import COMPONENTS
-from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE
+from jaxdodge.sim.publish import OBSERVED_PROJECTILES, STANDARD_SIZE, observed_projectiles
 from jaxdodge.sim.state import PLAYER_START_HEIGHT
 from jaxdodge.sim.systems import PROJECTILE_RADIUS
 from jaxdodge.viewer.tracks import HIT, PLAYING, SURVIVED, Episode, Images, Replay, Track
@@ -143,7 +143,7 @@ def _track_of_vectors(session: Session) -> Track:
     thrower = observation[:, STANDARD_SIZE : STANDARD_SIZE + 3].reshape(len(session), -1, 3)
     return Track(
         player=observation[:, :5],
-        projectiles=observation[:, 5:STANDARD_SIZE].reshape(len(session), OBSERVED_PROJECTILES, 6),
+        projectiles=observed_projectiles(observation),
         count=np.clip(session.arrays["projectile_count"], 0, OBSERVED_PROJECTILES),
         throwers=thrower,
         thrower_count=np.any(thrower != 0, axis=(1, 2)).astype(int),
