@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
 from jaxdodge.agents.trainer import EpochMetrics
 from jaxdodge.fields import ConfigError
@@ -28,22 +31,15 @@ class Events:
     """
 
     def __init__(self, folder: Path, start: int):
-        from tensorboardX.proto.event_pb2 import SessionLog
-        from tensorboardX.record_writer import RecordWriter
-
         self._records = RecordWriter(f"{folder}/events.out.tfevents.{time.time():.0f}.{socket.gethostname()}")
         self._write(file_version="brain.Event:2")
         self._write(step=start, session_log=SessionLog(status=SessionLog.START))
 
     def _write(self, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
         self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
 
     def write(self, timesteps: int, figures: dict[str, float]) -> None:
         """Add figures, by the names that TensorBoard shows."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
         values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
         self._write(step=timesteps, summary=Summary(value=values))
         self._records.flush()

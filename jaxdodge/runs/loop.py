@@ -29,7 +29,7 @@ from jaxdodge.runs.divergence import first_not_finite
 from jaxdodge.runs.epochs import TimeLeft, evaluation_is_due, is_due, projection, rates, steps_of_an_epoch
 from jaxdodge.runs.folder import NOT_FINITE, Run, check_same_configuration, configuration
 from jaxdodge.runs.logs import Log, epoch_means, plot
-from jaxdodge.runs.memory import check_fits, estimate
+from jaxdodge.runs.memory import check_fits, estimate, return_freed_memory
 from jaxdodge.runs.progress import TrainingProgress
 from jaxdodge.sim.params import game_params
 
@@ -281,6 +281,7 @@ class Training:
         state = gather(self.state, self.trainer.layout) if self.trainer.layout else self.state
         if jax.process_index():
             return
+        return_freed_memory()
         try:
             self.checkpoints.save(self.timesteps, (state, self.best_policies), record, score)
         except OSError as error:
