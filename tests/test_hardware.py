@@ -1,8 +1,10 @@
-"""What is kept compiled from one process to the next."""
+"""What is kept compiled from one process to the next, and freed memory."""
 
+import ctypes
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jaxdodge import hardware
@@ -53,3 +55,20 @@ def test_the_users_own_choice_stands(environment, folder):
 def test_where_nothing_can_be_written_nothing_is_kept(environment, tmp_path):
     (tmp_path / "jaxdodge").write_text("a file")
     assert kept_in() is None
+
+
+def test_freed_memory_is_returned():
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("only glibc can")
+    malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+    malloc.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [malloc(100_000) for _ in range(3000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 100_000)
+    # The last block holds the end of the heap, so that freeing the others returns nothing.
+    for block in blocks[:-1]:
+        free(block)
+    before = psutil.Process().memory_info().rss
+    hardware.return_freed_memory()
+    free(blocks[-1])
+    assert before - psutil.Process().memory_info().rss > 200_000_000

@@ -1,7 +1,6 @@
 """Trains and evaluates the seeds of a cell; runs in the worker process, which imports JAX."""
 
 import contextlib
-import ctypes
 import json
 import resource
 import time
@@ -20,6 +19,7 @@ from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import evaluate
 from jaxdodge.fields import ConfigError
 from jaxdodge.files import read_json
+from jaxdodge.hardware import return_freed_memory
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.folder import Run
 from jaxdodge.runs.loop import Training
@@ -243,8 +243,7 @@ def reset_memory(program: str) -> None:
     if program != _program:
         _program = program
         forget_programs()
-        with contextlib.suppress(OSError, AttributeError):  # not Linux, or another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        return_freed_memory()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -22,14 +22,14 @@ from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import Episodes, evaluate
 from jaxdodge.evaluation.statistics import mean_and_interval
 from jaxdodge.files import error_line
-from jaxdodge.hardware import hardware
+from jaxdodge.hardware import hardware, return_freed_memory
 from jaxdodge.runs.checkpoints import Checkpoints
 from jaxdodge.runs.divergence import DivergedError as DivergedError
 from jaxdodge.runs.divergence import first_not_finite
 from jaxdodge.runs.epochs import TimeLeft, evaluation_is_due, is_due, projection, rates, steps_of_an_epoch
 from jaxdodge.runs.folder import NOT_FINITE, Run, check_same_configuration, configuration
 from jaxdodge.runs.logs import Log, epoch_means, plot
-from jaxdodge.runs.memory import check_fits, estimate, return_freed_memory
+from jaxdodge.runs.memory import check_fits, estimate
 from jaxdodge.runs.progress import TrainingProgress
 from jaxdodge.sim.params import game_params
 

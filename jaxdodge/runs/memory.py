@@ -1,6 +1,5 @@
 """How much memory a run needs, estimated before it is allocated."""
 
-import ctypes
 import dataclasses
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxdodge.agents.train_config import TrainConfig, rows_needed
 from jaxdodge.agents.trainer import TrainingState
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
+from jaxdodge.hardware import return_freed_memory
 
 # A cgroup without a limit reports a number near 2**63.
 NO_LIMIT = 2**60
@@ -86,16 +86,6 @@ def estimate(state: TrainingState, epoch: Any = None, devices: int = 1) -> Memor
         copies=CHECKPOINT_COPIES if on_host else 0,
         available=process + _available() if on_host else _device_limit(),
     )
-
-
-def return_freed_memory() -> None:
-    """Return memory that is freed to the system, where the C library can.
-
-    glibc keeps what XLA's compiler and an evaluation have freed: more than half a gigabyte.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
 
 
 class TooLargeError(ConfigError):

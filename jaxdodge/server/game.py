@@ -4,8 +4,6 @@ Modes, levels and action spaces are runtime values here, so that `configure` com
 Static are only the numbers of slots, the frames per step in lockstep, and the image size.
 """
 
-import contextlib
-import ctypes
 import functools
 import math
 from typing import Any, NamedTuple
@@ -258,12 +256,6 @@ class LockstepGame:
         return self.vectors.carry.pack((game, params, published)), self.vectors.result.pack(
             (published, _counts(game))
         )
-
-
-def return_memory() -> None:
-    """Return the compiler's memory, half of the process's, to the system; malloc would keep it."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 realtime_game = functools.lru_cache(maxsize=64)(RealtimeGame)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxdodge.config import GameConfig, restarts_timer
-from jaxdodge.server.game import Slots, drawer, enough_slots, return_memory, vectors
+from jaxdodge.hardware import return_freed_memory
+from jaxdodge.server.game import Slots, drawer, enough_slots, vectors
 
 Transport = Literal["http", "grpc"]
 
@@ -131,7 +132,7 @@ class ServedEnv(abc.ABC):
         self._compile(slots)
         if config.observation_mode == "topdown":
             _drawer(slots, config)
-        return_memory()
+        return_freed_memory()
 
     def _slots_of(self, config: GameConfig) -> Slots:
         return enough_slots(config.projectile_slots, config.thrower_slots)

@@ -1,6 +1,5 @@
 """Memory: the estimate counts what a run needs; one that does not fit is an error with advice."""
 
-import ctypes
 import dataclasses
 import re
 from types import SimpleNamespace
@@ -134,20 +133,3 @@ def test_the_advised_buffer_is_the_largest_that_fits(least, epoch, available):
 def test_numbers_of_real_arrays_are_their_bytes():
     arrays = [jnp.zeros((3, 5), jnp.bfloat16), np.zeros(7, bool), jax.random.split(jax.random.key(1), 2)]
     assert memory._bytes(arrays) == 3 * 5 * 2 + 7 + 2 * 8
-
-
-def test_freed_memory_is_returned():
-    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
-        pytest.skip("only glibc can")
-    malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
-    malloc.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-    blocks = [malloc(100_000) for _ in range(3000)]
-    for block in blocks:
-        ctypes.memset(block, 1, 100_000)
-    # The last block holds the end of the heap, so that freeing the others returns nothing.
-    for block in blocks[:-1]:
-        free(block)
-    before = psutil.Process().memory_info().rss
-    memory.return_freed_memory()
-    free(blocks[-1])
-    assert before - psutil.Process().memory_info().rss > 200 * MB
