@@ -161,9 +161,9 @@ def _play(
     """The episodes of each run, condition by condition; raises ConfigError before the first."""
     import jax
 
+    from jaxdodge.agents.images import env_class
     from jaxdodge.agents.program import make_trainer
     from jaxdodge.agents.randomization import draw_params, randomized_env
-    from jaxdodge.agents.squint import env_class
     from jaxdodge.evaluation.episodes import evaluate as play
 
     # The networks observe the trained game, whichever game they play.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdodge.agents.train_config import TrainConfig
+from jaxdodge.render.patches import to_patches
 
 # The first layer leaves about this many patches along each side.
 PATCHES_PER_SIDE = 16
@@ -103,16 +104,6 @@ class ProductConv(nn.Module):
             for column in range(places)
         ]
         return sum(products) + bias.astype(self.dtype)
-
-
-def to_patches(image: jax.Array, side: int) -> jax.Array:
-    """(..., height, width, channels) to (..., rows, columns, side * side * channels), 0-padded."""
-    *batch, height, width, channels = image.shape
-    rows, columns = -(-height // side), -(-width // side)
-    padding = ((0, rows * side - height), (0, columns * side - width), (0, 0))
-    image = jnp.pad(image, ((0, 0),) * len(batch) + padding)
-    image = image.reshape(*batch, rows, side, columns, side, channels)
-    return jnp.swapaxes(image, -4, -3).reshape(*batch, rows, columns, side * side * channels)
 
 
 def make_encoder(config: TrainConfig) -> nn.Module:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdodge.agents.features import vector_features
+from jaxdodge.agents.images import env_class, image_features
 from jaxdodge.agents.observations import Observer, Observers
 from jaxdodge.agents.randomization import draw_params, randomized_env
-from jaxdodge.agents.squint import env_class, image_features
 from jaxdodge.agents.train_config import DomainRandomization, TrainConfig
 from jaxdodge.agents.trainer import Trainer
 from jaxdodge.config import SAME_NUMBERS, GameConfig

@@ -158,8 +158,8 @@ class TrainConfig(DomainRandomization):
 
     @property
     def patch_order(self) -> bool:
-        """Whether the replay keeps images cut into the encoder's first patches."""
-        return self.squint > 1 and self.encoder == "patches" and not self.random_shift
+        """Whether the training's images come cut into the encoder's first patches."""
+        return self.encoder == "patches" and not self.random_shift
 
 
 def check_trainable(game: GameConfig, train: TrainConfig) -> None:

@@ -91,21 +91,41 @@ def locate(scene: Scene, *, width: int, height: int) -> Discs:
 
 def paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
     """The images of discs that were located for this width and height; returns as `draw`."""
-    paint_discs = partial(_paint_discs, width=int(width), height=int(height), grayscale=bool(grayscale))
+    paint = partial(_paint, width=int(width), height=int(height), grayscale=bool(grayscale))
     for _ in jnp.shape(discs.player)[:-2]:
-        paint_discs = jax.vmap(paint_discs)
-    return paint_discs(discs)
+        paint = jax.vmap(paint)
+    return paint(discs)
 
 
-def _paint_discs(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
+def _paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
     image = jnp.asarray(background(width, height, grayscale))
+    return paint_discs(image, discs, lambda *pixels: pixels, width=width, grayscale=grayscale)
+
+
+def paint_discs(
+    image: Array,
+    discs: Discs,
+    place: Callable[[Array, Array], tuple[Array, ...]],
+    *,
+    width: int,
+    grayscale: bool,
+) -> Array:
+    """Paint discs onto an image, in any order of its pixels.
+
+    Args:
+        image: uint8 (..., channels), the background.
+        discs: located for `width`; may have leading dimensions `...`.
+        place: from rows and columns of pixels, int32 (..., discs, pixels), to their indices in
+            `image`. Pixels beyond it are not painted.
+        width: of the image, pixels.
+        grayscale: whether it has one channel.
+    """
     for centres, radius, colour in layers(discs):
         row_offsets, column_offsets = disc_offsets(radius, width)
-        columns, rows = centres.astype(jnp.int32)[..., None]
-        rows, columns = rows + row_offsets, columns + column_offsets
+        columns, rows = jnp.moveaxis(centres.astype(jnp.int32), -2, 0)[..., None]
         # Discs of a layer overlap, but in one colour: the order in which a
         # scatter writes does not matter.
-        image = image.at[rows, columns].set(
+        image = image.at[place(rows + row_offsets, columns + column_offsets)].set(
             pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
         )
     return image

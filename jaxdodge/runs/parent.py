@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LONGER = ("total_timesteps", "eval_freq", "save_freq", "n_eval_episodes")
 PREVIOUS_ACTION = "observe_previous_action"
 # Options of the training that decide the shapes of the networks' parameters; `random_shift` only
-# where it decides `TrainConfig.patch_order`.
+# where it decides `TrainConfig.patch_order` of averaged images.
 NETWORK_OPTIONS = (
     "net_arch",
     "encoder",
@@ -107,7 +107,7 @@ def check_same_networks(
 ) -> None:
     """Raise ConfigError if the networks of the old run, in a folder, do not fit the new one."""
     own, trained = configuration(*new), configuration(*old)
-    cut_alike = new[1].patch_order == old[1].patch_order
+    cut_alike = new[1].squint == 1 or new[1].patch_order == old[1].patch_order
     for name in NETWORK_OPTIONS:
         if own[name] != trained[name] and not (name == "random_shift" and cut_alike):
             raise ConfigError(

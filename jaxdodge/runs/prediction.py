@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxdodge.agents.images import env_class
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.squint import env_class
 from jaxdodge.bevy.policies import check_scripted, simulated
 from jaxdodge.config import GameConfig
 from jaxdodge.evaluation.episodes import Episodes

@@ -255,19 +255,28 @@ class DodgeEnv:
             time: as for `assemble`.
             previous_action: as in `EnvState.action`.
         """
-        config = self.config
-        if config.observe_previous_action and self._discrete:
-            one_hot = jax.nn.one_hot(previous_action, self.num_actions, dtype=jnp.float32)
-            previous_action = jnp.where(time > 0, one_hot, 0)
-        real = jnp.arange(config.frame_stack, dtype=jnp.int32) >= config.frame_stack - 1 - time
+        real = self._real(time)
         if not self._image:
             vector = jnp.where(real[:, None], published, 0).reshape(-1)
-            return jnp.concatenate([vector, previous_action]) if config.observe_previous_action else vector
+            return self._with_action(vector, time, previous_action)
         images = jnp.where(real[:, None, None, None], published, jnp.uint8(0))
-        image = jnp.concatenate(list(images), axis=-1)
-        return (
-            {"image": image, "previous_action": previous_action} if config.observe_previous_action else image
-        )
+        return self._with_action(jnp.concatenate(list(images), axis=-1), time, previous_action)
+
+    def _real(self, time: jax.Array) -> jax.Array:
+        """Which frames of a stack are of this episode, bool (frame_stack,); see `assemble`."""
+        count = self.config.frame_stack
+        return jnp.arange(count, dtype=jnp.int32) >= count - 1 - time
+
+    def _with_action(self, stacked: jax.Array, time: jax.Array, previous_action: jax.Array) -> Any:
+        """The observation of a stack of frames: with the previous action, if that is observed."""
+        if not self.config.observe_previous_action:
+            return stacked
+        if self._discrete:
+            one_hot = jax.nn.one_hot(previous_action, self.num_actions, dtype=jnp.float32)
+            previous_action = jnp.where(time > 0, one_hot, 0)
+        if self._image:
+            return {"image": stacked, "previous_action": previous_action}
+        return jnp.concatenate([stacked, previous_action])
 
     def counts(self, state: EnvState) -> dict[str, jax.Array]:
         """The counts in `info`, int32: steps, projectiles, and spawns that found no free slot."""

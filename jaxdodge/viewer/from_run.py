@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdodge.agents.images import env_class
 from jaxdodge.agents.program import make_trainer
 from jaxdodge.agents.randomization import randomized_env
-from jaxdodge.agents.squint import env_class
 from jaxdodge.agents.train_config import DomainRandomization
 from jaxdodge.render.topdown import locate
 from jaxdodge.runs.folder import Run, changed_game

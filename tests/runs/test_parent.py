@@ -70,8 +70,11 @@ def test_networks_of_another_shape_are_refused_by_their_option(tmp_path, name):
             read_start(tmp_path, None, None, None, {name: value}, servers, run.folder)
 
 
-def test_shifts_of_images_that_are_not_averaged_may_change(tmp_path):
-    run = Run.create(tmp_path, "name", *split({"action_space_type": "basic_3d", "random_shift": True}))
+@pytest.mark.parametrize("mode", ["standard", "topdown"])
+def test_shifts_of_images_that_are_not_averaged_may_change(tmp_path, mode):
+    """The encoder's parameters are the same for images in patches and for whole ones."""
+    values = {"action_space_type": "basic_3d", "observation_mode": mode, "random_shift": True}
+    run = Run.create(tmp_path, "name", *split(values))
     run.checkpoints.joinpath("1024").mkdir(parents=True)
     start = read_start(tmp_path, None, None, None, {"random_shift": False}, source=run.folder)
     assert not start.config.random_shift

@@ -1,8 +1,8 @@
-"""Image observations that are averaged down before the encoder.
+"""Images as the encoder takes them: averaged down, cut into patches, without their background.
 
-A policy for the full images of a server then costs what one for small images costs. The
-grey values of averages keep the position of a disc to a fraction of a pixel, which
-drawing at the small size loses.
+With averages, a policy for the full images of a server costs what one for small images
+costs. Their grey values keep the position of a disc to a fraction of a pixel, which drawing
+at the small size loses. Patches are drawn as such, because cutting moves every pixel.
 
 Source: Almuzairee and Christensen 2026, "Squint" (arXiv 2602.21203).
 """
@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdodge.agents.encoders import to_patches
+from jaxdodge.agents.encoders import patch_side
 from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.config import GameConfig
 from jaxdodge.render.average import average, paint_average
+from jaxdodge.render.patches import paint_patches, to_patches
 from jaxdodge.render.topdown import background
 from jaxdodge.sim.env import DodgeEnv
 from jaxdodge.sim.params import GameParams
@@ -63,6 +64,24 @@ class SquintEnv(DodgeEnv):
         return self.stack(frames, time, previous_action)
 
 
+class PatchEnv(DodgeEnv):
+    """`DodgeEnv` whose images are drawn straight into the first patches of `PatchEncoder`.
+
+    It observes uint8 (rows, columns, values of a patch): `to_patches` of the stacked images.
+    """
+
+    def assemble(self, frames: Any, time: jax.Array, previous_action: jax.Array) -> Any:
+        """The observation that a stack of stored frames stands for; see `DodgeEnv.assemble`."""
+        if not self._image:
+            return super().assemble(frames, time, previous_action)
+        config = self.config
+        size = {"width": config.image_obs_width, "height": config.image_obs_height}
+        side = patch_side(config.image_obs_height, config.image_obs_width)
+        patches = paint_patches(frames, side, **size, grayscale=config.image_grayscale)
+        patches = jnp.where(self._real(time)[:, None], patches, jnp.uint8(0))
+        return self._with_action(patches.reshape(*patches.shape[:2], -1), time, previous_action)
+
+
 def image_features(observation: Any, config: TrainConfig, game: GameConfig) -> dict[str, jax.Array]:
     """An image observation as the networks take it: `image`, and `previous_action` if it is shown.
 
@@ -75,26 +94,35 @@ def image_features(observation: Any, config: TrainConfig, game: GameConfig) -> d
         game: whose images these are.
 
     Returns:
-        With `image`, float32 (..., height, width, channels), averaged if so configured.
+        With `image`, float32 (..., height, width, channels), averaged or cut into patches if so
+        configured.
     """
     observation = observation if isinstance(observation, dict) else {"image": observation}
     image = observation["image"]
     ground = background(game.image_obs_width, game.image_obs_height, game.image_grayscale)
-    stacked: Any = jnp.concatenate([ground] * game.frame_stack, axis=-1)
-    if config.squint > 1:
-        stacked = squinted(stacked, config, game.frame_stack)
-        if image.shape[-3] == game.image_obs_height:
-            image = squinted(image, config, game.frame_stack)
+    stacked: Any = observed(jnp.concatenate([ground] * game.frame_stack, axis=-1), config, game.frame_stack)
+    if image.shape[-3:] != stacked.shape:
+        image = observed(image, config, game.frame_stack)
     return observation | {"image": (image.astype(jnp.float32) - stacked) / GREY_LEVELS}
 
 
 def env_class(config: TrainConfig) -> Callable[..., DodgeEnv]:
-    """`DodgeEnv`, or `SquintEnv` for a training that averages images."""
-    return partial(SquintEnv, config.squint, config.patch_order) if config.squint > 1 else DodgeEnv
+    """The environment that a training plays."""
+    if config.squint > 1:
+        return partial(SquintEnv, config.squint, config.patch_order)
+    return PatchEnv if config.patch_order else DodgeEnv
 
 
-def squinted(image: jax.Array, config: TrainConfig, frame_stack: int) -> jax.Array:
-    """What `SquintEnv` observes of a stack of frames, uint8 (..., height, width, channels)."""
+def observed(image: jax.Array, config: TrainConfig, frame_stack: int) -> jax.Array:
+    """What the environment of `env_class` observes of a stack of full images.
+
+    Args:
+        image: uint8 (..., height, width, channels * frame_stack).
+        config: of the training.
+        frame_stack: frames of the stack.
+    """
+    if config.squint == 1:
+        return to_patches(image, patch_side(*image.shape[-3:-1])) if config.patch_order else image
     image = average(image, config.squint)
     if not config.patch_order:
         return image

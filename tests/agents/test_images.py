@@ -1,4 +1,4 @@
-"""Averaging images down inside the agent."""
+"""Images as the encoder takes them: averaged down, and cut into patches."""
 
 import dataclasses
 from functools import partial
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdodge.agents.encoders import to_patches
+from jaxdodge.agents.encoders import PatchEncoder, patch_side
+from jaxdodge.agents.images import GREY_LEVELS, PatchEnv, SquintEnv, env_class, image_features, observed
 from jaxdodge.agents.program import make_trainer
-from jaxdodge.agents.squint import GREY_LEVELS, SquintEnv, env_class, image_features, squinted
 from jaxdodge.agents.train_config import TrainConfig, check_trainable
 from jaxdodge.config import GameConfig
 from jaxdodge.fields import ConfigError
 from jaxdodge.render.average import average
+from jaxdodge.render.patches import to_patches
 from jaxdodge.render.topdown import background
 from jaxdodge.sim.env import DodgeEnv
 
@@ -67,6 +68,37 @@ def test_observations_are_those_of_the_drawn_images(random_shift):
         np.testing.assert_array_equal(averaged["image"], average(drawn["image"], 3))
 
 
+def test_patches_of_drawn_images_are_those_of_the_stack():
+    """Over the ends of episodes; parameters and features are those of whole images."""
+    game, config = DRAWN.config, dataclasses.replace(CONFIG, squint=1)
+    env = env_class(config)(game)
+    assert isinstance(env, PatchEnv)
+    (drawn, ended), (cut, ended_too) = map(play, (DRAWN, env))
+    np.testing.assert_array_equal(ended, ended_too)
+    side = patch_side(84, 84)
+    np.testing.assert_array_equal(cut["image"], to_patches(drawn["image"], side))
+    features, of_patches = (image_features(seen, config, game) for seen in (drawn, cut))
+    jax.tree.map(np.testing.assert_array_equal, features, of_patches)
+
+    whole = image_features(drawn, dataclasses.replace(config, random_shift=True), game)["image"]
+    assert whole.shape[-3:] == (84, 84, 2)
+    params, params_too = (
+        encoder.init(jax.random.key(0), images)
+        for encoder, images in ((PatchEncoder(), whole), (PatchEncoder(patch_order=True), features["image"]))
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, params_too)
+    encoded = PatchEncoder(patch_order=True).apply(params, features["image"])
+    np.testing.assert_array_equal(PatchEncoder().apply(params, whole), encoded)
+
+
+def test_vectors_are_not_cut():
+    game = dataclasses.replace(GAME, observation_mode="standard", frame_stack=1)
+    env = env_class(dataclasses.replace(CONFIG, squint=1, critic_observation="same"))(game)
+    observation, state = env.reset(jax.random.key(0))
+    frames = jax.tree.map(lambda array: array[None], env.stored_frame(state, env.default_params))
+    np.testing.assert_array_equal(env.assemble(frames, state.time, state.action), observation)
+
+
 @pytest.mark.parametrize(("width", "height", "gray"), [(84, 84, True), (96, 60, False)])
 def test_patch_order_is_the_order_of_the_first_patches(width, height, gray):
     """Each frame of a stack by itself: its values follow those of the frame before."""
@@ -90,7 +122,7 @@ def test_a_policy_acts_alike_on_full_images_and_on_averages():
     image = np.random.default_rng(0).integers(0, 256, (5, 84, 84, 2), np.uint8)
     observation = {"image": image, "previous_action": jnp.zeros((5, 3))}
     act = jax.jit(trainer.policy)
-    averaged = observation | {"image": squinted(image, CONFIG, GAME.frame_stack)}
+    averaged = observation | {"image": observed(image, CONFIG, GAME.frame_stack)}
     np.testing.assert_array_equal(act(policy, observation), act(policy, averaged))
     assert averaged["image"].shape == (5, 4, 4, 2 * 49)
     assert state.replay.frame["actor"].shape[2:] == (4, 4, 49)
