@@ -30,6 +30,10 @@ TRAININGS = {
         SMALLEST | {"image_obs_width": 72, "image_obs_height": 72, "frame_stack": 2},
         {"squint": 2, "encoder": "nature", "critic_observation": "state", "n_step": 3},
     ),
+    "images in patches": (
+        SMALLEST | {"image_obs_width": 45, "image_obs_height": 63, "frame_stack": 2},
+        {"random_shift": False, "critic_observation": "state"},
+    ),
     "indicators": (
         {"observation_mode": "with_thrower", "frames_per_step": 2},
         {"frames_per_step_jitter": 1, "response_frame_jitter": 1, "spawn_angle_jitter": 0.1},

@@ -24,8 +24,8 @@ class PatchEncoder(nn.Module):
 
     Args:
         dtype: of the computation.
-        patch_order: images come cut into the first patches, as `to_patches` cuts each frame, of
-            any side. Moving the pixels takes longer than the first product.
+        patch_order: images come cut into the first patches, of any side. Moving the pixels takes
+            longer than the first product.
     """
 
     dtype: Any = jnp.float32
@@ -33,7 +33,9 @@ class PatchEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """float32 (..., height, width, channels) -> float32 (..., features)."""
+        """From images, float32 (..., height, width, channels) or in patches (..., rows, columns,
+        values of a patch), to float32 (..., features).
+        """
         if not self.patch_order:
             image = to_patches(image, patch_side(*image.shape[-3:-1]))
         hidden = nn.relu(nn.Dense(32, dtype=self.dtype)(image.astype(self.dtype)))

@@ -3,14 +3,13 @@
 With averages, a policy for the full images of a server costs what one for small images
 costs. Their grey values keep the position of a disc to a fraction of a pixel, which drawing
 at the small size loses. Patches are drawn as such, because cutting moves every pixel.
-
-Source: Almuzairee and Christensen 2026, "Squint" (arXiv 2602.21203).
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -27,7 +26,7 @@ from jaxdodge.sim.state import State
 # Typical difference of a disc from the background, so that features are about 1.
 GREY_LEVELS = 64.0
 # Of an averaged image: patches of 7 pixels at 28 x 28, of 8 at 32 x 32.
-PATCHES_PER_SIDE = 4
+AVERAGED_PATCHES_PER_SIDE = 4
 
 
 class SquintEnv(DodgeEnv):
@@ -36,6 +35,8 @@ class SquintEnv(DodgeEnv):
     `image_features` of its observations are those of the drawn images, equal to
     the bit. Its stored frames are the averaged images: making them anew for each batch
     would be most of its cost.
+
+    Source: Almuzairee and Christensen 2026, "Squint" (arXiv 2602.21203).
 
     Args:
         squint: pixels along each side of a block, a divisor of the image's sides.
@@ -67,7 +68,8 @@ class SquintEnv(DodgeEnv):
 class PatchEnv(DodgeEnv):
     """`DodgeEnv` whose images are drawn straight into the first patches of `PatchEncoder`.
 
-    It observes uint8 (rows, columns, values of a patch): `to_patches` of the stacked images.
+    It observes uint8 (rows, columns, values of a patch), `to_patches` of the stacked images. Its
+    `stack` takes and gives whole images, as a server sends them.
     """
 
     def assemble(self, frames: Any, time: jax.Array, previous_action: jax.Array) -> Any:
@@ -94,14 +96,18 @@ def image_features(observation: Any, config: TrainConfig, game: GameConfig) -> d
         game: whose images these are.
 
     Returns:
-        With `image`, float32 (..., height, width, channels), averaged or cut into patches if so
-        configured.
+        With `image`, float32, of the shape of `observed`.
+
+    Raises:
+        AssertionError: an image of another size.
     """
     observation = observation if isinstance(observation, dict) else {"image": observation}
     image = observation["image"]
     ground = background(game.image_obs_width, game.image_obs_height, game.image_grayscale)
     stacked: Any = observed(jnp.concatenate([ground] * game.frame_stack, axis=-1), config, game.frame_stack)
     if image.shape[-3:] != stacked.shape:
+        chex.assert_axis_dimension(image, -3, game.image_obs_height)
+        chex.assert_axis_dimension(image, -2, game.image_obs_width)
         image = observed(image, config, game.frame_stack)
     return observation | {"image": (image.astype(jnp.float32) - stacked) / GREY_LEVELS}
 
@@ -120,6 +126,10 @@ def observed(image: jax.Array, config: TrainConfig, frame_stack: int) -> jax.Arr
         image: uint8 (..., height, width, channels * frame_stack).
         config: of the training.
         frame_stack: frames of the stack.
+
+    Returns:
+        uint8 (..., height / squint, width / squint, channels * frame_stack), or in patch order
+        (..., rows, columns, values of a patch).
     """
     if config.squint == 1:
         return to_patches(image, patch_side(*image.shape[-3:-1])) if config.patch_order else image
@@ -131,4 +141,4 @@ def observed(image: jax.Array, config: TrainConfig, frame_stack: int) -> jax.Arr
 
 def _cut(image: jax.Array) -> jax.Array:
     """An averaged image in patches, uint8 (..., rows, columns, values of a patch)."""
-    return to_patches(image, -(-min(image.shape[-3:-1]) // PATCHES_PER_SIDE))
+    return to_patches(image, -(-min(image.shape[-3:-1]) // AVERAGED_PATCHES_PER_SIDE))

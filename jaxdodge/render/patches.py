@@ -35,34 +35,36 @@ def to_patches(image: Any, side: int) -> Any:
 
 
 def paint_patches(discs: Discs, side: int, *, width: int, height: int, grayscale: bool) -> Array:
-    """`to_patches` of a stack of images, equal to the bit, without the images in between.
+    """The patches of a stack of images, without the images in between.
 
-    The frames of a stack are channels of one image, as an encoder takes them.
+    Flattened over its last three axes this is `to_patches` of the image whose channels are those of
+    all frames, as an encoder takes it, equal to the bit.
 
     Args:
         discs: of the frames of a stack, located for this width and height; leading dimensions
             (..., frames).
         side: pixels along each side of a patch.
+        width, height: of an image, pixels.
+        grayscale: whether an image has one channel, or three.
 
     Returns:
         uint8 (..., rows, columns, side * side, frames, channels).
     """
-    paint = partial(_paint_patches, side=side, width=width, height=height, grayscale=grayscale)
+    paint_stack = partial(_paint_stack, side=side, width=width, height=height, grayscale=grayscale)
     for _ in jnp.shape(discs.player)[:-3]:
-        paint = jax.vmap(paint)
-    return paint(discs)
+        paint_stack = jax.vmap(paint_stack)
+    return paint_stack(discs)
 
 
-def _paint_patches(discs: Discs, *, side: int, width: int, height: int, grayscale: bool) -> Array:
+def _paint_stack(discs: Discs, *, side: int, width: int, height: int, grayscale: bool) -> Array:
     frames = len(discs.player)
     ground = to_patches(background(width, height, grayscale), side)
     ground = ground.reshape(*ground.shape[:-1], side * side, 1, -1).repeat(frames, axis=-2)
     frame = jnp.arange(frames, dtype=jnp.int32)[:, None, None]
 
     def place(rows: Array, columns: Array) -> tuple[Array, ...]:
-        # The last patches reach beyond the image.
-        inside = (rows < height) & (columns < width) & (columns >= 0)
-        rows = jnp.where(inside, rows, -1)
+        # The last patches reach beyond the image; negative pixels have negative patches.
+        rows = jnp.where((rows < height) & (columns < width), rows, -1)
         return rows // side, columns // side, rows % side * side + columns % side, frame
 
     return paint_discs(jnp.asarray(ground), discs, place, width=width, grayscale=grayscale)

@@ -91,13 +91,13 @@ def locate(scene: Scene, *, width: int, height: int) -> Discs:
 
 def paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
     """The images of discs that were located for this width and height; returns as `draw`."""
-    paint = partial(_paint, width=int(width), height=int(height), grayscale=bool(grayscale))
+    paint_one = partial(_paint_one, width=int(width), height=int(height), grayscale=bool(grayscale))
     for _ in jnp.shape(discs.player)[:-2]:
-        paint = jax.vmap(paint)
-    return paint(discs)
+        paint_one = jax.vmap(paint_one)
+    return paint_one(discs)
 
 
-def _paint(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
+def _paint_one(discs: Discs, *, width: int, height: int, grayscale: bool) -> Array:
     image = jnp.asarray(background(width, height, grayscale))
     return paint_discs(image, discs, lambda *pixels: pixels, width=width, grayscale=grayscale)
 
@@ -113,10 +113,10 @@ def paint_discs(
     """Paint discs onto an image, in any order of its pixels.
 
     Args:
-        image: uint8 (..., channels), the background.
-        discs: located for `width`; may have leading dimensions `...`.
-        place: from rows and columns of pixels, int32 (..., discs, pixels), to their indices in
-            `image`. Pixels beyond it are not painted.
+        image: uint8 with any axes of pixels, then (channels,): the background.
+        discs: located for `width`, with any leading axes; all are painted onto the one image.
+        place: from rows and columns of pixels, int32 (leading axes, discs, pixels), to an index
+            into each axis of `image` but the last. What lies beyond the image is not painted.
         width: of the image, pixels.
         grayscale: whether it has one channel.
     """

@@ -68,20 +68,24 @@ def test_observations_are_those_of_the_drawn_images(random_shift):
         np.testing.assert_array_equal(averaged["image"], average(drawn["image"], 3))
 
 
-def test_patches_of_drawn_images_are_those_of_the_stack():
+@pytest.mark.parametrize(("width", "height", "gray"), [(84, 84, True), (45, 63, False)])
+def test_patches_of_drawn_images_are_those_of_the_stack(width, height, gray):
     """Over the ends of episodes; parameters and features are those of whole images."""
-    game, config = DRAWN.config, dataclasses.replace(CONFIG, squint=1)
+    size = {"image_obs_width": width, "image_obs_height": height}
+    game = dataclasses.replace(DRAWN.config, **size, image_grayscale=gray)
+    config = dataclasses.replace(CONFIG, squint=1)
     env = env_class(config)(game)
     assert isinstance(env, PatchEnv)
-    (drawn, ended), (cut, ended_too) = map(play, (DRAWN, env))
+    (drawn, ended), (cut, ended_too) = map(play, (DodgeEnv(game), env))
+    assert ended.sum() > 2
     np.testing.assert_array_equal(ended, ended_too)
-    side = patch_side(84, 84)
+    side = patch_side(height, width)
     np.testing.assert_array_equal(cut["image"], to_patches(drawn["image"], side))
     features, of_patches = (image_features(seen, config, game) for seen in (drawn, cut))
     jax.tree.map(np.testing.assert_array_equal, features, of_patches)
 
     whole = image_features(drawn, dataclasses.replace(config, random_shift=True), game)["image"]
-    assert whole.shape[-3:] == (84, 84, 2)
+    assert whole.shape[-3:] == drawn["image"].shape[-3:]
     params, params_too = (
         encoder.init(jax.random.key(0), images)
         for encoder, images in ((PatchEncoder(), whole), (PatchEncoder(patch_order=True), features["image"]))
@@ -92,11 +96,17 @@ def test_patches_of_drawn_images_are_those_of_the_stack():
 
 
 def test_vectors_are_not_cut():
-    game = dataclasses.replace(GAME, observation_mode="standard", frame_stack=1)
+    game = dataclasses.replace(GAME, observation_mode="standard")
     env = env_class(dataclasses.replace(CONFIG, squint=1, critic_observation="same"))(game)
-    observation, state = env.reset(jax.random.key(0))
-    frames = jax.tree.map(lambda array: array[None], env.stored_frame(state, env.default_params))
-    np.testing.assert_array_equal(env.assemble(frames, state.time, state.action), observation)
+    assert isinstance(env, PatchEnv)
+    np.testing.assert_array_equal(play(env)[0], play(DodgeEnv(game))[0])
+
+
+@pytest.mark.parametrize("squint", [1, 3])
+def test_an_image_of_another_size_is_refused(squint):
+    image = np.zeros((81, 81, 2), np.uint8)
+    with pytest.raises(AssertionError):
+        image_features(image, dataclasses.replace(CONFIG, squint=squint), GAME)
 
 
 @pytest.mark.parametrize(("width", "height", "gray"), [(84, 84, True), (96, 60, False)])

@@ -33,6 +33,8 @@ CASES = {
         {"net_arch": (8,)},
     ),
     "averaged images": (LAGGING | IMAGE, {"net_arch": (8,), "squint": 2}),
+    "averaged images in patches": (LAGGING | IMAGE, {"net_arch": (8,), "squint": 2, "random_shift": False}),
+    "images in patches": (LAGGING | IMAGE, {"net_arch": (8,), "random_shift": False}),
     "convolutions": (LAGGING | IMAGE, {"net_arch": (8,), "encoder": "nature"}),
 }
 
