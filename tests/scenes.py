@@ -1,6 +1,8 @@
 """Scenes to draw."""
 
 import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from jaxdodge.render.topdown import Scene
 
@@ -27,3 +29,18 @@ def random_scenes(seed: int, shape: tuple[int, ...]) -> Scene:
         thrower=generator.uniform(-15, 15, (*shape, 2)).astype(np.float32),
         thrower_pending=generator.random(shape) < 0.5,
     )
+
+
+_PLACES = st.sampled_from([-13.0, -12.0, -11.9, -0.3, -0.1, 0.0, 0.05, 0.2, 11.9, 12.0]).map(np.float32)
+_POSITIONS = arrays.arrays(np.float32, 2, elements=_PLACES)
+
+
+@st.composite
+def crowded_scenes(draw: st.DrawFn) -> Scene:
+    """Crowded around the origin, at the player and at the edges of the image, so that discs overlap
+    and are cut.
+    """
+    player, thrower = draw(_POSITIONS), tuple(draw(_POSITIONS))
+    projectiles = draw(st.lists(_POSITIONS, min_size=SLOTS, max_size=SLOTS))
+    count = np.int32(draw(st.integers(0, SLOTS)))
+    return scene_of(player, projectiles, thrower)._replace(projectile_count=count)

@@ -106,8 +106,7 @@ def image_features(observation: Any, config: TrainConfig, game: GameConfig) -> d
     ground = background(game.image_obs_width, game.image_obs_height, game.image_grayscale)
     stacked: Any = observed(jnp.concatenate([ground] * game.frame_stack, axis=-1), config, game.frame_stack)
     if image.shape[-3:] != stacked.shape:
-        chex.assert_axis_dimension(image, -3, game.image_obs_height)
-        chex.assert_axis_dimension(image, -2, game.image_obs_width)
+        chex.assert_shape(image, (..., game.image_obs_height, game.image_obs_width, None))
         image = observed(image, config, game.frame_stack)
     return observation | {"image": (image.astype(jnp.float32) - stacked) / GREY_LEVELS}
 

@@ -6,9 +6,7 @@ import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from scenes import random_scenes, scene_of
+from scenes import crowded_scenes, random_scenes
 
 from jaxdodge.render.average import average, paint_average
 from jaxdodge.render.topdown import draw, locate
@@ -40,16 +38,9 @@ def test_the_average_from_discs_is_that_of_the_drawn_image(width, height, side, 
     np.testing.assert_array_equal(direct, expected)
 
 
-# Crowded around the origin, at the player and at the edges of the image, so
-# that discs overlap and are cut.
-places = st.sampled_from([-13.0, -12.0, -11.9, -0.3, -0.1, 0.0, 0.05, 0.2, 11.9, 12.0]).map(np.float32)
-positions = arrays.arrays(np.float32, 2, elements=places)
-
-
 @settings(max_examples=200)
-@given(positions, st.lists(positions, min_size=5, max_size=5), positions, st.integers(0, 5))
-def test_overlapping_and_cut_discs(player, projectiles, thrower, count):
-    scene = scene_of(player, projectiles, tuple(thrower))._replace(projectile_count=np.int32(count))
+@given(crowded_scenes())
+def test_overlapping_and_cut_discs(scene):
     expected, direct = both(scene, width=96, height=96, side=4, grayscale=False)
     np.testing.assert_array_equal(direct, expected)
 

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from scenes import random_scenes, scene_of
+from scenes import crowded_scenes, random_scenes
 
 from jaxdodge.agents.encoders import patch_side
 from jaxdodge.render.patches import paint_patches, to_patches
@@ -47,16 +45,10 @@ def test_patches_from_discs_are_those_of_the_drawn_images(width, height, graysca
     np.testing.assert_array_equal(direct, expected)
 
 
-# At the player and at the edges of the image, so that discs overlap and are cut.
-places = st.sampled_from([-13.0, -12.0, -11.9, -0.3, -0.1, 0.0, 0.05, 0.2, 11.9, 12.0]).map(np.float32)
-positions = arrays.arrays(np.float32, 2, elements=places)
-
-
 @settings(max_examples=200)
-@given(positions, st.lists(positions, min_size=5, max_size=5), positions, st.integers(0, 5))
-def test_overlapping_and_cut_discs(player, projectiles, thrower, count):
+@given(crowded_scenes())
+def test_overlapping_and_cut_discs(scene):
     """Also where the image ends within a patch: 50 pixels are 12 patches of 4 and a half."""
-    scene = scene_of(player, projectiles, tuple(thrower))._replace(projectile_count=np.int32(count))
     stack = jax.tree.map(lambda array: jnp.asarray(array)[None, None], scene)
     expected, direct = both(stack, width=50, height=50, side=4, grayscale=False)
     np.testing.assert_array_equal(direct, expected)
