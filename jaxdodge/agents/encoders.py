@@ -10,7 +10,7 @@ from jaxdodge.agents.train_config import TrainConfig
 from jaxdodge.render.patches import to_patches
 
 # The first layer leaves about this many patches along each side.
-PATCHES_PER_SIDE = 16
+PATCHES_PER_SIDE = 8
 SMALLEST_PATCH = 4
 # Channels, kernel and stride of the layers of Mnih et al. 2015 (Nature 518).
 NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -45,7 +45,7 @@ class PatchEncoder(nn.Module):
 
 
 def patch_side(height: int, width: int) -> int:
-    """Side of the first patches of an image in pixels: 4 up to 64 pixels, 6 at 84, 16 at 256."""
+    """Side of the first patches of an image in pixels: 4 up to 32 pixels, 11 at 84, 32 at 256."""
     return max(SMALLEST_PATCH, -(-min(height, width) // PATCHES_PER_SIDE))
 
 
