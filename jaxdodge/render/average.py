@@ -50,22 +50,29 @@ def paint_average(discs: Discs, side: int, *, width: int, height: int, grayscale
 def _paint_average(discs: Discs, *, side: int, width: int, height: int, grayscale: bool) -> Array:
     ground = background(width, height, grayscale).astype(np.int32)
     sums = jnp.asarray(ground.reshape(height // side, side, width // side, side, -1).sum((1, 3), np.int32))
-    drawn = [
-        (centres.astype(jnp.int32)[:, index], disc_offsets(radius, width), colour)
-        for centres, radius, colour in layers(discs)
-        for index in range(centres.shape[-1])
-    ]
-    above: list[tuple[Array, int]] = []  # centres and squared radii of what is drawn later
-    for centre, offsets, colour in reversed(drawn):
-        column, row = centre[0] + offsets[1], centre[1] + offsets[0]
-        visible = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        for other, reach in above:
-            visible &= (column - other[0]) ** 2 + (row - other[1]) ** 2 > reach
-        above.append((centre, int((offsets**2).sum(axis=0).max())))
-        row, column = jnp.where(visible, row, 0), jnp.where(visible, column, 0)
-        change = pixel_value(colour, grayscale).astype(np.int32) - jnp.asarray(ground)[row, column]
-        sums = sums.at[row // side, column // side].add(jnp.where(visible[:, None], change, 0))
+    above: list[tuple[Array, int]] = []  # layers that are drawn later: centres and squared radius
+    for centres, radius, colour in reversed(layers(discs)):
+        offsets, count = disc_offsets(radius, width), centres.shape[-1]
+        reach = int((offsets**2).sum(axis=0).max())
+        row_offsets, column_offsets = offsets
+        columns, rows = centres.astype(jnp.int32)[..., None]
+        columns, rows = columns + column_offsets, rows + row_offsets
+        later = np.arange(count)[:, None] > np.arange(count)  # within the layer
+        hidden = (_covered(columns, rows, centres, reach) & later[..., None]).any(axis=0)
+        for others, other_reach in above:
+            hidden |= _covered(columns, rows, others, other_reach).any(axis=0)
+        above.append((centres, reach))
+        visible = ~hidden & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        rows, columns = jnp.where(visible, rows, 0), jnp.where(visible, columns, 0)
+        change = pixel_value(colour, grayscale).astype(np.int32) - jnp.asarray(ground)[rows, columns]
+        sums = sums.at[rows // side, columns // side].add(jnp.where(visible[..., None], change, 0))
     return _rounded(sums, side)
+
+
+def _covered(columns: Array, rows: Array, centres: Array, reach: int) -> Array:
+    """Which pixels lie in which discs of squared radius `reach`: bool (discs, *shape of pixels)."""
+    column, row = centres.astype(jnp.int32)[:, :, None, None]
+    return (columns - column) ** 2 + (rows - row) ** 2 <= reach
 
 
 def _rounded(sums: Array, side: int) -> Array:

@@ -35,7 +35,8 @@ def random_images(*shape: int) -> np.ndarray:
         (NatureEncoder(), 84, 64, 7 * 4 * 64),
         (NatureEncoder(), 36, 36, 64),
         # First patches of 32, 16, 11, 8, 5 and 4 pixels, the last ones beyond the edge: 256 -> 8 ->
-        # 4 -> 2, 128, 84, 63 -> 8, 48 -> 10 -> 5 -> 3, 40 -> 8, 28 -> 7 -> 4 -> 2, 84 -> 21 -> 11 -> 6.
+        # 4 -> 2 (also 128, 84, 63), 48 -> 10 -> 5 -> 3, 40 -> 8, 28 -> 7 -> 4 -> 2, 84 -> 21 -> 11
+        # -> 6.
         (PatchEncoder(), 256, 256, 2 * 2 * 64),
         (PatchEncoder(), 128, 128, 2 * 2 * 64),
         (PatchEncoder(), 84, 84, 2 * 2 * 64),
