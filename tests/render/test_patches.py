@@ -13,7 +13,7 @@ from jaxdodge.agents.encoders import patch_side
 from jaxdodge.render.patches import paint_patches, to_patches
 from jaxdodge.render.topdown import draw, locate
 
-# Width and height; the patches of the last four reach beyond the image.
+# Width and height; patches of 84 and of the last four sizes reach beyond the image.
 SIZES = [(256, 256), (128, 128), (84, 84), (48, 48), (32, 32), (63, 45), (101, 70), (33, 512), (33, 61)]
 
 
