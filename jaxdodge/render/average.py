@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxdodge.render.topdown import Discs, background, disc_offsets, layers, pixel_value
+from jaxdodge.render.topdown import Discs, background, disc_offsets, disc_pixels, layers, pixel_value
 
 
 def average(image: Array, side: int) -> Array:
@@ -52,12 +52,10 @@ def _paint_average(discs: Discs, *, side: int, width: int, height: int, grayscal
     sums = jnp.asarray(ground.reshape(height // side, side, width // side, side, -1).sum((1, 3), np.int32))
     above: list[tuple[Array, int]] = []  # layers that are drawn later: centres and squared radius
     for centres, radius, colour in reversed(layers(discs)):
-        offsets, count = disc_offsets(radius, width), centres.shape[-1]
-        reach = int((offsets**2).sum(axis=0).max())
-        row_offsets, column_offsets = offsets
-        columns, rows = centres.astype(jnp.int32)[..., None]
-        columns, rows = columns + column_offsets, rows + row_offsets
-        later = np.arange(count)[:, None] > np.arange(count)  # within the layer
+        rows, columns = disc_pixels(centres, radius, width)
+        reach = int((disc_offsets(radius, width) ** 2).sum(axis=0).max())
+        slots = np.arange(centres.shape[-1])
+        later = slots[:, None] > slots  # within the layer
         hidden = (_covered(columns, rows, centres, reach) & later[..., None]).any(axis=0)
         for others, other_reach in above:
             hidden |= _covered(columns, rows, others, other_reach).any(axis=0)

@@ -121,11 +121,10 @@ def paint_discs(
         grayscale: whether it has one channel.
     """
     for centres, radius, colour in layers(discs):
-        row_offsets, column_offsets = disc_offsets(radius, width)
-        columns, rows = jnp.moveaxis(centres.astype(jnp.int32), -2, 0)[..., None]
+        rows, columns = disc_pixels(centres, radius, width)
         # Discs of a layer overlap, but in one colour: the order in which a
         # scatter writes does not matter.
-        image = image.at[place(rows + row_offsets, columns + column_offsets)].set(
+        image = image.at[place(rows, columns)].set(
             pixel_value(colour, grayscale), mode="drop", wrap_negative_indices=False
         )
     return image
@@ -138,6 +137,22 @@ def layers(discs: Discs) -> tuple[tuple[Array, float, tuple[int, int, int]], ...
         (discs.projectiles, PROJECTILE_RADIUS, PROJECTILE),
         (discs.player, PLAYER_RADIUS, PLAYER),
     )
+
+
+def disc_pixels(centres: Array, radius: float, width: int) -> tuple[Array, Array]:
+    """Rows and columns of all pixels of discs, also of those beyond the image.
+
+    Args:
+        centres: int16 (..., 2, discs), as in `Discs`.
+        radius: in metres.
+        width: of the image, pixels.
+
+    Returns:
+        Twice int32 (..., discs, pixels).
+    """
+    row_offsets, column_offsets = disc_offsets(radius, width)
+    columns, rows = jnp.moveaxis(centres.astype(jnp.int32), -2, 0)[..., None]
+    return rows + row_offsets, columns + column_offsets
 
 
 def disc_offsets(radius: float, width: int) -> np.ndarray:
