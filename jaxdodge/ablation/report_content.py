@@ -6,12 +6,14 @@
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import yaml
 
 from jaxdodge.ablation import plots
-from jaxdodge.ablation.result_rows import COSTS, Row
+from jaxdodge.ablation.comparison import comparison, interval_text
+from jaxdodge.ablation.result_rows import COSTS, GOAL, Row
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_run import UNFINISHED, CellResult
 from jaxdodge.ablation.tasks import code_version, configuration
@@ -19,8 +21,6 @@ from jaxdodge.evaluation.tables import seconds_text
 
 # Largest number of cells for which the report has a table of all pairs; the CSV always has them.
 MAX_PAIRED = 12
-# Largest number of overlapping pairs that are listed; more are only counted.
-MAX_LISTED_PAIRS = 10
 FEW_SEEDS = 10
 METHOD = (
     "For each seed, the EMA of the policy at the end of training plays whole episodes deterministically; its "
@@ -85,6 +85,8 @@ def report_content(study: Study, cells: list[CellResult], rows: list[Row]) -> di
             "scores": _scores(rows),
             "conditions": _conditions(study, rows),
             "improvements": _improvements(rows),
+            "goal": f"{GOAL:.0f}",
+            "goals": _goals(rows),
             "costs": _costs(rows),
             "pictures": _pictures([cell for cell in cells if cell.error is None]),
             "figures": _figures(rows),
@@ -93,7 +95,7 @@ def report_content(study: Study, cells: list[CellResult], rows: list[Row]) -> di
         if len(study.factors) > 1 and effects:
             content["effects"] = Table(
                 ["level", "IQM over all cells with this level"],
-                [[row["of"], _interval(row)] for row in effects],
+                [[row["of"], interval_text(row)] for row in effects],
             )
             content["figures"]["main_effects"] = plots.intervals(effects, "score, IQM")
             content["interactions"] = []
@@ -109,38 +111,12 @@ def _of(rows: list[Row], figure: str) -> list[Row]:
     return [row for row in rows if row["figure"] == figure]
 
 
-def _interval(row: Row, form: str = ".1f") -> str:
-    return f"{row['value']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
-
-
 def _conclusions(study: Study, rows: list[Row]) -> list[str]:
     lines = comparison(_of(rows, "score"))
     for factor in study.factors:
         effects = [row for row in _of(rows, "main_effect") if row["other"] == factor]
         if len(study.factors) > 1 and len(effects) > 1:
             lines += [f"{factor}: {line}" for line in comparison(effects)]
-    return lines
-
-
-def comparison(rows: list[Row]) -> list[str]:
-    """Sentences: the highest row, those that overlap with it, those below, other overlaps."""
-    best, *others = sorted(rows, key=lambda row: -row["value"])
-    lines = [f"highest: {best['of']}, {_interval(best)}"]
-    for text, group in (
-        ("not distinguishable from the highest, intervals overlap", lambda row: row["high"] >= best["low"]),
-        ("below the highest, intervals do not overlap", lambda row: row["high"] < best["low"]),
-    ):
-        listed = "; ".join(f"{row['of']}, {_interval(row)}" for row in others if group(row))
-        if listed:
-            lines.append(f"{text}: {listed}")
-    compared = list(itertools.combinations(others, 2))
-    pairs = [f"{one['of']} and {other['of']}" for one, other in compared if other["high"] >= one["low"]]
-    if len(pairs) > MAX_LISTED_PAIRS:
-        lines.append(
-            f"of the others, intervals of {len(pairs)} of {len(compared)} pairs overlap: see the scores"
-        )
-    elif pairs:
-        lines.append(f"of the others, these intervals overlap: {'; '.join(pairs)}")
     return lines
 
 
@@ -153,8 +129,8 @@ def _scores(rows: list[Row]) -> Table:
         [
             [
                 score["of"],
-                _interval(score),
-                _interval(survival, ".1%"),
+                interval_text(score),
+                interval_text(survival, ".1%"),
                 " ".join(f"{sum(values) / len(values):.1f}" for values in by_seed[score["of"]].values()),
             ]
             for score, survival in zip(_of(rows, "score"), _of(rows, "survival"), strict=True)
@@ -173,7 +149,7 @@ def _conditions(study: Study, rows: list[Row]) -> list[Table]:
     ):
         by_cell: dict[str, list[str]] = {}
         for row in _of(rows, figure):
-            by_cell.setdefault(row["of"], []).append(_interval(row, form))
+            by_cell.setdefault(row["of"], []).append(interval_text(row, form))
         lines = [[name, *values] for name, values in by_cell.items()]
         tables.append(Table(["trained as, evaluated as", *study.conditions], lines, title))
     return tables
@@ -191,8 +167,8 @@ def _interaction(study: Study, rows: list[Row], one: str, two: str, figure: str)
     lines = [
         [
             f"{mean['of']}, {mean['other']}",
-            _interval(mean),
-            _interval(interaction, "+.1f"),
+            interval_text(mean),
+            interval_text(interaction, "+.1f"),
             "includes 0" if interaction["low"] <= 0 <= interaction["high"] else "",
         ]
         for mean, interaction in zip(means, of_pair("interaction"), strict=True)
@@ -209,10 +185,36 @@ def _improvements(rows: list[Row]) -> Table | None:
     return Table(
         ["", *names],
         [
-            [name, *("" if name == other else _interval(pairs[name, other], ".2f") for other in names)]
+            [name, *("" if name == other else interval_text(pairs[name, other], ".2f") for other in names)]
             for name in names
         ],
     )
+
+
+def _goals(rows: list[Row]) -> Table:
+    reached: dict[str, list[bool]] = {}
+    for row in _of(rows, "seed_steps_to_goal"):
+        reached.setdefault(row["of"], []).append(row["value"] is not None)
+    return Table(
+        ["cell", "seeds that reached it", "environment steps, median", "wall time, median"],
+        [
+            [
+                steps["of"],
+                f"{sum(reached[steps['of']])} of {len(reached[steps['of']])}",
+                _times(steps, "{:,.0f}".format),
+                _times(seconds, seconds_text),
+            ]
+            for steps, seconds in zip(_of(rows, "steps_to_goal"), _of(rows, "seconds_to_goal"), strict=True)
+        ],
+    )
+
+
+def _times(row: Row, text: Callable[[float], str]) -> str:
+    """A median with its interval; each of them may never have come."""
+    value, low, high = (
+        "never" if row[name] is None else text(row[name]) for name in ("value", "low", "high")
+    )
+    return value if row["low"] is None else f"{value} [{low}, {high}]"
 
 
 def _costs(rows: list[Row]) -> Table:

@@ -19,7 +19,11 @@ from jaxdodge.evaluation.statistics import (
 # A row: the figure it belongs to, its subject (`of`), and a value with its 95 % interval.
 COLUMNS = ("figure", "of", "other", "seed", "steps", "seconds", "threshold", "value", "low", "high")
 Row = dict[str, Any]
+# Evaluations of a seed in training.
+Curve = list[dict[str, float]]
 THRESHOLDS = 41
+# Nine tenths of the return of an episode of the real game without a hit.
+GOAL = 900.0
 COSTS = (
     "training_seconds",
     "evaluation_seconds",
@@ -37,6 +41,9 @@ def result_rows(study: Study, cells: list[CellResult]) -> list[Row]:
     The score of a seed is its mean return over all conditions. `figure` is one of:
 
     learning_curve, survival_curve    means of a cell over seeds in training, at `steps`, `seconds`
+    steps_to_goal, seconds_to_goal    of a cell: median over seeds until an evaluation in training
+                      has a mean return of `threshold`; no value if that never came
+    seed_steps_to_goal, seed_seconds_to_goal    the same of a cell and seed
     seed_return, seed_survival    of a cell and seed in the condition `other`
     condition_return  of a cell in the condition `other`: IQM over seeds
     condition_survival    of a cell in the condition `other`: mean over seeds
@@ -92,13 +99,20 @@ def profile_interval(returns: np.ndarray, thresholds: np.ndarray) -> tuple[np.nd
     )
 
 
+def _median(drawn: np.ndarray) -> np.ndarray:
+    return np.median(drawn[..., 0], axis=-1)
+
+
 def _mean_of_all(drawn: np.ndarray) -> np.ndarray:
     return drawn.mean(axis=(-2, -1))
 
 
 def _row(figure: str, of: str, value: Any, low: Any = None, high: Any = None, **others: Any) -> Row:
     numbers = {"value": value, "low": low, "high": high}
-    numbers = {name: None if number is None else float(number) for name, number in numbers.items()}
+    numbers = {
+        name: None if number is None or not math.isfinite(number) else float(number)
+        for name, number in numbers.items()
+    }
     return dict.fromkeys(COLUMNS) | {"figure": figure, "of": of} | numbers | others
 
 
@@ -112,6 +126,8 @@ def _interval_row(
 
 def _cell_rows(cell: CellResult) -> Iterator[Row]:
     name = cell.cell.name
+    found = [cell.of_seed(seed) for seed in cell.seeds]
+    curves = [result["curves"][index] for result, index in found]
     for figure, what, statistic in (
         ("return", "mean", interquartile_mean_of_all),
         ("survival", "survival", _mean_of_all),
@@ -123,18 +139,27 @@ def _cell_rows(cell: CellResult) -> Iterator[Row]:
             yield _interval_row(f"condition_{figure}", name, values[:, [column]], statistic, other=condition)
         overall = "score" if figure == "return" else figure
         yield _interval_row(overall, name, values.mean(axis=1, keepdims=True), statistic)
-    yield from _curve(cell)
+    yield from _curve(cell, curves)
+    yield from _times_to_goal(cell, curves)
     for cost in COSTS:
         # Groups of seeds are trained one after another, so their memory does not add up.
         total = max if cost == "memory_bytes" else sum
         yield _row("cost", name, total(one["cost"][cost] for one in cell.results), other=cost)
 
 
-def _curve(cell: CellResult) -> Iterator[Row]:
-    curves = []
-    for seed in cell.seeds:
-        result, index = cell.of_seed(seed)
-        curves.append(result["curves"][index])
+def _times_to_goal(cell: CellResult, curves: list[Curve]) -> Iterator[Row]:
+    for what, name in (("steps", "timesteps"), ("seconds", "seconds")):
+        times = np.array(
+            [next((point[name] for point in curve if point["return"] >= GOAL), math.inf) for curve in curves]
+        )
+        for seed, time in zip(cell.seeds, times, strict=True):
+            yield _row(f"seed_{what}_to_goal", cell.cell.name, time, seed=seed, threshold=GOAL)
+        # Between two infinite medians the end of an interval is not a number, and is none either.
+        with np.errstate(invalid="ignore"):
+            yield _interval_row(f"{what}_to_goal", cell.cell.name, times[:, None], _median, threshold=GOAL)
+
+
+def _curve(cell: CellResult, curves: list[Curve]) -> Iterator[Row]:
     # With a budget in minutes, seeds can differ in the number of evaluations.
     points = min(map(len, curves))
     if not points:

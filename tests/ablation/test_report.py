@@ -1,6 +1,5 @@
-"""The report: its conclusions, the numbers in the CSV, and how a browser shows it."""
+"""The report: its conclusions, its files, and how a browser shows it."""
 
-import csv
 import json
 import os
 import re
@@ -10,142 +9,28 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from ablation_jobs import result
+from ablation_report import csv_rows, synthetic, write_synthetic
 from websockets.sync.client import connect
 
 from jaxdodge.ablate import ablate
 from jaxdodge.ablation import plots
-from jaxdodge.ablation.report import render, write_report
-from jaxdodge.ablation.report_content import comparison, report_content
-from jaxdodge.ablation.result_rows import COSTS, profile_interval, result_rows
-from jaxdodge.ablation.result_store import ResultStore
-from jaxdodge.ablation.study import Study
+from jaxdodge.ablation.comparison import comparison
+from jaxdodge.ablation.report import write_report
 from jaxdodge.ablation.study_file import read_study
-from jaxdodge.ablation.study_run import CellResult, cell_results, load
+from jaxdodge.ablation.study_run import cell_results
 from jaxdodge.fields import ConfigError
-
-STUDY = {
-    "question": "Which <b>is</b> it?",
-    "base": {"observation_mode": "topdown", "image_obs_width": 32, "image_obs_height": 32},
-    "factors": {
-        "frame_stack": [1, 2],
-        "colour": {"gray": {"image_grayscale": True}, "colour": {"image_grayscale": False}},
-    },
-    "seeds": 4,
-    "budget": {"total_timesteps": 30_000},
-    "evaluate": {"conditions": {"as trained": None, "fast & slow": {"fps": 30}}},
-}
-# One pixel.
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A report of synthetic results: 100 per frame, 10 for colour, plus the seed."""
     folder = tmp_path_factory.mktemp("report")
-    file = folder / "study.yaml"
-    file.write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    study = read_study(file)
-    cells = cell_results(study, folder)
-    store = ResultStore(folder / "cells")
-    for cell in cells:
-        content = result(cell.task)
-        level = 100 * cell.task.game.frame_stack + 10 * (not cell.task.game.image_grayscale)
-        for evaluations in content["evaluations"].values():
-            evaluations[:] = [{"mean": float(level + seed), "survival": seed / 10} for seed in range(4)]
-        content["sample_frame"] = PNG
-        content["cost"] = dict.fromkeys(COSTS, 5)
-        content["hardware"] = {"cpu": "a <fast> one"}
-        store.write(cell.task.name, content)
-    load(cells, store)
-    write_report(study, cells, folder)
+    write_synthetic(folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def rows(folder) -> list[dict]:
-    with (folder / "results.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def of(rows: list[dict], figure: str) -> dict:
-    return {
-        (row["of"], row["other"]) if row["other"] else row["of"]: [
-            float(row[name]) for name in ("value", "low", "high")
-        ]
-        for row in rows
-        if row["figure"] == figure
-    }
-
-
-def test_numbers_match_a_calculation_by_hand(rows):
-    scores = of(rows, "score")
-    assert [value for value, _, _ in scores.values()] == [101.5, 111.5, 201.5, 211.5]
-    for value, low, high in scores.values():
-        assert value - 1.5 <= low < value < high <= value + 1.5
-    assert {name: value for name, (value, _, _) in of(rows, "main_effect").items()} == {
-        ("frame_stack 1", "frame_stack"): 106.5,
-        ("frame_stack 2", "frame_stack"): 206.5,
-        ("colour gray", "colour"): 151.5,
-        ("colour colour", "colour"): 161.5,
-    }
-    for value, low, high in of(rows, "interaction").values():
-        assert value == pytest.approx(0, abs=1e-9)
-        assert low < 0 < high
-    improvement = of(rows, "improvement")
-    assert improvement["frame_stack 2, colour gray", "frame_stack 1, colour gray"] == [1, 1, 1]
-    assert improvement["frame_stack 1, colour gray", "frame_stack 1, colour colour"] == [0, 0, 0]
-    assert len(improvement) == 12
-    assert of(rows, "survival")["frame_stack 1, colour gray"][0] == pytest.approx(0.15)
-    costs = [row for row in rows if row["figure"] == "cost"]
-    assert {(row["of"], row["other"]) for row in costs} == {(cell, cost) for cell in scores for cost in COSTS}
-    assert {float(row["value"]) for row in costs} == {5}
-
-
-def synthetic(folder: Path) -> tuple[Study, list[CellResult]]:
-    """The study of `folder`, with its results."""
-    study = read_study(folder / "study.yaml")
-    cells = cell_results(study, folder)
-    load(cells, ResultStore(folder / "cells"))
-    return study, cells
-
-
-def test_effects_need_a_full_grid(folder):
-    study, cells = synthetic(folder)
-    cells[0].error = "no luck"
-    rows = result_rows(study, cells)
-    assert not {"main_effect", "pair_mean", "interaction"} & {row["figure"] for row in rows}
-    text = render("markdown.j2", report_content(study, cells, rows))
-    assert text.count("No main effects and interactions: they need all cells of a full grid.") == 1
-    # Without the other cell of that level, the rest is a full grid again.
-    cells[1].error = "no luck"
-    effects = [row for row in result_rows(study, cells) if row["figure"] == "main_effect"]
-    assert [row["of"] for row in effects] == ["colour gray", "colour colour"]
-
-
-def test_a_profile_draws_a_seed_with_all_its_conditions():
-    # One seed is below and one above in all conditions; half of the draws take one seed twice.
-    low, high = profile_interval(np.float64([[0] * 9, [1] * 9]), np.float64([0.5]))
-    assert (low.tolist(), high.tolist()) == ([0], [1])
-
-
-def test_costs_of_groups_add_up_except_memory(folder):
-    study, cells = synthetic(folder)
-    (whole,) = cells[0].results
-    cells[0].results = [
-        whole
-        | {"seeds": whole["seeds"][part], "curves": whole["curves"][part]}
-        | {"evaluations": {name: each[part] for name, each in whole["evaluations"].items()}}
-        for part in (slice(0, 2), slice(2, 4))
-    ]
-    costs = [row for row in result_rows(study, cells[:1]) if row["figure"] == "cost"]
-    assert {row["other"]: row["value"] for row in costs} == dict.fromkeys(COSTS, 10) | {"memory_bytes": 5}
-
-
-def test_every_figure_has_its_numbers_in_the_csv(folder, rows):
+def test_every_figure_has_its_numbers_in_the_csv(folder):
+    rows = csv_rows(folder)
     figures = {"learning_curve", "score", "survival", "profile", "improvement", "main_effect", "pair_mean"}
     figures |= {"survival_curve"}
     assert figures | {"interaction", "cost", "seed_return", "condition_return"} <= {
