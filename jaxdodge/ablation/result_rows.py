@@ -109,10 +109,7 @@ def _mean_of_all(drawn: np.ndarray) -> np.ndarray:
 
 def _row(figure: str, of: str, value: Any, low: Any = None, high: Any = None, **others: Any) -> Row:
     numbers = {"value": value, "low": low, "high": high}
-    numbers = {
-        name: None if number is None or not math.isfinite(number) else float(number)
-        for name, number in numbers.items()
-    }
+    numbers = {name: None if number is None else float(number) for name, number in numbers.items()}
     return dict.fromkeys(COLUMNS) | {"figure": figure, "of": of} | numbers | others
 
 
@@ -152,11 +149,16 @@ def _times_to_goal(cell: CellResult, curves: list[Curve]) -> Iterator[Row]:
         times = np.array(
             [next((point[name] for point in curve if point["return"] >= GOAL), math.inf) for curve in curves]
         )
-        for seed, time in zip(cell.seeds, times, strict=True):
-            yield _row(f"seed_{what}_to_goal", cell.cell.name, time, seed=seed, threshold=GOAL)
-        # Between two infinite medians the end of an interval is not a number, and is none either.
+        rows = [
+            _row(f"seed_{what}_to_goal", cell.cell.name, time, seed=seed)
+            for seed, time in zip(cell.seeds, times, strict=True)
+        ]
+        # An interval that ends between two infinite medians ends at nan.
         with np.errstate(invalid="ignore"):
-            yield _interval_row(f"{what}_to_goal", cell.cell.name, times[:, None], _median, threshold=GOAL)
+            rows.append(_interval_row(f"{what}_to_goal", cell.cell.name, times[:, None], _median))
+        for row in rows:
+            never = [end for end in ("value", "low", "high") if not math.isfinite(row[end] or 0)]
+            yield row | dict.fromkeys(never) | {"threshold": GOAL}
 
 
 def _curve(cell: CellResult, curves: list[Curve]) -> Iterator[Row]:
