@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from jaxdodge.ablation import plots
-from jaxdodge.ablation.comparison import comparison, interval_text
+from jaxdodge.ablation.conclusions import comparison, interval_text
 from jaxdodge.ablation.result_rows import COSTS, GOAL, Row
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_run import UNFINISHED, CellResult

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from jaxdodge.ablate import ablate
 from jaxdodge.ablation import plots
-from jaxdodge.ablation.comparison import comparison
+from jaxdodge.ablation.conclusions import comparison
 from jaxdodge.ablation.report import write_report
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.ablation.study_run import cell_results
