@@ -103,7 +103,9 @@ def test_time_to_the_goal_is_a_median_of_seeds_that_may_never_reach_it(folder):
     assert values("seed_steps_to_goal", "value") == [[20], [10], [30], [None], *[[None]] * 4]
     assert values("steps_to_goal", "value", "low", "high") == [[25, 10, None], [None] * 3]
     assert values("seconds_to_goal", "value", "low", "high") == [[5, 2, None], [None] * 3]
-    table = report_content(study, cells[:2], rows)["goals"].rows
+    content = report_content(study, cells[:2], rows)
+    assert "| 3 of 4 | 25 [10, never] | 5.0 s [2.0 s, never] |" in render("markdown.j2", content)
+    table = content["goals"].rows
     assert [row[1:] for row in table] == [
         ["3 of 4", "25 [10, never]", "5.0 s [2.0 s, never]"],
         ["0 of 4", "never", "never"],
