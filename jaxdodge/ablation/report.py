@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import jinja2
 
 from jaxdodge.ablation.report_content import report_content
-from jaxdodge.ablation.result_rows import COLUMNS, result_rows
+from jaxdodge.ablation.result_rows import COLUMNS, finite, result_rows
 from jaxdodge.ablation.study import Study
 from jaxdodge.ablation.study_run import CellResult
 from jaxdodge.ablation.tasks import code_version, configuration
@@ -29,7 +28,7 @@ def write_report(study: Study, cells: list[CellResult], folder: Path) -> None:
     """
     rows = result_rows(study, cells)
     atomic_write(
-        folder / "results.json", json.dumps(_finite(_results(study, cells)), indent=1, allow_nan=False) + "\n"
+        folder / "results.json", json.dumps(finite(_results(study, cells)), indent=1, allow_nan=False) + "\n"
     )
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -84,7 +83,7 @@ def _results(study: Study, cells: list[CellResult]) -> dict[str, Any]:
                 name: [result["evaluations"][key][index] for result, index in found]
                 for name, key in cell.conditions.items()
             }
-            content["curves"] = [result["curves"][index] for result, index in found]
+            content["curves"] = cell.curves
             content["cost"] = [result["cost"] for result in cell.results]
             content["hardware"] = [result["hardware"] for result in cell.results]
         contents.append(content)
@@ -99,12 +98,3 @@ def _results(study: Study, cells: list[CellResult]) -> dict[str, Any]:
         "code": code_version(),
         "cells": contents,
     }
-
-
-def _finite(value: Any) -> Any:
-    """A JSON value in which numbers that are not finite are null."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

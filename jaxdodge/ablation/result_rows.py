@@ -19,8 +19,6 @@ from jaxdodge.evaluation.statistics import (
 # A row: the figure it belongs to, its subject (`of`), and a value with its 95 % interval.
 COLUMNS = ("figure", "of", "other", "seed", "steps", "seconds", "threshold", "value", "low", "high")
 Row = dict[str, Any]
-# Evaluations of a seed in training.
-Curve = list[dict[str, float]]
 THRESHOLDS = 41
 # Nine tenths of the return of an episode of the real game without a hit.
 GOAL = 900.0
@@ -123,8 +121,6 @@ def _interval_row(
 
 def _cell_rows(cell: CellResult) -> Iterator[Row]:
     name = cell.cell.name
-    found = [cell.of_seed(seed) for seed in cell.seeds]
-    curves = [result["curves"][index] for result, index in found]
     for figure, what, statistic in (
         ("return", "mean", interquartile_mean_of_all),
         ("survival", "survival", _mean_of_all),
@@ -136,32 +132,28 @@ def _cell_rows(cell: CellResult) -> Iterator[Row]:
             yield _interval_row(f"condition_{figure}", name, values[:, [column]], statistic, other=condition)
         overall = "score" if figure == "return" else figure
         yield _interval_row(overall, name, values.mean(axis=1, keepdims=True), statistic)
-    yield from _curve(cell, curves)
-    yield from _times_to_goal(cell, curves)
+    yield from _curve(cell)
+    yield from _times_to_goal(cell)
     for cost in COSTS:
         # Groups of seeds are trained one after another, so their memory does not add up.
         total = max if cost == "memory_bytes" else sum
         yield _row("cost", name, total(one["cost"][cost] for one in cell.results), other=cost)
 
 
-def _times_to_goal(cell: CellResult, curves: list[Curve]) -> Iterator[Row]:
+def _times_to_goal(cell: CellResult) -> Iterator[Row]:
+    at_goal = [next((point for point in curve if point["return"] >= GOAL), None) for curve in cell.curves]
     for what, name in (("steps", "timesteps"), ("seconds", "seconds")):
-        times = np.array(
-            [next((point[name] for point in curve if point["return"] >= GOAL), math.inf) for curve in curves]
-        )
-        rows = [
-            _row(f"seed_{what}_to_goal", cell.cell.name, time, seed=seed)
-            for seed, time in zip(cell.seeds, times, strict=True)
-        ]
+        times = np.array([point[name] if point else math.inf for point in at_goal])
+        for seed, time in zip(cell.seeds, times, strict=True):
+            yield finite(_row(f"seed_{what}_to_goal", cell.cell.name, time, seed=seed, threshold=GOAL))
         # An interval that ends between two infinite medians ends at nan.
         with np.errstate(invalid="ignore"):
-            rows.append(_interval_row(f"{what}_to_goal", cell.cell.name, times[:, None], _median))
-        for row in rows:
-            never = [end for end in ("value", "low", "high") if not math.isfinite(row[end] or 0)]
-            yield row | dict.fromkeys(never) | {"threshold": GOAL}
+            row = _interval_row(f"{what}_to_goal", cell.cell.name, times[:, None], _median, threshold=GOAL)
+        yield finite(row)
 
 
-def _curve(cell: CellResult, curves: list[Curve]) -> Iterator[Row]:
+def _curve(cell: CellResult) -> Iterator[Row]:
+    curves = cell.curves
     # With a budget in minutes, seeds can differ in the number of evaluations.
     points = min(map(len, curves))
     if not points:
@@ -220,3 +212,12 @@ def _effects(study: Study, done: list[CellResult], scores: np.ndarray) -> Iterat
                 lambda drawn, weights=weights: drawn.mean(axis=-2) @ weights,  # type: ignore[misc]
                 other=names[1],
             )
+
+
+def finite(value: Any) -> Any:
+    """A JSON value in which numbers that are not finite are null."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

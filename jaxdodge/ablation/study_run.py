@@ -51,6 +51,12 @@ class CellResult:
         return np.array(rows, np.float64)
 
     @property
+    def curves(self) -> list[list[dict[str, float]]]:
+        """The evaluations of each seed in training."""
+        found = [self.of_seed(seed) for seed in self.seeds]
+        return [result["curves"][index] for result, index in found]
+
+    @property
     def scores(self) -> np.ndarray:
         """The mean return of each seed over all conditions: float64 (seeds,)."""
         return self.evaluations("mean").mean(axis=1)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ablation_report import csv_rows, synthetic, write_synthetic
+from ablation_report import csv_rows, synthetic
 from websockets.sync.client import connect
 
 from jaxdodge.ablate import ablate
@@ -20,13 +20,6 @@ from jaxdodge.ablation.report import write_report
 from jaxdodge.ablation.study_file import read_study
 from jaxdodge.ablation.study_run import cell_results
 from jaxdodge.fields import ConfigError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    write_synthetic(folder)
-    return folder
 
 
 def test_every_figure_has_its_numbers_in_the_csv(folder):

@@ -1,21 +1,12 @@
 """The numbers of a report."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from ablation_report import csv_rows, synthetic, write_synthetic
+from ablation_report import csv_rows, synthetic
 
 from jaxdodge.ablation.report import render
 from jaxdodge.ablation.report_content import report_content
 from jaxdodge.ablation.result_rows import COSTS, profile_interval, result_rows
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    write_synthetic(folder)
-    return folder
 
 
 def of(rows: list[dict], figure: str) -> dict:
